@@ -1,0 +1,101 @@
+using System;
+using System.Collections.Generic;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Replica;
+
+namespace CyberMesh.Simulator;
+
+/// <summary>A property did not hold; the run stops here.</summary>
+public sealed class PropertyViolation(string what) : Exception(what);
+
+/// <summary>
+/// The safety properties, checked after every event over everything honest validators send and decide. It knows nothing of how
+/// the replica works.
+/// </summary>
+public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier)
+{
+    private readonly Dictionary<ulong, (Digest Block, Digest StateRoot)> _decided = [];
+    private readonly Dictionary<(int Node, StatementType, View, ulong), Digest> _signed = [];
+    private readonly Dictionary<(int Node, Digest), Height> _accepted = [];
+    private readonly Dictionary<int, Digest> _lastDecided = [];
+    private readonly Dictionary<int, View> _leftBelow = [];
+    private readonly HashSet<Digest> _certified = [];
+
+    public ulong HighestDecided { get; private set; }
+
+    /// <summary>I1 agreement, I2 linkage and certificate, I3 every transaction accepted once, I5 equal roots.</summary>
+    public void Decided(int node, CommittedBlock committed, IReadOnlySet<Digest> published)
+    {
+        var height = committed.Block.Height.Value;
+        if (!_decided.TryAdd(height, (committed.Block.Digest, committed.StateRoot))
+            && _decided[height] != (committed.Block.Digest, committed.StateRoot))
+            throw new PropertyViolation($"I1: validator {node} decided another block or state at height {height}");
+        HighestDecided = Math.Max(HighestDecided, height);
+
+        var parent = _lastDecided.GetValueOrDefault(node, genesisBlock);
+        if (committed.Block.Header.Parent != parent) throw new PropertyViolation($"I2: validator {node} decided height {height} on another parent");
+        _lastDecided[node] = committed.Block.Digest;
+        if (committed.Certificate is { } certificate && _certified.Add(certificate.Hash()))
+        {
+            if (certificate.Kind != CertificateKind.Commit || certificate.Digest != committed.Block.Digest || !certificate.Verify(chain, genesisBlock, verifier))
+                throw new PropertyViolation($"I2: the certificate of height {height} is not genuine");
+        }
+
+        foreach (var receipt in committed.Receipts)
+        {
+            if (!published.Contains(receipt.Transaction)) throw new PropertyViolation($"I3: height {height} has a transaction nobody published");
+            if (receipt.Accepted && !_accepted.TryAdd((node, receipt.Transaction), committed.Block.Height))
+                throw new PropertyViolation($"I3: validator {node} accepted a transaction twice, again at height {height}");
+        }
+    }
+
+    /// <summary>A node came back with the blocks it had stored; it will go on from there.</summary>
+    public void Restarted(int node, Digest lastStored, IEnumerable<Digest> acceptedInStore)
+    {
+        _lastDecided[node] = lastStored;
+        var stored = new HashSet<Digest>(acceptedInStore);
+        var forget = new List<(int, Digest)>();
+        foreach (var key in _accepted.Keys)
+            if (key.Node == node && !stored.Contains(key.Item2))
+                forget.Add(key);
+        foreach (var key in forget) _accepted.Remove(key);
+    }
+
+    /// <summary>I4: no honest validator signs two different statements for one slot, nor votes in a view it has left.</summary>
+    public void Sent(int node, PeerMessage message)
+    {
+        switch (message)
+        {
+            case PeerMessage.PrePrepare m when m.Sender.Value == node:
+                Once(node, StatementType.PrePrepare, m.Block.Header.View, m.Block.Height.Value, m.Block.Digest);
+                break;
+            case PeerMessage.Prepare m:
+                Once(node, StatementType.Prepare, m.View, m.Height.Value, m.Digest);
+                break;
+            case PeerMessage.Commit m:
+                Once(node, StatementType.Commit, m.View, m.Height.Value, m.Digest);
+                break;
+            case PeerMessage.NewView m when m.Sender.Value == node:
+                Once(node, StatementType.NewView, m.View, 0, Statements.NewViewDigest(m.Claims, m.Best));
+                break;
+            case PeerMessage.ViewChange m:
+                if (m.View > _leftBelow.GetValueOrDefault(node)) _leftBelow[node] = m.View;
+                break;
+        }
+    }
+
+    private void Once(int node, StatementType type, View view, ulong height, Digest digest)
+    {
+        var slot = (node, type, view, height);
+        if (_signed.TryGetValue(slot, out var before))
+        {
+            if (before != digest) throw new PropertyViolation($"I4: validator {node} signed two {type} for view {view} height {height}");
+            return;
+        }
+
+        _signed[slot] = digest;
+        if (view < _leftBelow.GetValueOrDefault(node)) throw new PropertyViolation($"I4: validator {node} signed a {type} in view {view}, which it had left");
+    }
+}

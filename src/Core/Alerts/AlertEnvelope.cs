@@ -1,0 +1,96 @@
+using System;
+using System.Collections.Immutable;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Alerts;
+
+/// <summary>Sixteen opaque bytes, unique per producer.</summary>
+public readonly record struct Nonce(UInt128 Value) : IComparable<Nonce>
+{
+    public int CompareTo(Nonce other) => Value.CompareTo(other.Value);
+}
+
+/// <summary>What a message says, by kind.</summary>
+public abstract record AlertContent
+{
+    private AlertContent() { }
+
+    /// <param name="Severity">1 to 10.</param>
+    /// <param name="ConfidenceBasisPoints">0 to 10,000.</param>
+    /// <param name="Payload">A JSON object.</param>
+    public sealed record Anomaly(
+        string Type, string Source, byte Severity, uint ConfidenceBasisPoints, string ModelVersion, ReadOnlyMemory<byte> Payload) : AlertContent;
+
+    public sealed record Evidence(
+        string EvidenceType, ImmutableArray<Digest> Refs, ReadOnlyMemory<byte> ProofBlob, ImmutableArray<CustodyEntry> Custody) : AlertContent;
+
+    public sealed record Policy(string Action, string Rule, ReadOnlyMemory<byte> Params) : AlertContent;
+}
+
+/// <summary>One step of a chain of custody: who had the referenced item, when, signed by that actor.</summary>
+public sealed record CustodyEntry(Digest RefHash, PublicKey Actor, long TimestampSeconds, Signature Signature);
+
+/// <summary>
+/// One signed message, decoded and checked in itself (sizes, ranges, content hash), with the record bytes it came from.
+/// Whether to believe it is decided later: the signature by <see cref="EnvelopeAuthenticator"/>, the rest by the ledger.
+/// </summary>
+public sealed class AlertEnvelope
+{
+    internal AlertEnvelope(AlertKind kind, ReadOnlyMemory<byte> record)
+    {
+        Kind = kind;
+        Record = record;
+        Digest = TransactionDigest(kind, record.Span);
+    }
+
+    public AlertKind Kind { get; }
+
+    /// <summary>The Kafka record value exactly as published.</summary>
+    public ReadOnlyMemory<byte> Record { get; }
+
+    /// <summary>Digest of the transaction (kind byte and record): its identity in blocks, receipts and proofs.</summary>
+    public Digest Digest { get; }
+
+    public string Id { get; internal set; } = "";
+    public PublicKey Producer { get; internal set; }
+    public Nonce Nonce { get; internal set; }
+    public long TimestampSeconds { get; internal set; }
+    public Digest ContentHash { get; internal set; }
+    public Signature Signature { get; internal set; }
+    public AlertContent Content { get; internal set; } = new AlertContent.Policy("", "", default);
+
+    /// <summary>The profile under which the signature verified; <see cref="SigningProfile.None"/> before that.</summary>
+    public SigningProfile Profile { get; internal set; }
+
+    /// <summary>True when every chain-of-custody entry carries a valid signature of its actor (checked for profile v2 only).</summary>
+    public bool CustodyVerified { get; internal set; }
+
+    /// <summary>Profile v2 signs exactly the record without its signature field, so the record must be canonical.</summary>
+    internal bool Canonical { get; set; }
+
+    /// <summary>Where the signature field stands in <see cref="Record"/>, tag included.</summary>
+    internal Range SignatureField { get; set; }
+
+    /// <summary>Body of the transaction as it travels and is stored: the kind byte, then the record.</summary>
+    public byte[] ToBody()
+    {
+        var body = new byte[1 + Record.Length];
+        body[0] = (byte)Kind;
+        Record.Span.CopyTo(body.AsSpan(1));
+        return body;
+    }
+
+    /// <summary>Length of <see cref="ToBody"/> in bytes.</summary>
+    public int BodyLength => 1 + Record.Length;
+
+    private static Digest TransactionDigest(AlertKind kind, ReadOnlySpan<byte> record)
+    {
+        using var hasher = System.Security.Cryptography.IncrementalHash.CreateHash(System.Security.Cryptography.HashAlgorithmName.SHA256);
+        hasher.AppendData([DigestDomain.Transaction, (byte)kind]);
+        hasher.AppendData(record);
+        Span<byte> hash = stackalloc byte[Digest.Size];
+        hasher.GetHashAndReset(hash);
+        return Digest.From(hash);
+    }
+}

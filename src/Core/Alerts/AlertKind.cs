@@ -1,0 +1,54 @@
+using System;
+
+namespace CyberMesh.Core.Alerts;
+
+/// <summary>The three signed inputs. The number is the first byte of the transaction.</summary>
+public enum AlertKind : byte
+{
+    Anomaly = 1,
+    Evidence = 2,
+    Policy = 3,
+}
+
+/// <summary>Which bytes a producer's signature covers. v1 is what existing producers sign, v2 covers every field.</summary>
+public enum SigningProfile : byte
+{
+    None = 0,
+    V1 = 1,
+    V2 = 2,
+}
+
+[Flags]
+public enum AlertKinds : byte
+{
+    None = 0,
+    Anomaly = 1,
+    Evidence = 2,
+    Policy = 4,
+    All = 7,
+}
+
+[Flags]
+public enum SigningProfiles : byte
+{
+    None = 0,
+    V1 = 1,
+    V2 = 2,
+}
+
+public static class AlertKindNames
+{
+    public static string Name(this AlertKind kind) => kind switch
+    {
+        AlertKind.Anomaly => "anomaly",
+        AlertKind.Evidence => "evidence",
+        AlertKind.Policy => "policy",
+    };
+
+    public static AlertKinds Flag(this AlertKind kind) => kind switch
+    {
+        AlertKind.Anomaly => AlertKinds.Anomaly,
+        AlertKind.Evidence => AlertKinds.Evidence,
+        AlertKind.Policy => AlertKinds.Policy,
+    };
+}

@@ -1,0 +1,55 @@
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Alerts;
+
+/// <summary>
+/// Checks the producer's signature: the one place that turns an envelope into a <see cref="Verified{T}"/>. It says only
+/// "this key signed this"; whether the key is trusted, and the profile allowed, is for <see cref="EnvelopeRules"/> and the ledger.
+/// </summary>
+public sealed class EnvelopeAuthenticator(ISignatureVerifier verifier)
+{
+    /// <summary>Tries the profiles in <paramref name="profiles"/>. The domains differ, so at most one can match.</summary>
+    public bool TryAuthenticate(AlertEnvelope envelope, SigningProfiles profiles, out Verified<AlertEnvelope> verified)
+    {
+        envelope.Profile = Match(envelope, profiles);
+        if (envelope.Profile == SigningProfile.V2) envelope.CustodyVerified = VerifyCustody(envelope);
+        verified = envelope.Profile == SigningProfile.None ? default : new Verified<AlertEnvelope>(envelope);
+        // Under v2 a chain of custody with a bad link is a false statement by the producer, so the whole message is refused.
+        return envelope.Profile == SigningProfile.V1 || (envelope.Profile == SigningProfile.V2 && envelope.CustodyVerified);
+    }
+
+    /// <summary>
+    /// An envelope read back from this validator's own block store. Its signature was checked before the block was voted for, and
+    /// the caller has compared its digest with the certified block; the check is repeated only to learn the profile.
+    /// </summary>
+    public Verified<AlertEnvelope> Recovered(AlertEnvelope envelope)
+    {
+        var genuine = TryAuthenticate(envelope, SigningProfiles.V1 | SigningProfiles.V2, out var verified);
+        Invariant.Holds(genuine, "a committed transaction carries a valid signature");
+        return verified;
+    }
+
+    private SigningProfile Match(AlertEnvelope envelope, SigningProfiles profiles)
+    {
+        if ((profiles & SigningProfiles.V1) != 0)
+        {
+            var bytes = SigningBytes.V1(envelope.Kind, envelope.TimestampSeconds, envelope.Producer, envelope.Nonce, envelope.ContentHash);
+            if (verifier.Verify(envelope.Producer, bytes, envelope.Signature)) return SigningProfile.V1;
+        }
+
+        if ((profiles & SigningProfiles.V2) == 0 || !envelope.Canonical) return SigningProfile.None;
+        var record = envelope.Record.Span;
+        var signed = SigningBytes.V2(
+            envelope.Kind, record[..envelope.SignatureField.Start.Value], record[envelope.SignatureField.End.Value..]);
+        return verifier.Verify(envelope.Producer, signed, envelope.Signature) ? SigningProfile.V2 : SigningProfile.None;
+    }
+
+    private bool VerifyCustody(AlertEnvelope envelope)
+    {
+        if (envelope.Content is not AlertContent.Evidence evidence) return true;
+        foreach (var entry in evidence.Custody)
+            if (!verifier.Verify(entry.Actor, SigningBytes.Custody(entry), entry.Signature))
+                return false;
+        return true;
+    }
+}

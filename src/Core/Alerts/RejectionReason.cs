@@ -1,0 +1,62 @@
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Alerts;
+
+/// <summary>
+/// Why a message is refused. Numbers stand in receipts (agreed state) and names on the wire; neither is ever reused.
+/// docs/wire-format.md lists them.
+/// </summary>
+public enum RejectionReason : ushort
+{
+    None = 0,
+    Malformed = 1,
+    TooLarge = 2,
+    FieldOutOfRange = 3,
+    UnsupportedAlgorithm = 4,
+    PayloadMismatch = 5,
+    ContentHashMismatch = 6,
+    UnknownProducer = 7,
+    KindNotAllowed = 8,
+    ProfileNotAllowed = 9,
+    ProducerNotValid = 10,
+    StaleTimestamp = 11,
+    FutureTimestamp = 12,
+    BadSignature = 13,
+    ReplayedNonce = 14,
+}
+
+/// <summary>A refusal as a value: the stable code and a sentence for people that says what was found and what is allowed.</summary>
+public sealed record Rejection(RejectionReason Reason, string Explanation)
+{
+    public string Code => Reason.Code();
+}
+
+public static class RejectionReasons
+{
+    public static string Code(this RejectionReason reason) => reason switch
+    {
+        RejectionReason.None => "accepted",
+        RejectionReason.Malformed => "malformed",
+        RejectionReason.TooLarge => "too_large",
+        RejectionReason.FieldOutOfRange => "field_out_of_range",
+        RejectionReason.UnsupportedAlgorithm => "unsupported_algorithm",
+        RejectionReason.PayloadMismatch => "payload_mismatch",
+        RejectionReason.ContentHashMismatch => "content_hash_mismatch",
+        RejectionReason.UnknownProducer => "unknown_producer",
+        RejectionReason.KindNotAllowed => "kind_not_allowed",
+        RejectionReason.ProfileNotAllowed => "profile_not_allowed",
+        RejectionReason.ProducerNotValid => "producer_not_valid",
+        RejectionReason.StaleTimestamp => "stale_timestamp",
+        RejectionReason.FutureTimestamp => "future_timestamp",
+        RejectionReason.BadSignature => "bad_signature",
+        RejectionReason.ReplayedNonce => "replayed_nonce",
+    };
+
+    /// <summary>The reason with this number, for receipts read back from disk.</summary>
+    public static RejectionReason FromNumber(ushort number)
+    {
+        var reason = (RejectionReason)number;
+        Invariant.Holds(number <= (ushort)RejectionReason.ReplayedNonce, "known rejection reason");
+        return reason;
+    }
+}

@@ -1,0 +1,90 @@
+using System.Buffers;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Chain;
+
+/// <summary>Parameters equal on all validators; part of genesis, their digest stands in every header. Defaults and reasons: docs/protocol.md.</summary>
+public sealed record ChainParameters
+{
+    /// <summary>W: how many blocks may be proposed beyond the last committed one.</summary>
+    public int Window { get; init; } = 8;
+
+    /// <summary>D: a header carries the state root of the block this many heights below. At most W, so that it is always known.</summary>
+    public int RootDistance { get; init; } = 8;
+
+    public int BlockTransactionsMax { get; init; } = 2000;
+    public int BlockBytesMax { get; init; } = 1 << 20;
+
+    /// <summary>How long the oldest waiting transaction waits for company while a block is in flight.</summary>
+    public int BatchDelayMs { get; init; } = 5;
+
+    public int ProgressTimeoutMinMs { get; init; } = 500;
+    public int ProgressTimeoutMaxMs { get; init; } = 5_000;
+    public int TimeoutCapMs { get; init; } = 60_000;
+    public int IdleTimeoutMs { get; init; } = 2_000;
+
+    /// <summary>T_tx: after this long in the pool a transaction is forwarded to the leader; after twice as long the leader is suspected.</summary>
+    public int TransactionTimeoutMs { get; init; } = 2_000;
+
+    public int ResendMs { get; init; } = 250;
+
+    /// <summary>How far a proposed block's time may lie ahead of a validator's clock.</summary>
+    public int LeaderSkewAheadMs { get; init; } = 2_000;
+
+    /// <summary>How far a proposed block's time may lie behind a validator's clock.</summary>
+    public int LeaderSkewBehindMs { get; init; } = 5_000;
+
+    /// <summary>A message is rejected when its time is this far ahead of block time.</summary>
+    public long AlertAheadMs { get; init; } = 5 * 60_000;
+
+    /// <summary>maxAlertAge: a message older than this against block time is rejected; also how long nonces are kept.</summary>
+    public long AlertAgeMaxMs { get; init; } = 60 * 60_000;
+
+    public Digest Hash()
+    {
+        var buffer = new ArrayBufferWriter<byte>();
+        Write(new CanonicalWriter(buffer));
+        return Digest.Sha256(DigestDomain.Parameters, buffer.WrittenSpan);
+    }
+
+    internal void Write(CanonicalWriter writer)
+    {
+        writer.UInt32((uint)Window);
+        writer.UInt32((uint)RootDistance);
+        writer.UInt32((uint)BlockTransactionsMax);
+        writer.UInt32((uint)BlockBytesMax);
+        writer.UInt32((uint)BatchDelayMs);
+        writer.UInt32((uint)ProgressTimeoutMinMs);
+        writer.UInt32((uint)ProgressTimeoutMaxMs);
+        writer.UInt32((uint)TimeoutCapMs);
+        writer.UInt32((uint)IdleTimeoutMs);
+        writer.UInt32((uint)TransactionTimeoutMs);
+        writer.UInt32((uint)ResendMs);
+        writer.UInt32((uint)LeaderSkewAheadMs);
+        writer.UInt32((uint)LeaderSkewBehindMs);
+        writer.Int64(AlertAheadMs);
+        writer.Int64(AlertAgeMaxMs);
+    }
+
+    /// <summary>The first parameter outside its range, as a sentence for the operator; null when all are sound.</summary>
+    public string? Problem()
+    {
+        if (Window is < 1 or > 64) return $"window is {Window}; it must be 1 to 64";
+        if (RootDistance < 1 || RootDistance > Window) return $"root_distance is {RootDistance}; it must be 1 to window ({Window})";
+        if (BlockTransactionsMax is < 1 or > Limits.BlockTransactionsMax)
+            return $"block_transactions_max is {BlockTransactionsMax}; it must be 1 to {Limits.BlockTransactionsMax}";
+        if (BlockBytesMax is < Limits.RecordBytesMax or > Limits.BlockBodyBytesMax)
+            return $"block_bytes_max is {BlockBytesMax}; it must be {Limits.RecordBytesMax} to {Limits.BlockBodyBytesMax}";
+        if (BatchDelayMs is < 0 or > 1000) return $"batch_delay_ms is {BatchDelayMs}; it must be 0 to 1000";
+        if (ProgressTimeoutMinMs is < 50 or > 60_000) return $"progress_timeout_min_ms is {ProgressTimeoutMinMs}; it must be 50 to 60000";
+        if (ProgressTimeoutMaxMs < ProgressTimeoutMinMs) return "progress_timeout_max_ms is below progress_timeout_min_ms";
+        if (TimeoutCapMs < ProgressTimeoutMaxMs) return "timeout_cap_ms is below progress_timeout_max_ms";
+        if (IdleTimeoutMs < 100) return $"idle_timeout_ms is {IdleTimeoutMs}; it must be at least 100";
+        if (TransactionTimeoutMs < 100) return $"transaction_timeout_ms is {TransactionTimeoutMs}; it must be at least 100";
+        if (ResendMs < 20) return $"resend_ms is {ResendMs}; it must be at least 20";
+        if (LeaderSkewAheadMs < 0 || LeaderSkewBehindMs < 0) return "leader skews must not be negative";
+        if (AlertAheadMs < 0) return "alert_ahead_ms must not be negative";
+        return AlertAgeMaxMs < 15 * 60_000 ? $"alert_age_max_ms is {AlertAgeMaxMs}; nonces must be kept for at least 15 minutes (900000)" : null;
+    }
+}

@@ -1,0 +1,113 @@
+using System;
+using System.Collections.Generic;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Consensus;
+
+/// <summary>
+/// Checks every signature a peer message carries: the sender's own and those of the certificates, claims and suspicions inside.
+/// The only maker of a verified message. Not thread-safe: one instance per receive loop.
+/// </summary>
+public sealed class MessageAuthenticator(ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier)
+{
+    private const int RememberedCertificates = 64;
+    private readonly HashSet<Digest> _verifiedCertificates = [];
+    private readonly Queue<Digest> _verifiedOrder = new();
+
+    public bool TryVerify(PeerMessage message, out Verified<PeerMessage> verified)
+    {
+        var genuine = Check(message);
+        verified = genuine ? new Verified<PeerMessage>(message) : default;
+        return genuine;
+    }
+
+    private bool Check(PeerMessage message) => message switch
+    {
+        PeerMessage.PrePrepare m =>
+            Signed(m, StatementType.PrePrepare, m.Block.Header.View, m.Block.Height, m.Block.Digest)
+            && (m.Block.Seal is not { } seal || Certificate(seal)),
+        PeerMessage.Prepare m => Signed(m, StatementType.Prepare, m.View, m.Height, m.Digest),
+        PeerMessage.Commit m => Signed(m, StatementType.Commit, m.View, m.Height, m.Digest),
+        PeerMessage.Suspect m => Signed(m, StatementType.Suspect, m.View, default, default, [(byte)m.Reason]),
+        PeerMessage.ViewChange m => ViewChange(m),
+        PeerMessage.NewView m => NewView(m),
+        PeerMessage.Heartbeat m =>
+            Signed(m, StatementType.Heartbeat, m.View, m.Committed.Height, m.Committed.Digest) && CommitCertificate(m.Committed),
+        PeerMessage.Status m => Status(m),
+        PeerMessage.Handover m => Signed(m, StatementType.Handover, m.View, default, default),
+        PeerMessage.Blocks m => CommitCertificate(m.Certificate),
+        PeerMessage.GetTransactions or PeerMessage.Transactions or PeerMessage.GetProposal or PeerMessage.Proposal
+            or PeerMessage.GetBlocks => true,
+        _ => throw Invariant.Unreachable(message),
+    };
+
+    private bool ViewChange(PeerMessage.ViewChange m) =>
+        m.Best.View < m.View
+        && Claim(m.View, new SignedClaim(m.Sender, m.Claim, m.Signature))
+        && Certificate(m.Best)
+        && Justified(m.Justification);
+
+    private bool NewView(PeerMessage.NewView m)
+    {
+        // Rule V4: Q distinct claims (the codec keeps them ascending), and the certificate is the best claimed.
+        if (m.Claims.Length < chain.Validators.Quorum || m.Best.View >= m.View) return false;
+        if (!Signed(m, StatementType.NewView, m.View, default, Statements.NewViewDigest(m.Claims, m.Best))) return false;
+        var best = default(Rank);
+        foreach (var (_, claim, _) in m.Claims)
+            if (claim.Best > best)
+                best = claim.Best;
+        if (m.Best.Rank != best || !Certificate(m.Best)) return false;
+        foreach (var signed in m.Claims)
+        {
+            if (signed.Claim.Best == best && signed.Claim.BestBlock != m.Best.Digest) return false;
+            if (!Claim(m.View, signed)) return false;
+        }
+
+        return true;
+    }
+
+    private bool Claim(View view, SignedClaim signed)
+    {
+        Span<byte> extra = stackalloc byte[Statements.ViewChangeExtraSize];
+        Statements.WriteViewChangeExtra(extra, signed.Claim);
+        return SignedStatement.Verify(
+            verifier, chain, signed.Sender, signed.Signature, StatementType.ViewChange, view, default, Statements.ViewChangeDigest(signed.Claim), extra);
+    }
+
+    /// <summary>An empty justification is fine: it only means the sender joined others.</summary>
+    private bool Justified(Justification justification)
+    {
+        foreach (var (sender, reason, signature) in justification.Suspicions)
+            if (!SignedStatement.Verify(
+                    verifier, chain, sender, signature, StatementType.Suspect, justification.LeftView, default, default, [(byte)reason]))
+                return false;
+        if (justification.Handover is not { } handover) return true;
+        var leader = LeaderSchedule.Leader(chain.Validators, justification.LeftView);
+        return SignedStatement.Verify(verifier, chain, leader, handover, StatementType.Handover, justification.LeftView, default, default);
+    }
+
+    private bool Status(PeerMessage.Status m)
+    {
+        Span<byte> extra = stackalloc byte[9];
+        Statements.WriteStatusExtra(extra, m.Tip, m.IsAnswer);
+        return Signed(m, StatementType.Status, m.View, m.Committed.Height, m.Committed.Digest, extra) && CommitCertificate(m.Committed);
+    }
+
+    private bool CommitCertificate(QuorumCertificate certificate) =>
+        certificate.Kind == CertificateKind.Commit && Certificate(certificate);
+
+    private bool Certificate(QuorumCertificate certificate)
+    {
+        var hash = certificate.Hash();
+        if (_verifiedCertificates.Contains(hash)) return true;
+        if (!certificate.Verify(chain, genesisBlock, verifier)) return false;
+        if (_verifiedOrder.Count == RememberedCertificates) _verifiedCertificates.Remove(_verifiedOrder.Dequeue());
+        if (_verifiedCertificates.Add(hash)) _verifiedOrder.Enqueue(hash);
+        return true;
+    }
+
+    private bool Signed(
+        PeerMessage.Signed message, StatementType type, View view, Height height, Digest digest, ReadOnlySpan<byte> extra = default) =>
+        SignedStatement.Verify(verifier, chain, message.Sender, message.Signature, type, view, height, digest, extra);
+}

@@ -1,0 +1,307 @@
+using System;
+using System.Buffers;
+using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Consensus;
+
+/// <summary>Transport form of <see cref="PeerMessage"/>: a tag byte, then the fields. One encoding per value.</summary>
+public static class MessageCodec
+{
+    private enum Tag : byte
+    {
+        PrePrepare = 1, Prepare = 2, Commit = 3, Suspect = 4, ViewChange = 5, NewView = 6, Heartbeat = 8, Status = 9, Handover = 10,
+        GetTransactions = 32, Transactions = 33, GetProposal = 34, Proposal = 35, GetBlocks = 36, Blocks = 37,
+    }
+
+    public static byte[] Encode(PeerMessage message)
+    {
+        var buffer = new ArrayBufferWriter<byte>(256);
+        Write(new CanonicalWriter(buffer), message);
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    public static bool TryDecode(ReadOnlySpan<byte> bytes, [NotNullWhen(true)] out PeerMessage? message, out DecodeError error)
+    {
+        var reader = new CanonicalReader(bytes);
+        message = Read(ref reader);
+        if (reader.Finish(out error) && message is not null) return true;
+        message = null;
+        return false;
+    }
+
+    private static void Write(CanonicalWriter writer, PeerMessage message)
+    {
+        switch (message)
+        {
+            case PeerMessage.PrePrepare m:
+                Begin(writer, Tag.PrePrepare, m);
+                m.Block.Write(writer);
+                break;
+            case PeerMessage.Prepare m:
+                Begin(writer, Tag.Prepare, m);
+                WriteVote(writer, m.View, m.Height, m.Digest);
+                break;
+            case PeerMessage.Commit m:
+                Begin(writer, Tag.Commit, m);
+                WriteVote(writer, m.View, m.Height, m.Digest);
+                break;
+            case PeerMessage.Suspect m:
+                Begin(writer, Tag.Suspect, m);
+                writer.View(m.View);
+                writer.UInt8((byte)m.Reason);
+                break;
+            case PeerMessage.ViewChange m:
+                Begin(writer, Tag.ViewChange, m);
+                writer.View(m.View);
+                writer.Height(m.Claim.Committed);
+                m.Best.Write(writer);
+                WriteJustification(writer, m.Justification);
+                break;
+            case PeerMessage.NewView m:
+                Begin(writer, Tag.NewView, m);
+                writer.View(m.View);
+                WriteClaims(writer, m.Claims);
+                m.Best.Write(writer);
+                break;
+            case PeerMessage.Heartbeat m:
+                Begin(writer, Tag.Heartbeat, m);
+                writer.View(m.View);
+                m.Committed.Write(writer);
+                break;
+            case PeerMessage.Status m:
+                Begin(writer, Tag.Status, m);
+                writer.View(m.View);
+                writer.Height(m.Tip);
+                writer.UInt8(m.IsAnswer ? (byte)1 : (byte)0);
+                m.Committed.Write(writer);
+                break;
+            case PeerMessage.Handover m:
+                Begin(writer, Tag.Handover, m);
+                writer.View(m.View);
+                break;
+            case PeerMessage.GetTransactions m:
+                writer.UInt8((byte)Tag.GetTransactions);
+                writer.Count(m.Digests.Length);
+                foreach (var digest in m.Digests) writer.Digest(digest);
+                break;
+            case PeerMessage.Transactions m:
+                writer.UInt8((byte)Tag.Transactions);
+                WriteBodies(writer, m.Bodies);
+                break;
+            case PeerMessage.GetProposal m:
+                writer.UInt8((byte)Tag.GetProposal);
+                writer.Digest(m.Block);
+                break;
+            case PeerMessage.Proposal m:
+                writer.UInt8((byte)Tag.Proposal);
+                Write(writer, m.Block);
+                break;
+            case PeerMessage.GetBlocks m:
+                writer.UInt8((byte)Tag.GetBlocks);
+                writer.Height(m.From);
+                break;
+            case PeerMessage.Blocks m:
+                writer.UInt8((byte)Tag.Blocks);
+                writer.Count(m.Items.Length);
+                foreach (var item in m.Items) Write(writer, item);
+                m.Certificate.Write(writer);
+                break;
+            default:
+                throw Invariant.Unreachable(message);
+        }
+    }
+
+    private static PeerMessage? Read(ref CanonicalReader reader)
+    {
+        var tag = (Tag)reader.UInt8();
+        if (tag >= Tag.GetTransactions) return ReadUnsigned(ref reader, tag);
+        var sender = reader.Index();
+        var signature = reader.Signature();
+        switch (tag)
+        {
+            case Tag.PrePrepare:
+                return new PeerMessage.PrePrepare(sender, Block.Read(ref reader), signature);
+            case Tag.Prepare:
+                return new PeerMessage.Prepare(sender, reader.View(), reader.Height(), reader.Digest(), signature);
+            case Tag.Commit:
+                return new PeerMessage.Commit(sender, reader.View(), reader.Height(), reader.Digest(), signature);
+            case Tag.Suspect:
+                return new PeerMessage.Suspect(sender, reader.View(), ReadReason(ref reader), signature);
+            case Tag.ViewChange:
+                return ReadViewChange(ref reader, sender, signature);
+            case Tag.NewView:
+                return new PeerMessage.NewView(sender, reader.View(), ReadClaims(ref reader), QuorumCertificate.Read(ref reader), signature);
+            case Tag.Heartbeat:
+                return new PeerMessage.Heartbeat(sender, reader.View(), QuorumCertificate.Read(ref reader), signature);
+            case Tag.Status:
+                return new PeerMessage.Status(sender, reader.View(), reader.Height(), ReadFlag(ref reader), QuorumCertificate.Read(ref reader), signature);
+            case Tag.Handover:
+                return new PeerMessage.Handover(sender, reader.View(), signature);
+            default:
+                reader.Fail(DecodeError.UnknownTag);
+                return null;
+        }
+    }
+
+    private static PeerMessage? ReadUnsigned(ref CanonicalReader reader, Tag tag)
+    {
+        switch (tag)
+        {
+            case Tag.GetTransactions:
+                var digests = ImmutableArray.CreateBuilder<Digest>();
+                for (var left = reader.Count(Limits.BlockTransactionsMax, Digest.Size); left > 0; left--) digests.Add(reader.Digest());
+                return new PeerMessage.GetTransactions(digests.ToImmutable());
+            case Tag.Transactions:
+                return new PeerMessage.Transactions(ReadBodies(ref reader));
+            case Tag.GetProposal:
+                return new PeerMessage.GetProposal(reader.Digest());
+            case Tag.Proposal:
+                return new PeerMessage.Proposal(ReadBlockWithBodies(ref reader));
+            case Tag.GetBlocks:
+                return new PeerMessage.GetBlocks(reader.Height());
+            case Tag.Blocks:
+                var items = ImmutableArray.CreateBuilder<BlockWithBodies>();
+                for (var left = reader.Count(Limits.BlocksPerAnswerMax, 1); left > 0 && reader.Error == DecodeError.None; left--)
+                    items.Add(ReadBlockWithBodies(ref reader));
+                return new PeerMessage.Blocks(items.ToImmutable(), QuorumCertificate.Read(ref reader));
+            default:
+                reader.Fail(DecodeError.UnknownTag);
+                return null;
+        }
+    }
+
+    private static void Begin(CanonicalWriter writer, Tag tag, PeerMessage.Signed message)
+    {
+        writer.UInt8((byte)tag);
+        writer.Index(message.Sender);
+        writer.Signature(message.Signature);
+    }
+
+    private static void WriteVote(CanonicalWriter writer, View view, Height height, Digest digest)
+    {
+        writer.View(view);
+        writer.Height(height);
+        writer.Digest(digest);
+    }
+
+    private static PeerMessage.ViewChange ReadViewChange(ref CanonicalReader reader, ValidatorIndex sender, Signature signature)
+    {
+        var view = reader.View();
+        var committed = reader.Height();
+        var best = QuorumCertificate.Read(ref reader);
+        var claim = new Claim(best.Rank, best.Digest, best.Hash(), committed);
+        return new PeerMessage.ViewChange(sender, view, claim, best, ReadJustification(ref reader), signature);
+    }
+
+    private static void WriteJustification(CanonicalWriter writer, Justification justification)
+    {
+        writer.View(justification.LeftView);
+        writer.UInt8(justification.Handover is null ? (byte)0 : (byte)1);
+        if (justification.Handover is { } handover) writer.Signature(handover);
+        writer.Count(justification.Suspicions.Length);
+        foreach (var suspicion in justification.Suspicions)
+        {
+            writer.Index(suspicion.Sender);
+            writer.UInt8((byte)suspicion.Reason);
+            writer.Signature(suspicion.Signature);
+        }
+    }
+
+    private static Justification ReadJustification(ref CanonicalReader reader)
+    {
+        var left = reader.View();
+        Signature? handover = ReadFlag(ref reader) ? reader.Signature() : null;
+        var suspicions = ImmutableArray.CreateBuilder<SignedSuspicion>();
+        var previous = -1;
+        for (var count = reader.Count(Limits.ValidatorsMax, 67); count > 0; count--)
+        {
+            var sender = reader.Index();
+            if (sender.Value <= previous) reader.Fail(DecodeError.NotCanonical);
+            previous = sender.Value;
+            suspicions.Add(new SignedSuspicion(sender, ReadReason(ref reader), reader.Signature()));
+        }
+
+        return new Justification(left, suspicions.ToImmutable(), handover);
+    }
+
+    /// <summary>Claims as they stand in a NEW-VIEW and in its digest.</summary>
+    internal static void WriteClaims(CanonicalWriter writer, ImmutableArray<SignedClaim> claims)
+    {
+        writer.Count(claims.Length);
+        foreach (var (sender, claim, signature) in claims)
+        {
+            writer.Index(sender);
+            writer.View(claim.Best.View);
+            writer.Height(claim.Best.Height);
+            writer.UInt8((byte)claim.Best.Kind);
+            writer.Digest(claim.BestBlock);
+            writer.Digest(claim.CertificateDigest);
+            writer.Height(claim.Committed);
+            writer.Signature(signature);
+        }
+    }
+
+    private static ImmutableArray<SignedClaim> ReadClaims(ref CanonicalReader reader)
+    {
+        var claims = ImmutableArray.CreateBuilder<SignedClaim>();
+        var previous = -1;
+        for (var count = reader.Count(Limits.ValidatorsMax, 167); count > 0; count--)
+        {
+            var sender = reader.Index();
+            if (sender.Value <= previous) reader.Fail(DecodeError.NotCanonical);
+            previous = sender.Value;
+            var view = reader.View();
+            var height = reader.Height();
+            var kind = reader.UInt8();
+            if (kind is not ((byte)CertificateKind.Prepare or (byte)CertificateKind.Commit)) reader.Fail(DecodeError.UnknownTag);
+            var claim = new Claim(new Rank(view, height, (CertificateKind)kind), reader.Digest(), reader.Digest(), reader.Height());
+            claims.Add(new SignedClaim(sender, claim, reader.Signature()));
+        }
+
+        return claims.ToImmutable();
+    }
+
+    internal static void Write(CanonicalWriter writer, BlockWithBodies item)
+    {
+        item.Block.Write(writer);
+        WriteBodies(writer, item.Bodies);
+    }
+
+    internal static BlockWithBodies ReadBlockWithBodies(ref CanonicalReader reader)
+    {
+        var block = Block.Read(ref reader);
+        return new BlockWithBodies(block, ReadBodies(ref reader));
+    }
+
+    internal static void WriteBodies(CanonicalWriter writer, ImmutableArray<ReadOnlyMemory<byte>> bodies)
+    {
+        writer.Count(bodies.Length);
+        foreach (var body in bodies) writer.Bytes(body.Span);
+    }
+
+    private static ImmutableArray<ReadOnlyMemory<byte>> ReadBodies(ref CanonicalReader reader)
+    {
+        var bodies = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>();
+        for (var left = reader.Count(Limits.BlockTransactionsMax, 4); left > 0 && reader.Error == DecodeError.None; left--)
+            bodies.Add(reader.Bytes(Limits.RecordBytesMax + 1));
+        return bodies.ToImmutable();
+    }
+
+    private static SuspectReason ReadReason(ref CanonicalReader reader)
+    {
+        var reason = reader.UInt8();
+        if (reason is < (byte)SuspectReason.NoProgress or > (byte)SuspectReason.Equivocation) reader.Fail(DecodeError.UnknownTag);
+        return (SuspectReason)reason;
+    }
+
+    private static bool ReadFlag(ref CanonicalReader reader)
+    {
+        var flag = reader.UInt8();
+        if (flag > 1) reader.Fail(DecodeError.NotCanonical);
+        return flag == 1;
+    }
+}

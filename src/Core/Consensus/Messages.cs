@@ -1,0 +1,90 @@
+using System;
+using System.Collections.Immutable;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Consensus;
+
+public enum SuspectReason : byte
+{
+    /// <summary>Work is waiting and nothing was committed for T_progress.</summary>
+    NoProgress = 1,
+
+    /// <summary>No sign of life from the leader for T_idle.</summary>
+    Silent = 2,
+
+    /// <summary>A transaction waits for twice T_tx.</summary>
+    Censorship = 3,
+
+    /// <summary>The leader proposed a block that breaks a rule every validator can check.</summary>
+    InvalidProposal = 4,
+
+    /// <summary>The leader signed two proposals for one height.</summary>
+    Equivocation = 5,
+}
+
+/// <summary>What a VIEW-CHANGE says about its sender: its best certificate, and how far it has committed.</summary>
+public readonly record struct Claim(Rank Best, Digest BestBlock, Digest CertificateDigest, Height Committed);
+
+public readonly record struct SignedClaim(ValidatorIndex Sender, Claim Claim, Signature Signature);
+
+public readonly record struct SignedSuspicion(ValidatorIndex Sender, SuspectReason Reason, Signature Signature);
+
+/// <summary>Why a replica left its view: f+1 suspicions or the leader's own resignation. Empty when it only follows others.</summary>
+public sealed record Justification(View LeftView, ImmutableArray<SignedSuspicion> Suspicions, Signature? Handover)
+{
+    public static readonly Justification None = new(default, [], null);
+}
+
+public sealed record BlockWithBodies(Block Block, ImmutableArray<ReadOnlyMemory<byte>> Bodies);
+
+/// <summary>Everything validators send one another. Consensus sees transactions only as digests and opaque bodies.</summary>
+public abstract record PeerMessage
+{
+    private PeerMessage() { }
+
+    /// <summary>A message signed by a validator; its sender is whoever signed it, not whoever delivered it.</summary>
+    public abstract record Signed(ValidatorIndex Sender, Signature Signature) : PeerMessage;
+
+    public sealed record PrePrepare(ValidatorIndex Sender, Block Block, Signature Signature) : Signed(Sender, Signature);
+
+    public sealed record Prepare(ValidatorIndex Sender, View View, Height Height, Digest Digest, Signature Signature) : Signed(Sender, Signature);
+
+    public sealed record Commit(ValidatorIndex Sender, View View, Height Height, Digest Digest, Signature Signature) : Signed(Sender, Signature);
+
+    public sealed record Suspect(ValidatorIndex Sender, View View, SuspectReason Reason, Signature Signature) : Signed(Sender, Signature);
+
+    public sealed record ViewChange(
+        ValidatorIndex Sender, View View, Claim Claim, QuorumCertificate Best, Justification Justification, Signature Signature)
+        : Signed(Sender, Signature);
+
+    public sealed record NewView(
+        ValidatorIndex Sender, View View, ImmutableArray<SignedClaim> Claims, QuorumCertificate Best, Signature Signature)
+        : Signed(Sender, Signature);
+
+    /// <summary>The leader is alive; carries its last commit certificate for those who missed it.</summary>
+    public sealed record Heartbeat(ValidatorIndex Sender, View View, QuorumCertificate Committed, Signature Signature) : Signed(Sender, Signature);
+
+    /// <summary>Where the sender stands. Answered with whatever it lacks, unless it is an answer itself.</summary>
+    public sealed record Status(
+        ValidatorIndex Sender, View View, Height Tip, bool IsAnswer, QuorumCertificate Committed, Signature Signature)
+        : Signed(Sender, Signature);
+
+    /// <summary>The leader resigns (a planned stop): counts like f+1 suspicions.</summary>
+    public sealed record Handover(ValidatorIndex Sender, View View, Signature Signature) : Signed(Sender, Signature);
+
+    public sealed record GetTransactions(ImmutableArray<Digest> Digests) : PeerMessage;
+
+    public sealed record Transactions(ImmutableArray<ReadOnlyMemory<byte>> Bodies) : PeerMessage;
+
+    /// <summary>Asks for one uncommitted block.</summary>
+    public sealed record GetProposal(Digest Block) : PeerMessage;
+
+    public sealed record Proposal(BlockWithBodies Block) : PeerMessage;
+
+    /// <summary>Asks for committed blocks from a height on.</summary>
+    public sealed record GetBlocks(Height From) : PeerMessage;
+
+    /// <summary>Consecutive committed blocks and the commit certificate of the last: it speaks for all of them.</summary>
+    public sealed record Blocks(ImmutableArray<BlockWithBodies> Items, QuorumCertificate Certificate) : PeerMessage;
+}

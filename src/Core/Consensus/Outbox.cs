@@ -1,0 +1,45 @@
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Consensus;
+
+/// <summary>A message to one validator, or to all including the sender itself when <paramref name="To"/> is null.</summary>
+public readonly record struct Outgoing(ValidatorIndex? To, PeerMessage Message);
+
+/// <summary>A structured fact for logs and metrics: Core has no logger.</summary>
+public abstract record Notice
+{
+    private Notice() { }
+
+    public sealed record Suspected(View View, SuspectReason Reason) : Notice;
+
+    public sealed record ViewChangeStarted(View Target, string Reason, ImmutableArray<ValidatorIndex> SuspectedBy) : Notice;
+
+    public sealed record ViewEntered(View View, ValidatorIndex Leader, Height Base, string Reason) : Notice;
+
+    /// <summary>A validator signed two different statements for one slot. Both are known to this replica.</summary>
+    public sealed record Equivocation(ValidatorIndex Offender, StatementType Type, View View, Height Height) : Notice;
+
+    public sealed record ProposalRefused(ValidatorIndex Leader, Height Height, string Reason) : Notice;
+
+    public sealed record CaughtUp(Height From, Height To) : Notice;
+
+    public sealed record BodiesRequested(Height Height, int Count, ValidatorIndex From) : Notice;
+}
+
+/// <summary>
+/// What a step wants done, in this order: make <see cref="Records"/> durable, then send <see cref="Messages"/> (also to oneself:
+/// an own vote counts only once it is durable).
+/// </summary>
+public class Outbox
+{
+    public List<DurableRecord> Records { get; } = [];
+    public List<Outgoing> Messages { get; } = [];
+    public List<Notice> Notices { get; } = [];
+
+    public void Broadcast(PeerMessage message) => Messages.Add(new Outgoing(null, message));
+
+    public void Send(ValidatorIndex to, PeerMessage message) => Messages.Add(new Outgoing(to, message));
+}

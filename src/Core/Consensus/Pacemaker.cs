@@ -1,0 +1,122 @@
+using System;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Consensus;
+
+/// <summary>
+/// The timers of the protocol as deadlines; time is an argument. Heartbeats reset the idle timer only (rule T2): a leader that
+/// is alive but commits nothing must not live from them.
+/// </summary>
+public sealed class Pacemaker(ChainParameters parameters)
+{
+    private const int SamplesBeforeTrust = 8;
+
+    private Timestamp? _progressAt;
+    private Timestamp? _idleAt;
+    private Timestamp? _newViewAt;
+    private Timestamp? _lastTick;
+    private uint _attempt;
+    private long _smoothedMs;
+    private long _deviationMs;
+    private int _samples;
+    private long _base = 2L * parameters.ProgressTimeoutMinMs;
+
+    /// <summary>T(a): the base for the first three attempts, then doubling, capped (rule T1).</summary>
+    public long ProgressTimeoutMs
+    {
+        get
+        {
+            var doublings = (int)Math.Min(_attempt > 2 ? _attempt - 2 : 0, 20);
+            return Math.Min(_base << doublings, parameters.TimeoutCapMs);
+        }
+    }
+
+    /// <summary>
+    /// A new view begins. The base is measured proposal-to-commit time and frozen for the view, so a leader cannot stretch its own limit.
+    /// </summary>
+    public void EnterView(uint attemptsSinceProgress, Timestamp now)
+    {
+        _attempt = attemptsSinceProgress;
+        if (_samples >= SamplesBeforeTrust)
+            _base = Math.Clamp(4 * _smoothedMs + 4 * _deviationMs, parameters.ProgressTimeoutMinMs, parameters.ProgressTimeoutMaxMs);
+        _progressAt = null;
+        _newViewAt = null;
+        _idleAt = now.PlusMs(parameters.IdleTimeoutMs);
+    }
+
+    /// <summary>Smoothed mean and deviation as TCP estimates round trips (RFC 6298), in integers.</summary>
+    public void Measured(long proposalToCommitMs)
+    {
+        if (_samples == 0)
+        {
+            _smoothedMs = proposalToCommitMs;
+            _deviationMs = proposalToCommitMs / 2;
+        }
+        else
+        {
+            _deviationMs = (3 * _deviationMs + Math.Abs(_smoothedMs - proposalToCommitMs)) / 4;
+            _smoothedMs = (7 * _smoothedMs + proposalToCommitMs) / 8;
+        }
+
+        _samples = Math.Min(_samples + 1, SamplesBeforeTrust);
+    }
+
+    /// <summary>Called with every tick. A host that slept (paused process, frozen machine) must not find all timers expired at once.</summary>
+    public void Tick(Timestamp now)
+    {
+        if (_lastTick is { } last && now.Since(last) > parameters.ProgressTimeoutMinMs)
+        {
+            var gap = now.Since(last);
+            _progressAt = _progressAt?.PlusMs(gap);
+            _idleAt = _idleAt?.PlusMs(gap);
+            _newViewAt = _newViewAt?.PlusMs(gap);
+        }
+
+        _lastTick = now;
+    }
+
+    /// <summary>The progress timer runs exactly while there is work, the idle timer exactly while there is none.</summary>
+    public void Work(bool exists, Timestamp now)
+    {
+        if (exists)
+        {
+            _progressAt ??= now.PlusMs(ProgressTimeoutMs);
+            _idleAt = null;
+        }
+        else
+        {
+            _progressAt = null;
+            _idleAt ??= now.PlusMs(parameters.IdleTimeoutMs);
+        }
+    }
+
+    public void Committed(Timestamp now)
+    {
+        if (_progressAt is not null) _progressAt = now.PlusMs(ProgressTimeoutMs);
+    }
+
+    public void LeaderHeard(Timestamp now)
+    {
+        if (_idleAt is not null) _idleAt = now.PlusMs(parameters.IdleTimeoutMs);
+    }
+
+    /// <summary>Started only once Q validators want the view: attempts cannot run away while a quorum is missing (rule T3).</summary>
+    public void AwaitNewView(Timestamp now) => _newViewAt ??= now.PlusMs(ProgressTimeoutMs);
+
+    public void LeaveView(uint attemptsSinceProgress)
+    {
+        _attempt = attemptsSinceProgress;
+        _progressAt = null;
+        _idleAt = null;
+        _newViewAt = null;
+    }
+
+    public bool ProgressExpired(Timestamp now) => Expired(_progressAt, now);
+
+    public bool IdleExpired(Timestamp now) => Expired(_idleAt, now);
+
+    public bool NewViewExpired(Timestamp now) => Expired(_newViewAt, now);
+
+    private static bool Expired(Timestamp? deadline, Timestamp now) => deadline is { } at && now >= at;
+}

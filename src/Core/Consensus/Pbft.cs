@@ -1,0 +1,802 @@
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Consensus;
+
+/// <summary>A committed block, in height order. Only the last of a run carries the certificate that commits them all.</summary>
+public sealed record Decision(Block Block, QuorumCertificate? Certificate);
+
+/// <summary>
+/// The consensus of one replica: chained PBFT with cumulative votes (docs/protocol.md). It orders opaque blocks; its owner checks
+/// their content (<see cref="NextCandidate"/>, then <see cref="Accept"/> or <see cref="Refuse"/>), proposes
+/// (<see cref="CanPropose"/>) and takes decisions (<see cref="TryTakeDecision"/>). Not thread-safe; time is an argument.
+/// </summary>
+public sealed class Pbft
+{
+    private readonly ChainContext _chainContext;
+    private readonly ChainParameters _parameters;
+    private readonly MessageSigner _signer;
+    private readonly ValidatorIndex _me;
+    private readonly Guard _guard = new();
+    private readonly Pacemaker _pacemaker;
+    private readonly VoteTally _prepares;
+    private readonly VoteTally _commits;
+    private readonly ViewChangeBook _viewChanges;
+    private readonly HeldBlocks _held;
+    private readonly Queue<Decision> _decisions = new();
+
+    // The chain as far as this replica knows it.
+    private Block _committed;
+    private QuorumCertificate _committedProof;
+    private readonly SortedDictionary<ulong, Digest> _recent = [];
+    private readonly SortedDictionary<ulong, Block> _chain = [];
+    private Block _tip;
+    private QuorumCertificate _best;
+    private QuorumCertificate? _ahead;
+
+    // The view.
+    private View _view;
+    private bool _changing;
+    private View _target;
+    private PeerMessage.ViewChange? _sentViewChange;
+    private SuspectReason? _suspicion;
+    private PeerMessage.NewView? _newView;
+    private PeerMessage.NewView? _pendingNewView;
+    private PeerMessage.NewView? _sentNewView;
+    private QuorumCertificate? _wantedBase;
+    private uint _productiveAttempt;
+    private readonly SortedDictionary<ulong, Block> _own = [];
+    private readonly SortedDictionary<ulong, PeerMessage.PrePrepare> _proposals = [];
+    private readonly SortedDictionary<ulong, Timestamp> _proposedAt = [];
+
+    // Retransmission.
+    private readonly EarlyMessages _early;
+    private readonly Timestamp?[] _answeredAt;
+    private Timestamp _resendAt;
+    private Timestamp _heartbeatAt;
+    private Height _committedAtResend;
+
+    public Pbft(ChainContext chain, ChainParameters parameters, Block genesis, ValidatorIndex me, ISigner signer)
+    {
+        _chainContext = chain;
+        _parameters = parameters;
+        _me = me;
+        _signer = new MessageSigner(chain, me, signer);
+        _pacemaker = new Pacemaker(parameters);
+        _prepares = new VoteTally(CertificateKind.Prepare, chain.Validators);
+        _commits = new VoteTally(CertificateKind.Commit, chain.Validators);
+        _viewChanges = new ViewChangeBook(chain.Validators, parameters);
+        _held = new HeldBlocks(8 * parameters.Window);
+        _early = new EarlyMessages(chain.Validators.Count, 2 * parameters.Window + 2);
+        _answeredAt = new Timestamp?[chain.Validators.Count];
+        _committed = _tip = genesis;
+        _committedProof = _best = QuorumCertificate.ForGenesis(genesis.Digest);
+        _recent[0] = genesis.Digest;
+    }
+
+    public View View => _view;
+
+    public bool IsChangingView => _changing;
+
+    public ValidatorIndex Leader => LeaderSchedule.Leader(_chainContext.Validators, _view);
+
+    public Block Committed => _committed;
+
+    public QuorumCertificate CommittedProof => _committedProof;
+
+    public Block Tip => _tip;
+
+    /// <summary>Accepted blocks above the committed one, lowest first.</summary>
+    public IEnumerable<Block> Accepted => _chain.Values;
+
+    /// <summary>Digest of the NEW-VIEW the current view was entered with; zero for the first view.</summary>
+    public Digest NewViewDigest => _newView is null ? default : Statements.NewViewDigest(_newView.Claims, _newView.Best);
+
+    /// <summary>A commit certificate for a block beyond those held: the signal to catch up.</summary>
+    public QuorumCertificate? Ahead => _ahead;
+
+    /// <summary>Is this an uncommitted block whose bodies must be kept?</summary>
+    public bool TryFindHeld(Digest block, [NotNullWhen(true)] out Block? held) => _held.TryFind(block, out held);
+
+    /// <summary>All of them.</summary>
+    public IEnumerable<Block> Held => _held.All;
+
+    /// <summary>Set by the owner before each step: is anything waiting to be ordered?</summary>
+    public bool WorkWaiting { get; set; }
+
+    public void Receive(PeerMessage.Signed message, Timestamp now, Outbox outbox)
+    {
+        switch (message)
+        {
+            case PeerMessage.PrePrepare m:
+                OnPrePrepare(m, now, outbox);
+                break;
+            case PeerMessage.Prepare m:
+                if (m.View > _view) _early.Keep(m, m.View);
+                else if (m.View == _view) OnVote(_prepares, StatementType.Prepare, m.Sender, m.Height, m.Digest, m.Signature, now, outbox);
+                break;
+            case PeerMessage.Commit m:
+                if (m.View > _view) _early.Keep(m, m.View);
+                else if (m.View == _view) OnVote(_commits, StatementType.Commit, m.Sender, m.Height, m.Digest, m.Signature, now, outbox);
+                break;
+            case PeerMessage.Suspect m:
+                OnSuspect(m, now, outbox);
+                break;
+            case PeerMessage.Handover m:
+                if (m.View == _view && m.Sender == Leader && !_changing)
+                    StartViewChange(_view.Next, "leader handed over", new Justification(_view, [], m.Signature), outbox);
+                break;
+            case PeerMessage.ViewChange m:
+                OnViewChange(m, now, outbox);
+                break;
+            case PeerMessage.NewView m:
+                OnNewView(m, now, outbox);
+                break;
+            case PeerMessage.Heartbeat m:
+                OnHeartbeat(m, now, outbox);
+                break;
+            case PeerMessage.Status m:
+                OnStatus(m, now, outbox);
+                break;
+            default:
+                throw Invariant.Unreachable(message);
+        }
+    }
+
+    // ---- Normal case (protocol §5) ----------------------------------------------------------------------------
+
+    private void OnPrePrepare(PeerMessage.PrePrepare m, Timestamp now, Outbox outbox)
+    {
+        var header = m.Block.Header;
+        if (m.Block.Seal is { } seal) OnCommitCertificate(seal, now, outbox);
+        if (header.View > _view)
+        {
+            _early.Keep(m, header.View);
+            return;
+        }
+
+        if (header.View < _view || _changing || m.Sender != Leader) return;
+        _pacemaker.LeaderHeard(now);
+        if (header.Height <= _committed.Height || header.Height > _committed.Height.Plus(2UL * (ulong)_parameters.Window)) return;
+        if (_proposals.TryGetValue(header.Height.Value, out var first))
+        {
+            if (first.Block.Digest == m.Block.Digest) return;
+            // Two proposals for one height prove the fault; spreading both makes every honest validator see it.
+            if (IsProven(_suspicion)) return;
+            outbox.Notices.Add(new Notice.Equivocation(m.Sender, StatementType.PrePrepare, _view, header.Height));
+            outbox.Broadcast(first);
+            outbox.Broadcast(m);
+            Suspect(SuspectReason.Equivocation, now, outbox);
+            return;
+        }
+
+        _proposals[header.Height.Value] = m;
+        _proposedAt[header.Height.Value] = now;
+    }
+
+    /// <summary>
+    /// The next block of the current view that passed every check consensus can make, for the owner to check its content. Null
+    /// when there is none or its time is not yet acceptable.
+    /// </summary>
+    public Block? NextCandidate(Timestamp now, Outbox outbox)
+    {
+        if (_changing || !_proposals.TryGetValue(_tip.Height.Value + 1, out var proposal)) return null;
+        if (_tip.Height.Value - _committed.Height.Value >= (ulong)_parameters.Window) return null;
+        var block = proposal.Block;
+        if (ProposalProblem(block) is { } problem)
+        {
+            Refuse(block, problem, now, outbox);
+            return null;
+        }
+
+        // Rule N4, the only look at the local clock: failing it means "I do not vote now", never "invalid".
+        var time = block.Header.Time;
+        var latest = now.PlusMs(_parameters.LeaderSkewAheadMs);
+        var afterParent = _tip.Header.Time.PlusMs(1);
+        if (time > (latest > afterParent ? latest : afterParent) || time < now.PlusMs(-_parameters.LeaderSkewBehindMs)) return null;
+        return block;
+    }
+
+    /// <summary>Rules N1 to N8, as far as they need no content. All of them fail for every honest validator or for none.</summary>
+    private string? ProposalProblem(Block block)
+    {
+        var header = block.Header;
+        if (header.Proposer != Leader) return "proposer is not the leader of the view";
+        if (header.Parent != _tip.Digest) return "parent is not the block accepted before it";
+        if (header.View < _tip.Header.View) return "view is below the parent's view";
+        if (header.Time <= _tip.Header.Time) return "block time is not above the parent's";
+        if (header.ChainId != _chainContext.ChainId || header.Epoch != _chainContext.Epoch) return "chain or epoch is another one";
+        if (header.ValidatorsHash != _committed.Header.ValidatorsHash || header.NextValidatorsHash != _committed.Header.NextValidatorsHash)
+            return "validator set hash is wrong";
+        if (header.ParametersHash != _committed.Header.ParametersHash) return "parameters hash is wrong";
+        if (header.AppVersion != _committed.Header.AppVersion) return "application version is not the agreed one";
+        if (header.NewViewDigest != NewViewDigest) return "the block belongs to another NEW-VIEW";
+        return SealProblem(block);
+    }
+
+    /// <summary>Rule N8: the seal commits an ancestor at most W below; only the first W blocks of the chain may go without.</summary>
+    private string? SealProblem(Block block)
+    {
+        if (block.Seal is not { } seal)
+            return block.Height.Value > (ulong)_parameters.Window ? "the seal is missing" : null;
+        if (seal.Kind != CertificateKind.Commit || seal.Height >= block.Height || seal.Height.Value + (ulong)_parameters.Window < block.Height.Value)
+            return "the seal is not a commit certificate of an ancestor within the window";
+        var ancestor = _chain.TryGetValue(seal.Height.Value, out var accepted) ? accepted.Digest : _recent.GetValueOrDefault(seal.Height.Value);
+        return ancestor == seal.Digest ? null : "the seal is for a block of another branch";
+    }
+
+    /// <summary>The owner found the candidate's content valid and holds every body: vote for it.</summary>
+    public void Accept(BlockWithBodies candidate, Timestamp now, Outbox outbox)
+    {
+        var block = candidate.Block;
+        Invariant.Holds(!_changing && block.Header.Parent == _tip.Digest, "a vote is for a child of the tip (rule N2)");
+        Append(block);
+        if (!_held.TryFind(block.Digest, out _)) Hold(candidate, outbox);
+        VotePrepare(block, outbox);
+        ReviewVotes(block.Height, now, outbox);
+    }
+
+    /// <summary>The owner found the candidate's content invalid.</summary>
+    public void Refuse(Block block, string reason, Timestamp now, Outbox outbox)
+    {
+        if (IsProven(_suspicion)) return;
+        outbox.Notices.Add(new Notice.ProposalRefused(Leader, block.Height, reason));
+        Suspect(SuspectReason.InvalidProposal, now, outbox);
+    }
+
+    private void Append(Block block)
+    {
+        _chain[block.Height.Value] = block;
+        _tip = block;
+    }
+
+    private void Hold(BlockWithBodies block, Outbox outbox)
+    {
+        outbox.Records.Add(new DurableRecord.BlockHeld(block));
+        _held.Add(block.Block, held => _chain.TryGetValue(held.Height.Value, out var own) && own.Digest == held.Digest);
+    }
+
+    private void VotePrepare(Block block, Outbox outbox)
+    {
+        _guard.Prepare(new Guard.Vote(_view, block.Height, block.Digest));
+        outbox.Records.Add(new DurableRecord.PrepareVote(_view, block.Height, block.Digest));
+        outbox.Broadcast(_signer.Prepare(_view, block.Height, block.Digest));
+    }
+
+    private void OnVote(
+        VoteTally tally, StatementType type, ValidatorIndex sender, Height height, Digest digest, Signature signature, Timestamp now, Outbox outbox)
+    {
+        if (height <= _committed.Height || height > _committed.Height.Plus(2UL * (ulong)_parameters.Window)) return;
+        switch (tally.Add(sender, height, digest, signature))
+        {
+            case VoteTally.Outcome.Conflicting:
+                outbox.Notices.Add(new Notice.Equivocation(sender, type, _view, height));
+                break;
+            case VoteTally.Outcome.Added:
+                ReviewVotes(height, now, outbox);
+                break;
+            case VoteTally.Outcome.Known:
+                break;
+        }
+    }
+
+    private void ReviewVotes(Height height, Timestamp now, Outbox outbox)
+    {
+        if (!_changing && _chain.TryGetValue(height.Value, out var block)
+            && _prepares.TryCertify(_chainContext.Epoch, _view, height, block.Digest) is { } prepared)
+            VoteCommit(block, prepared, outbox);
+        // A commit quorum may be for a block this replica never accepted: it still commits, once the block is fetched.
+        if (_commits.QuorumDigest(height) is { } digest
+            && _commits.TryCertify(_chainContext.Epoch, _view, height, digest) is { } committed)
+            OnCommitCertificate(committed, now, outbox);
+    }
+
+    /// <summary>COMMIT is cumulative, so a lower height may be skipped but never come later (rule N6).</summary>
+    private void VoteCommit(Block block, QuorumCertificate prepared, Outbox outbox)
+    {
+        if (_guard.Committed is { } last && last.View == _view && last.Height >= block.Height) return;
+        RaiseBest(prepared);
+        _guard.Commit(new Guard.Vote(_view, block.Height, block.Digest));
+        outbox.Records.Add(new DurableRecord.CommitVote(_view, block.Height, block.Digest, prepared));
+        outbox.Broadcast(_signer.Commit(_view, block.Height, block.Digest));
+    }
+
+    /// <summary>A commit certificate of any view commits its block and every ancestor (rule N7).</summary>
+    private void OnCommitCertificate(QuorumCertificate certificate, Timestamp now, Outbox outbox)
+    {
+        if (certificate.Height <= _committed.Height) return;
+        if (_held.Path(_committed, certificate.Digest) is { } path)
+        {
+            RaiseBest(certificate);
+            Commit(path, certificate, now);
+        }
+        else if (_ahead is null || certificate.Height > _ahead.Height)
+        {
+            _ahead = certificate;
+        }
+    }
+
+    /// <summary>
+    /// Blocks fetched from a peer, linked to the committed one and ending in the certified block; the owner has checked that and
+    /// every body. They are committed as they come.
+    /// </summary>
+    public void CatchUp(IReadOnlyList<Block> blocks, QuorumCertificate certificate, Timestamp now, Outbox outbox)
+    {
+        if (blocks.Count == 0 || certificate.Height <= _committed.Height) return;
+        Invariant.Holds(blocks[0].Header.Parent == _committed.Digest && blocks[^1].Digest == certificate.Digest, "catch-up continues the chain");
+        outbox.Notices.Add(new Notice.CaughtUp(blocks[0].Height, blocks[^1].Height));
+        RaiseBest(certificate);
+        Commit(blocks, certificate, now);
+    }
+
+    private void Commit(IReadOnlyList<Block> blocks, QuorumCertificate certificate, Timestamp now)
+    {
+        foreach (var block in blocks)
+        {
+            _decisions.Enqueue(new Decision(block, block.Height == certificate.Height ? certificate : null));
+            _recent[block.Height.Value] = block.Digest;
+            if (_proposedAt.Remove(block.Height.Value, out var at) && block.Header.Proposer != _me && block.Header.View == _view)
+                _pacemaker.Measured(now.Since(at));
+        }
+
+        var last = blocks[^1];
+        var wasOnChain = _chain.TryGetValue(last.Height.Value, out var own) && own.Digest == last.Digest;
+        _committed = last;
+        _committedProof = certificate;
+        if (!wasOnChain) _chain.Clear();
+        DropUpTo(last.Height);
+        if (!wasOnChain) _tip = last;
+        if (_ahead is { } ahead && ahead.Height <= last.Height) _ahead = null;
+        if (certificate.View == _view) _productiveAttempt = _view.Attempt;
+        if (_suspicion is SuspectReason.NoProgress or SuspectReason.Silent) _suspicion = null;
+        _pacemaker.Committed(now);
+    }
+
+    private void DropUpTo(Height height)
+    {
+        _held.DropUpTo(height);
+        _prepares.DropUpTo(height);
+        _commits.DropUpTo(height);
+        RemoveUpTo(_chain, height);
+        RemoveUpTo(_own, height);
+        RemoveUpTo(_proposals, height);
+        RemoveUpTo(_proposedAt, height);
+        if (height.Value > 4UL * (ulong)_parameters.Window) RemoveUpTo(_recent, height.Minus(4UL * (ulong)_parameters.Window));
+    }
+
+    private static void RemoveUpTo<T>(SortedDictionary<ulong, T> map, Height height)
+    {
+        var drop = new List<ulong>();
+        foreach (var entry in map)
+        {
+            if (entry.Key > height.Value) break;
+            drop.Add(entry.Key);
+        }
+
+        foreach (var key in drop) map.Remove(key);
+    }
+
+    public bool TryTakeDecision(out Decision? decision) => _decisions.TryDequeue(out decision);
+
+    private void RaiseBest(QuorumCertificate certificate)
+    {
+        if (certificate.Rank > _best.Rank) _best = certificate;
+    }
+
+    // ---- Proposing --------------------------------------------------------------------------------------------
+
+    /// <summary>The own proposals of this view above the committed block, lowest first; the last ones may not be accepted yet.</summary>
+    public IEnumerable<Block> OwnProposals => _own.Values;
+
+    /// <summary>The block a proposal of this replica would build on: its last proposal, or the tip.</summary>
+    public Block ProposalParent
+    {
+        get
+        {
+            var parent = _tip;
+            foreach (var own in _own.Values)
+                if (own.Height > parent.Height)
+                    parent = own;
+            return parent;
+        }
+    }
+
+    /// <summary>Leads an active view and has a free slot in the window.</summary>
+    public bool CanPropose =>
+        !_changing && Leader == _me && ProposalParent.Height.Value - _committed.Height.Value < (ulong)_parameters.Window;
+
+    /// <summary>True when nothing proposed or accepted waits for its commit.</summary>
+    public bool NothingInFlight => ProposalParent.Height == _committed.Height;
+
+    public void Propose(Block block, Outbox outbox)
+    {
+        Invariant.Holds(CanPropose && block.Header.Parent == ProposalParent.Digest, "a proposal extends the last one");
+        _guard.Propose(new Guard.Vote(_view, block.Height, block.Digest));
+        _own[block.Height.Value] = block;
+        outbox.Records.Add(new DurableRecord.Proposed(block));
+        outbox.Broadcast(_signer.PrePrepare(block));
+    }
+
+    // ---- Leaving a view (protocol §7) -------------------------------------------------------------------------
+
+    /// <summary>Suspect the leader but keep voting: only f+1 suspicions end a view (rule V2).</summary>
+    public void Suspect(SuspectReason reason, Timestamp now, Outbox outbox)
+    {
+        // A proven fault stays the reason until the view ends; a mere suspicion gives way to it.
+        if (_changing || IsProven(_suspicion) || (_suspicion is not null && !IsProven(reason))) return;
+        _suspicion = reason;
+        outbox.Notices.Add(new Notice.Suspected(_view, reason));
+        outbox.Broadcast(_signer.Suspect(_view, reason));
+        _resendAt = now.PlusMs(_parameters.ResendMs);
+    }
+
+    private static bool IsProven(SuspectReason? reason) => reason is SuspectReason.Equivocation or SuspectReason.InvalidProposal;
+
+    /// <summary>The reason has gone away before enough others shared it: stop repeating it.</summary>
+    public void Unsuspect(SuspectReason reason)
+    {
+        if (_suspicion == reason) _suspicion = null;
+    }
+
+    private void OnSuspect(PeerMessage.Suspect m, Timestamp now, Outbox outbox)
+    {
+        if (m.View != _view || _changing) return;
+        var suspicions = _viewChanges.Suspect(new SignedSuspicion(m.Sender, m.Reason, m.Signature), now);
+        if (suspicions.Length < _chainContext.Validators.OneHonest) return;
+        StartViewChange(_view.Next, "suspected: " + Name(m.Reason), new Justification(_view, suspicions, null), outbox);
+    }
+
+    private static string Name(SuspectReason reason) => reason switch
+    {
+        SuspectReason.NoProgress => "no progress",
+        SuspectReason.Silent => "silent",
+        SuspectReason.Censorship => "censorship",
+        SuspectReason.InvalidProposal => "invalid proposal",
+        SuspectReason.Equivocation => "equivocation",
+    };
+
+    private void StartViewChange(View target, string reason, Justification justification, Outbox outbox)
+    {
+        if (target <= _view || (_changing && target <= _target)) return;
+        // A certificate of that view or a later one exists: a quorum is there already, and what is missing here is its NEW-VIEW.
+        if (target <= _best.View) return;
+        _changing = true;
+        _target = target;
+        _suspicion = null;
+        _guard.ChangeView(target);
+        if (_pendingNewView is { } pending && pending.View < target) _pendingNewView = null;
+        outbox.Records.Add(new DurableRecord.ViewChangeSent(target));
+        _sentViewChange = _signer.ViewChange(target, _best, _committed.Height, justification);
+        outbox.Broadcast(_sentViewChange);
+        _pacemaker.LeaveView(AttemptsSinceProgress(target));
+        var suspectedBy = ImmutableArray.CreateBuilder<ValidatorIndex>();
+        foreach (var suspicion in justification.Suspicions) suspectedBy.Add(suspicion.Sender);
+        outbox.Notices.Add(new Notice.ViewChangeStarted(target, reason, suspectedBy.ToImmutable()));
+    }
+
+    private uint AttemptsSinceProgress(View view) => view.Attempt > _productiveAttempt ? view.Attempt - _productiveAttempt : 0;
+
+    private void OnViewChange(PeerMessage.ViewChange m, Timestamp now, Outbox outbox)
+    {
+        if (m.View.Term != _view.Term) return;
+        if (m.View <= _view)
+        {
+            if (_newView is not null && m.Sender != _me && MayAnswer(m.Sender, now)) outbox.Send(m.Sender, _newView);
+            return;
+        }
+
+        _viewChanges.Keep(m);
+        // Leaving is contagious when it is justified, so a Byzantine minority cannot pull one replica out alone (rule V3).
+        if (!_changing && m.Justification.LeftView == _view && Justifies(m.Justification))
+            StartViewChange(_view.Next, "followed " + _chainContext.Validators[m.Sender].Name, m.Justification, outbox);
+        var current = _changing ? _target : _view;
+        if (_viewChanges.JoinTarget(current) is { } join)
+            StartViewChange(join, "f+1 validators are ahead", Justification.None, outbox);
+        ReviewViewChanges(now, outbox);
+    }
+
+    private bool Justifies(Justification justification) =>
+        justification.Handover is not null || justification.Suspicions.Length >= _chainContext.Validators.OneHonest;
+
+    private void ReviewViewChanges(Timestamp now, Outbox outbox)
+    {
+        if (!_changing) return;
+        var messages = _viewChanges.For(_target);
+        if (messages.Length < _chainContext.Validators.Quorum) return;
+        _pacemaker.AwaitNewView(now);
+        if (LeaderSchedule.Leader(_chainContext.Validators, _target) == _me) SendNewView(messages, outbox);
+    }
+
+    private void SendNewView(ImmutableArray<PeerMessage.ViewChange> messages, Outbox outbox)
+    {
+        if (_sentNewView?.View == _target) return;
+        var best = messages[0].Best;
+        var claims = ImmutableArray.CreateBuilder<SignedClaim>();
+        for (var i = 0; i < _chainContext.Validators.Quorum; i++)
+        {
+            claims.Add(new SignedClaim(messages[i].Sender, messages[i].Claim, messages[i].Signature));
+            if (messages[i].Best.Rank > best.Rank) best = messages[i].Best;
+        }
+
+        // The leader must be able to serve the block it makes everyone build on.
+        if (MissingBlock(best) is not null)
+        {
+            _wantedBase = best;
+            return;
+        }
+
+        _sentNewView = _signer.NewView(_target, claims.ToImmutable(), best);
+        outbox.Records.Add(new DurableRecord.NewViewSent(_sentNewView));
+        outbox.Broadcast(_sentNewView);
+    }
+
+    /// <summary>The uncommitted block needed next to enter or open a view, or null. The owner fetches it and calls <see cref="Supply"/>.</summary>
+    public Digest? WantedBlock
+    {
+        get
+        {
+            if (_pendingNewView is { } pending && MissingBlock(pending.Best) is { } missing) return missing;
+            return _changing && _wantedBase is { } wanted ? MissingBlock(wanted) : null;
+        }
+    }
+
+    private Digest? MissingBlock(QuorumCertificate certificate) =>
+        _held.FirstMissing(certificate.Digest, certificate.Height, _committed.Height);
+
+    /// <summary>A block asked for with <see cref="WantedBlock"/>; its digest matches and every body is valid.</summary>
+    public void Supply(BlockWithBodies block, Timestamp now, Outbox outbox)
+    {
+        if (block.Block.Digest != WantedBlock) return;
+        Hold(block, outbox);
+        TryEnterView(now, outbox);
+        ReviewViewChanges(now, outbox);
+    }
+
+    private void OnNewView(PeerMessage.NewView m, Timestamp now, Outbox outbox)
+    {
+        if (m.View.Term != _view.Term || m.View <= _view || (_changing && m.View < _target)) return;
+        if (m.Sender != LeaderSchedule.Leader(_chainContext.Validators, m.View)) return;
+        if (_pendingNewView is { } pending && pending.View >= m.View) return;
+        _pendingNewView = m;
+        TryEnterView(now, outbox);
+    }
+
+    /// <summary>Enters the view of the pending NEW-VIEW once its base and all uncommitted ancestors are held (rule V5).</summary>
+    private void TryEnterView(Timestamp now, Outbox outbox)
+    {
+        if (_pendingNewView is not { } message || MissingBlock(message.Best) is not null) return;
+        var best = message.Best;
+        var path = new List<Block>();
+        if (best.Height > _committed.Height)
+        {
+            if (_held.Path(_committed, best.Digest) is not { } found)
+            {
+                // The certified base is on another branch than what this replica committed: more than f validators lied.
+                throw new InvariantViolation("a NEW-VIEW certificate contradicts a committed block");
+            }
+
+            path = found;
+        }
+
+        outbox.Records.Add(new DurableRecord.ViewEntered(message));
+        SetView(message, path);
+        RaiseBest(best);
+        _pacemaker.EnterView(AttemptsSinceProgress(_view), now);
+        _heartbeatAt = now;
+        outbox.Notices.Add(new Notice.ViewEntered(_view, Leader, _tip.Height, "new view"));
+        // Re-prepare the tip itself, never the lower heights: they are implied, and separate votes for them fork (rule V6).
+        if (best.Kind == CertificateKind.Prepare && path.Count > 0) VotePrepare(_tip, outbox);
+        if (best.Kind == CertificateKind.Commit) OnCommitCertificate(best, now, outbox);
+        foreach (var early in _early.TakeFor(_view)) Receive(early, now, outbox);
+    }
+
+    private void SetView(PeerMessage.NewView message, List<Block> path)
+    {
+        _newView = message;
+        _view = message.View;
+        _changing = false;
+        _suspicion = null;
+        _pendingNewView = null;
+        _wantedBase = null;
+        _chain.Clear();
+        _proposals.Clear();
+        _proposedAt.Clear();
+        _own.Clear();
+        _prepares.Clear();
+        _commits.Clear();
+        _viewChanges.Enter(_view);
+        _tip = _committed;
+        foreach (var block in path) Append(block);
+    }
+
+    // ---- Time and retransmission (protocol §9) ----------------------------------------------------------------
+
+    public void Tick(Timestamp now, Outbox outbox)
+    {
+        _pacemaker.Tick(now);
+        if (_changing)
+        {
+            if (_pacemaker.NewViewExpired(now))
+            {
+                StartViewChange(_target.Next, "no NEW-VIEW in time", Justification.None, outbox);
+            }
+
+            ReviewViewChanges(now, outbox);
+        }
+        else
+        {
+            _pacemaker.Work(WorkWaiting || _tip.Height > _committed.Height || _proposals.Count > 0, now);
+            if (_pacemaker.ProgressExpired(now) && _suspicion is null) Suspect(SuspectReason.NoProgress, now, outbox);
+            if (_pacemaker.IdleExpired(now) && Leader != _me && _suspicion is null) Suspect(SuspectReason.Silent, now, outbox);
+        }
+
+        if (now >= _resendAt) Resend(now, outbox);
+        if (!_changing && Leader == _me && now >= _heartbeatAt)
+        {
+            _heartbeatAt = now.PlusMs(_parameters.IdleTimeoutMs / 5);
+            outbox.Broadcast(_signer.Heartbeat(_view, _committedProof));
+        }
+    }
+
+    private void Resend(Timestamp now, Outbox outbox)
+    {
+        _resendAt = now.PlusMs(_parameters.ResendMs);
+        if (_changing && _sentViewChange is { } left) outbox.Broadcast(left);
+        else if (_suspicion is { } reason) outbox.Broadcast(_signer.Suspect(_view, reason));
+        var stuck = _changing || _best.View > _view || _suspicion is not null || _ahead is not null || _pendingNewView is not null
+                    || (_tip.Height > _committed.Height && _committed.Height == _committedAtResend);
+        if (stuck) outbox.Broadcast(_signer.Status(_view, _tip.Height, false, _committedProof));
+        _committedAtResend = _committed.Height;
+    }
+
+    private void OnHeartbeat(PeerMessage.Heartbeat m, Timestamp now, Outbox outbox)
+    {
+        OnCommitCertificate(m.Committed, now, outbox);
+        if (m.View == _view && m.Sender == Leader)
+        {
+            _pacemaker.LeaderHeard(now);
+            Unsuspect(SuspectReason.Silent);
+        }
+
+        // A leader of a view this replica has not entered: ask it for the NEW-VIEW.
+        if (m.View > _view && m.Sender != _me && MayAnswer(m.Sender, now)) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, false, _committedProof));
+    }
+
+    /// <summary>Gives the sender what it lacks: the view, the proposals, this replica's votes, the last commit certificate.</summary>
+    private void OnStatus(PeerMessage.Status m, Timestamp now, Outbox outbox)
+    {
+        OnCommitCertificate(m.Committed, now, outbox);
+        if (m.Sender == _me || m.IsAnswer || !MayAnswer(m.Sender, now)) return;
+        if (m.View < _view && _newView is not null) outbox.Send(m.Sender, _newView);
+        if (_changing && _sentNewView?.View == _target) outbox.Send(m.Sender, _sentNewView);
+        if (m.Committed.Height < _committed.Height) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, true, _committedProof));
+        if (m.View != _view || _changing) return;
+        foreach (var (height, proposal) in _proposals)
+            if (height > m.Tip.Value)
+                outbox.Send(m.Sender, proposal);
+        if (_guard.Prepared is { } prepared && prepared.View == _view && prepared.Height > m.Committed.Height)
+            outbox.Send(m.Sender, _signer.Prepare(_view, prepared.Height, prepared.Digest));
+        if (_guard.Committed is { } committed && committed.View == _view && committed.Height > m.Committed.Height)
+            outbox.Send(m.Sender, _signer.Commit(_view, committed.Height, committed.Digest));
+    }
+
+    /// <summary>One answer per peer and resend period, so that nobody can make this replica talk without end.</summary>
+    private bool MayAnswer(ValidatorIndex peer, Timestamp now)
+    {
+        if (_answeredAt[peer.Value] is { } last && now.Since(last) < _parameters.ResendMs / 2) return false;
+        _answeredAt[peer.Value] = now;
+        return true;
+    }
+
+    /// <summary>A planned stop: a leader resigns instead of letting the others wait for a timer.</summary>
+    public void HandOver(Outbox outbox)
+    {
+        if (!_changing && Leader == _me && _chainContext.Validators.Count > 1) outbox.Broadcast(_signer.Handover(_view));
+    }
+
+    // ---- Recovery (protocol §11) ------------------------------------------------------------------------------
+
+    /// <summary>The last block of the own store, executed already.</summary>
+    public void RestoreCommitted(Block block, QuorumCertificate certificate)
+    {
+        _recent[block.Height.Value] = block.Digest;
+        DropUpTo(block.Height);
+        _committed = _tip = block;
+        _committedProof = certificate;
+        RaiseBest(certificate);
+    }
+
+    public void RestoreRecent(Height height, Digest digest) => _recent[height.Value] = digest;
+
+    /// <summary>Feeds one record of the own log, in the order it was written. After the last one comes <see cref="Resume"/>.</summary>
+    public void Restore(DurableRecord record)
+    {
+        switch (record)
+        {
+            case DurableRecord.Reset:
+                break;
+            case DurableRecord.Proposed r:
+                _guard.Propose(new Guard.Vote(r.Block.Header.View, r.Block.Height, r.Block.Digest));
+                if (r.Block.Header.View == _view && r.Block.Height > _committed.Height) _own[r.Block.Height.Value] = r.Block;
+                break;
+            case DurableRecord.BlockHeld r:
+                if (r.Block.Block.Height > _committed.Height) _held.Add(r.Block.Block, _ => false);
+                break;
+            case DurableRecord.PrepareVote r:
+                _guard.Prepare(new Guard.Vote(r.View, r.Height, r.Digest));
+                if (_held.Path(_committed, r.Digest) is { } path)
+                {
+                    _chain.Clear();
+                    _tip = _committed;
+                    foreach (var block in path) Append(block);
+                }
+
+                break;
+            case DurableRecord.CommitVote r:
+                _guard.Commit(new Guard.Vote(r.View, r.Height, r.Digest));
+                RaiseBest(r.Prepared);
+                break;
+            case DurableRecord.BestCertificate r:
+                RaiseBest(r.Certificate);
+                break;
+            case DurableRecord.ViewChangeSent r:
+                _guard.ChangeView(r.View);
+                _changing = r.View > _view;
+                _target = r.View;
+                break;
+            case DurableRecord.NewViewSent r:
+                _sentNewView = r.Message;
+                break;
+            case DurableRecord.ViewEntered r:
+                SetView(r.Message, _held.Path(_committed, r.Message.Best.Digest) ?? []);
+                RaiseBest(r.Message.Best);
+                break;
+            default:
+                throw Invariant.Unreachable(record);
+        }
+    }
+
+    /// <summary>Starts, or starts again: says once more what was said last (the same bytes), and asks the others where they stand.</summary>
+    public void Resume(Timestamp now, Outbox outbox)
+    {
+        _pacemaker.EnterView(AttemptsSinceProgress(_changing ? _target : _view), now);
+        if (_changing)
+        {
+            if (_best.View < _target)
+            {
+                _sentViewChange = _signer.ViewChange(_target, _best, _committed.Height, Justification.None);
+                outbox.Broadcast(_sentViewChange);
+            }
+
+            if (_sentNewView?.View == _target) outbox.Broadcast(_sentNewView);
+        }
+        else
+        {
+            foreach (var own in _own.Values) outbox.Broadcast(_signer.PrePrepare(own));
+            if (_guard.Prepared is { } p && p.View == _view && p.Height > _committed.Height) outbox.Broadcast(_signer.Prepare(p.View, p.Height, p.Digest));
+            if (_guard.Committed is { } c && c.View == _view && c.Height > _committed.Height) outbox.Broadcast(_signer.Commit(c.View, c.Height, c.Digest));
+        }
+
+        outbox.Broadcast(_signer.Status(_view, _tip.Height, false, _committedProof));
+        _resendAt = now.PlusMs(_parameters.ResendMs);
+        // The log may know a commit the block store had not written yet.
+        if (_best.Kind == CertificateKind.Commit) OnCommitCertificate(_best, now, outbox);
+    }
+
+    /// <summary>The records from which <see cref="Restore"/> rebuilds exactly the present state; a log that starts over begins with them.</summary>
+    public IEnumerable<DurableRecord> DurableState(Func<Block, BlockWithBodies> withBodies)
+    {
+        yield return new DurableRecord.BestCertificate(_best);
+        foreach (var block in _held.All) yield return new DurableRecord.BlockHeld(withBodies(block));
+        if (_newView is { } entered) yield return new DurableRecord.ViewEntered(entered);
+        foreach (var own in _own.Values) yield return new DurableRecord.Proposed(own);
+        if (_guard.Prepared is { } p) yield return new DurableRecord.PrepareVote(p.View, p.Height, p.Digest);
+        if (_guard.Committed is { } c) yield return new DurableRecord.CommitVote(c.View, c.Height, c.Digest, _best);
+        if (_guard.ViewChange > default(View)) yield return new DurableRecord.ViewChangeSent(_guard.ViewChange);
+        if (_sentNewView is { } sent) yield return new DurableRecord.NewViewSent(sent);
+    }
+}

@@ -1,0 +1,41 @@
+namespace CyberMesh.Core.Encoding;
+
+/// <summary>Every bound on what a message may carry, in one place. Checked before anything is allocated for it.</summary>
+public static class Limits
+{
+    /// <summary>A Kafka record value (wire-format.md, "What is valid").</summary>
+    public const int RecordBytesMax = 1 << 20;
+
+    public const int PayloadBytesMax = 512 * 1024;
+    public const int ProofBlobBytesMax = 256 * 1024;
+    public const int IdBytesMax = 128;
+    public const int TextBytesMax = 256;
+    public const int EvidenceRefsMax = 1000;
+    public const int ChainOfCustodyMax = 64;
+    public const int NonceBytes = 16;
+    public const int JsonDepthMax = 16;
+
+    /// <summary>Validators in a set. Certificates list their signers, so this bounds every certificate.</summary>
+    public const int ValidatorsMax = 256;
+
+    public const int NameBytesMax = 64;
+    public const int ProducersMax = 10_000;
+
+    /// <summary>Transactions one block can carry, whatever the chain parameters say.</summary>
+    public const int BlockTransactionsMax = 10_000;
+
+    /// <summary>Body bytes one block can carry, whatever the chain parameters say.</summary>
+    public const int BlockBodyBytesMax = 8 << 20;
+
+    /// <summary>Blocks one answer to a catch-up request can carry.</summary>
+    public const int BlocksPerAnswerMax = 256;
+
+    /// <summary>Body bytes after which an answer to a catch-up request is closed.</summary>
+    public const int AnswerBytesTarget = 2 << 20;
+
+    /// <summary>A frame of the mesh: the largest legal message is an answer with one block over the target size.</summary>
+    public const int FrameBytesMax = 16 << 20;
+
+    /// <summary>Attempts within a term: a view beyond this is refused (protocol, section 16).</summary>
+    public const uint AttemptsMax = 1 << 16;
+}

@@ -1,0 +1,165 @@
+using System;
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Ledger;
+
+/// <summary>What execution decided about one transaction of a block.</summary>
+public readonly record struct Receipt(Digest Transaction, AlertKind Kind, RejectionReason Result)
+{
+    public bool Accepted => Result == RejectionReason.None;
+}
+
+/// <summary>
+/// The replicated state machine. Pure: block time is the only clock, integers only, every iteration in a defined order. One bad
+/// transaction gets a result code and never fails its block.
+/// </summary>
+public sealed class Ledger
+{
+    private readonly ChainParameters _parameters;
+    private readonly NonceSet _nonces = new();
+    private readonly StateTree _tree = new();
+    private readonly Dictionary<PublicKey, (ulong Accepted, ulong Rejected)> _producerCounts = [];
+
+    public Ledger(ProducerRegistry producers, ChainParameters parameters, Timestamp genesisTime)
+    {
+        Producers = producers;
+        _parameters = parameters;
+        Time = genesisTime;
+        foreach (var producer in producers.All) WriteProducer(producer);
+    }
+
+    public ProducerRegistry Producers { get; }
+
+    /// <summary>The last executed block.</summary>
+    public Height Height { get; private set; }
+
+    /// <summary>Its block time.</summary>
+    public Timestamp Time { get; private set; }
+
+    public int StateEntries => _tree.Count;
+
+    public int NonceCount => _nonces.Count;
+
+    public Digest StateRoot() => _tree.Root();
+
+    /// <summary>Was this very transaction accepted recently?</summary>
+    public bool HasAccepted(Digest transaction) => _nonces.ContainsTransaction(transaction);
+
+    /// <summary>What execution of this message in the next block would say, as far as the state is known now. A filter, not a verdict.</summary>
+    public Rejection? Check(AlertEnvelope envelope, Timestamp blockTime)
+    {
+        var rejection = EnvelopeRules.CheckProducer(envelope, Producers, Height.Next)
+                        ?? EnvelopeRules.CheckProfile(envelope, Producers)
+                        ?? EnvelopeRules.CheckTime(envelope, blockTime, _parameters.AlertAgeMaxMs, _parameters.AlertAheadMs);
+        if (rejection is not null) return rejection;
+        return _nonces.Contains(envelope.Producer, envelope.Nonce)
+            ? new Rejection(RejectionReason.ReplayedNonce, "the producer has used this nonce before")
+            : null;
+    }
+
+    /// <summary>Executes the next block and returns one receipt per transaction, in order.</summary>
+    public ImmutableArray<Receipt> Apply(BlockHeader header, ReadOnlySpan<AlertEnvelope> transactions)
+    {
+        Invariant.Holds(header.Height == Height.Next, "blocks are executed in height order");
+        Invariant.Holds(header.Time > Time, "block time is strictly increasing");
+        Invariant.Holds(header.TransactionCount == (uint)transactions.Length, "all bodies of the block are here");
+
+        ExpireNonces(header.Time);
+        var receipts = ImmutableArray.CreateBuilder<Receipt>(transactions.Length);
+        for (var i = 0; i < transactions.Length; i++)
+        {
+            var envelope = transactions[i];
+            var result = Check(envelope, header.Time)?.Reason ?? RejectionReason.None;
+            if (result == RejectionReason.None) Accept(envelope, header.Height, i);
+            CountForProducer(envelope.Producer, result);
+            receipts.Add(new Receipt(envelope.Digest, envelope.Kind, result));
+        }
+
+        Height = header.Height;
+        Time = header.Time;
+        return receipts.MoveToImmutable();
+    }
+
+    private void Accept(AlertEnvelope envelope, Height height, int index)
+    {
+        var expiresAt = Timestamp.FromSeconds(envelope.TimestampSeconds).PlusMs(_parameters.AlertAgeMaxMs);
+        _nonces.Add(new UsedNonce(expiresAt, envelope.Producer, envelope.Nonce), envelope.Digest);
+        Span<byte> nonceKey = stackalloc byte[StateKeys.NonceLength];
+        Span<byte> expiry = stackalloc byte[8];
+        BinaryPrimitives.WriteInt64BigEndian(expiry, expiresAt.Milliseconds);
+        _tree.Set(StateKeys.Nonce(nonceKey, envelope.Producer, envelope.Nonce), expiry);
+
+        var buffer = new ArrayBufferWriter<byte>(256);
+        WriteAccepted(new CanonicalWriter(buffer), envelope, height, index);
+        Span<byte> key = stackalloc byte[StateKeys.TransactionLength];
+        _tree.Set(StateKeys.Transaction(key, envelope.Kind, envelope.Digest), buffer.WrittenSpan);
+    }
+
+    private static void WriteAccepted(CanonicalWriter writer, AlertEnvelope envelope, Height height, int index)
+    {
+        writer.Height(height);
+        writer.UInt32((uint)index);
+        writer.Text(envelope.Id);
+        writer.Key(envelope.Producer);
+        writer.Int64(envelope.TimestampSeconds);
+        writer.Digest(envelope.ContentHash);
+        writer.UInt8((byte)envelope.Profile);
+        switch (envelope.Content)
+        {
+            case AlertContent.Anomaly anomaly:
+                writer.Text(anomaly.Type);
+                writer.Text(anomaly.Source);
+                writer.UInt8(anomaly.Severity);
+                writer.UInt32(anomaly.ConfidenceBasisPoints);
+                writer.Text(anomaly.ModelVersion);
+                break;
+            case AlertContent.Evidence evidence:
+                writer.Text(evidence.EvidenceType);
+                writer.Count(evidence.Refs.Length);
+                foreach (var reference in evidence.Refs) writer.Digest(reference);
+                writer.Count(evidence.Custody.Length);
+                writer.UInt8(envelope.CustodyVerified ? (byte)1 : (byte)0);
+                break;
+            case AlertContent.Policy policy:
+                writer.Text(policy.Action);
+                writer.Text(policy.Rule);
+                break;
+            default:
+                throw Invariant.Unreachable(envelope.Content);
+        }
+    }
+
+    private void CountForProducer(PublicKey key, RejectionReason result)
+    {
+        if (!Producers.TryFind(key, out var producer)) return;
+        var (accepted, rejected) = _producerCounts.GetValueOrDefault(key);
+        _producerCounts[key] = result == RejectionReason.None ? (accepted + 1, rejected) : (accepted, rejected + 1);
+        WriteProducer(producer);
+    }
+
+    private void WriteProducer(Producer producer)
+    {
+        var (accepted, rejected) = _producerCounts.GetValueOrDefault(producer.Key);
+        var buffer = new ArrayBufferWriter<byte>(256);
+        var writer = new CanonicalWriter(buffer);
+        producer.Write(writer);
+        writer.UInt64(accepted);
+        writer.UInt64(rejected);
+        Span<byte> key = stackalloc byte[StateKeys.ProducerLength];
+        _tree.Set(StateKeys.Producer(key, producer.Key), buffer.WrittenSpan);
+    }
+
+    private void ExpireNonces(Timestamp blockTime)
+    {
+        Span<byte> key = stackalloc byte[StateKeys.NonceLength];
+        while (_nonces.TryExpire(blockTime, out var expired))
+            _tree.Remove(StateKeys.Nonce(key, expired.Producer, expired.Nonce));
+    }
+}

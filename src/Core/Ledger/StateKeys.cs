@@ -1,0 +1,37 @@
+using System;
+using System.Buffers.Binary;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Ledger;
+
+/// <summary>Keys of the state tree: one letter for the table, then the identity. Fixed lengths, so no key is a prefix of another.</summary>
+internal static class StateKeys
+{
+    public const int TransactionLength = 2 + Digest.Size;
+    public const int ProducerLength = 1 + PublicKey.Size;
+    public const int NonceLength = 1 + PublicKey.Size + 16;
+
+    public static ReadOnlySpan<byte> Transaction(Span<byte> key, AlertKind kind, Digest digest)
+    {
+        key[0] = (byte)'t';
+        key[1] = (byte)kind;
+        digest.CopyTo(key[2..]);
+        return key;
+    }
+
+    public static ReadOnlySpan<byte> Producer(Span<byte> key, PublicKey producer)
+    {
+        key[0] = (byte)'p';
+        producer.CopyTo(key[1..]);
+        return key;
+    }
+
+    public static ReadOnlySpan<byte> Nonce(Span<byte> key, PublicKey producer, Nonce nonce)
+    {
+        key[0] = (byte)'n';
+        producer.CopyTo(key[1..]);
+        BinaryPrimitives.WriteUInt128BigEndian(key[(1 + PublicKey.Size)..], nonce.Value);
+        return key;
+    }
+}

@@ -1,0 +1,60 @@
+using System.Collections.Generic;
+using System.Diagnostics.CodeAnalysis;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Mempool;
+
+/// <summary>
+/// Bounded waiting room for verified messages, oldest first. A full pool refuses, it never drops: the caller keeps the
+/// message where it came from (its Kafka partition is paused). Not thread-safe; time is an argument.
+/// </summary>
+public sealed class Mempool(int transactionsMax, int bytesMax)
+{
+    /// <summary>A waiting message. <see cref="ForwardedIn"/> is the view whose leader was sent its body.</summary>
+    public sealed class Entry(Verified<AlertEnvelope> alert, Timestamp admittedAt)
+    {
+        public Verified<AlertEnvelope> Alert { get; } = alert;
+        public Timestamp AdmittedAt { get; } = admittedAt;
+        public View? ForwardedIn { get; set; }
+    }
+
+    private readonly Dictionary<Digest, LinkedListNode<Entry>> _byDigest = [];
+    private readonly LinkedList<Entry> _byAge = [];
+
+    public int Count => _byAge.Count;
+
+    /// <summary>Sum of the body lengths.</summary>
+    public int Bytes { get; private set; }
+
+    public Entry? Oldest => _byAge.First?.Value;
+
+    public bool Contains(Digest digest) => _byDigest.ContainsKey(digest);
+
+    public bool HasRoomFor(AlertEnvelope alert) => Count < transactionsMax && Bytes + alert.BodyLength <= bytesMax;
+
+    public bool TryFind(Digest digest, [NotNullWhen(true)] out AlertEnvelope? alert)
+    {
+        alert = _byDigest.TryGetValue(digest, out var node) ? node.Value.Alert.Value : null;
+        return alert is not null;
+    }
+
+    /// <summary>The caller has checked <see cref="HasRoomFor"/> and <see cref="Contains"/>.</summary>
+    public void Add(Verified<AlertEnvelope> alert, Timestamp now)
+    {
+        Invariant.Holds(HasRoomFor(alert.Value), "the pool has room");
+        var node = _byAge.AddLast(new Entry(alert, now));
+        Invariant.Holds(_byDigest.TryAdd(alert.Value.Digest, node), "no transaction is in the pool twice");
+        Bytes += alert.Value.BodyLength;
+    }
+
+    public void Remove(Digest digest)
+    {
+        if (!_byDigest.Remove(digest, out var node)) return;
+        _byAge.Remove(node);
+        Bytes -= node.Value.Alert.Value.BodyLength;
+    }
+
+    /// <summary>Entries from the oldest on. Do not change the pool while reading.</summary>
+    public IEnumerable<Entry> OldestFirst() => _byAge;
+}

@@ -1,0 +1,66 @@
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Replica;
+
+/// <summary>
+/// Bodies missing for the block to be voted on next: asked of the leader first, then of one validator after the other. Only
+/// what was asked for is kept, so it is bounded by one block.
+/// </summary>
+public sealed class BodyFetch(ChainContext chain, ValidatorIndex me)
+{
+    /// <summary>A body that is only late on Kafka usually comes by itself within this time.</summary>
+    private const long PatienceMs = 5;
+
+    private const long RetryMs = 60;
+
+    private readonly Dictionary<Digest, AlertEnvelope> _fetched = [];
+    private readonly HashSet<Digest> _wanted = [];
+    private Digest _block;
+    private Timestamp _askAt;
+    private int _attempt;
+
+    public bool TryFind(Digest transaction, out AlertEnvelope? envelope) => _fetched.TryGetValue(transaction, out envelope);
+
+    public void Want(Block block, ImmutableArray<Digest> missing, Timestamp now)
+    {
+        if (_block != block.Digest)
+        {
+            Clear();
+            _block = block.Digest;
+            _askAt = now.PlusMs(PatienceMs);
+        }
+
+        _wanted.Clear();
+        foreach (var digest in missing) _wanted.Add(digest);
+    }
+
+    public void Receive(AlertEnvelope envelope)
+    {
+        if (_wanted.Remove(envelope.Digest)) _fetched[envelope.Digest] = envelope;
+    }
+
+    public void Ask(Block block, ImmutableArray<Digest> missing, Timestamp now, Outbox outbox)
+    {
+        if (now < _askAt) return;
+        var n = chain.Validators.Count;
+        var peer = new ValidatorIndex((ushort)((block.Header.Proposer.Value + _attempt++) % n));
+        if (peer == me) peer = new ValidatorIndex((ushort)((block.Header.Proposer.Value + _attempt++) % n));
+        _askAt = now.PlusMs(RetryMs);
+        if (peer == me) return;
+        outbox.Send(peer, new PeerMessage.GetTransactions(missing));
+        outbox.Notices.Add(new Notice.BodiesRequested(block.Height, missing.Length, peer));
+    }
+
+    public void Clear()
+    {
+        _fetched.Clear();
+        _wanted.Clear();
+        _block = default;
+        _attempt = 0;
+    }
+}

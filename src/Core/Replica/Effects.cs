@@ -1,0 +1,71 @@
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Ledger;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Replica;
+
+/// <summary>A block in its final place, with what execution said about it.</summary>
+/// <param name="Certificate">Present on the last block of a run; it commits the earlier ones of the run as well.</param>
+/// <param name="StateRoot">State after this block.</param>
+public sealed record CommittedBlock(
+    Block Block, QuorumCertificate? Certificate, ImmutableArray<AlertEnvelope> Bodies, ImmutableArray<Receipt> Receipts, Digest StateRoot)
+{
+    public BlockWithBodies ToBlockWithBodies() => new(Block, BodiesOf(Bodies.AsSpan()));
+
+    internal static ImmutableArray<ReadOnlyMemory<byte>> BodiesOf(ReadOnlySpan<AlertEnvelope> envelopes)
+    {
+        var bodies = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>(envelopes.Length);
+        foreach (var envelope in envelopes) bodies.Add(envelope.ToBody());
+        return bodies.MoveToImmutable();
+    }
+}
+
+/// <summary>A peer asks for committed blocks; the host reads them from its store, outside the replica's loop.</summary>
+public readonly record struct BlockRequest(ValidatorIndex From, Height FirstHeight);
+
+/// <summary>
+/// What one step wants done. The host drains the lists in exactly this order: <see cref="Outbox.Records"/> durable, then
+/// <see cref="Outbox.Messages"/>, then <see cref="Decided"/> in height order, then <see cref="Outbox.Notices"/>.
+/// Reused between steps.
+/// </summary>
+public sealed class Effects : Outbox
+{
+    public List<CommittedBlock> Decided { get; } = [];
+    public List<BlockRequest> BlockRequests { get; } = [];
+
+    public bool IsEmpty => Records.Count + Messages.Count + Notices.Count + Decided.Count + BlockRequests.Count == 0;
+
+    public void Clear()
+    {
+        Records.Clear();
+        Messages.Clear();
+        Notices.Clear();
+        Decided.Clear();
+        BlockRequests.Clear();
+    }
+}
+
+public enum AdmissionKind
+{
+    /// <summary>In the pool; the decision comes with a block.</summary>
+    Admitted,
+
+    /// <summary>In the pool already.</summary>
+    Waiting,
+
+    /// <summary>This very transaction was accepted in a block.</summary>
+    Committed,
+
+    /// <summary>No room: keep the message where it is and offer it again.</summary>
+    Full,
+
+    /// <summary>It can never be accepted.</summary>
+    Rejected,
+}
+
+public readonly record struct Admission(AdmissionKind Kind, Rejection? Rejection = null);

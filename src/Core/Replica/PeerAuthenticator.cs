@@ -1,0 +1,86 @@
+using System;
+using System.Collections.Immutable;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Replica;
+
+/// <summary>A peer message with every signature in it checked, and the transaction bodies it carries decoded, in order.</summary>
+public sealed class Incoming
+{
+    internal Incoming(PeerMessage message, ImmutableArray<AlertEnvelope> bodies)
+    {
+        Message = message;
+        Bodies = bodies;
+    }
+
+    public PeerMessage Message { get; }
+    public ImmutableArray<AlertEnvelope> Bodies { get; }
+}
+
+/// <summary>From bytes of a peer to something the replica may see. Not thread-safe: one instance per receive loop.</summary>
+public sealed class PeerAuthenticator(ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier)
+{
+    private readonly MessageAuthenticator _messages = new(chain, genesisBlock, verifier);
+    private readonly EnvelopeAuthenticator _envelopes = new(verifier);
+
+    /// <summary>False with a sentence for the log when the bytes are no message, or something in it is not genuine.</summary>
+    public bool TryVerify(ReadOnlySpan<byte> bytes, out Verified<Incoming> verified, out string? problem)
+    {
+        verified = default;
+        if (!MessageCodec.TryDecode(bytes, out var message, out var error))
+        {
+            problem = "not a peer message: " + error;
+            return false;
+        }
+
+        return TryVerify(message, out verified, out problem);
+    }
+
+    public bool TryVerify(PeerMessage message, out Verified<Incoming> verified, out string? problem)
+    {
+        verified = default;
+        if (!_messages.TryVerify(message, out _))
+        {
+            problem = "a signature or certificate in it is not genuine";
+            return false;
+        }
+
+        var envelopes = ImmutableArray.CreateBuilder<AlertEnvelope>();
+        problem = message switch
+        {
+            PeerMessage.Transactions m => Decode(m.Bodies, envelopes),
+            PeerMessage.Proposal m => Decode(m.Block.Bodies, envelopes),
+            PeerMessage.Blocks m => Decode(m.Items, envelopes),
+            _ => null,
+        };
+        if (problem is not null) return false;
+        verified = new Verified<Incoming>(new Incoming(message, envelopes.ToImmutable()));
+        return true;
+    }
+
+    /// <summary>A message of this validator's own, given back to it after it became durable.</summary>
+    public static Verified<Incoming> Own(PeerMessage.Signed message) => new(new Incoming(message, []));
+
+    private string? Decode(ImmutableArray<BlockWithBodies> blocks, ImmutableArray<AlertEnvelope>.Builder into)
+    {
+        foreach (var block in blocks)
+            if (Decode(block.Bodies, into) is { } problem)
+                return problem;
+        return null;
+    }
+
+    private string? Decode(ImmutableArray<ReadOnlyMemory<byte>> bodies, ImmutableArray<AlertEnvelope>.Builder into)
+    {
+        foreach (var body in bodies)
+        {
+            if (!EnvelopeDecoder.TryDecodeBody(body, out var envelope, out var rejection)) return "a transaction body is refused: " + rejection.Explanation;
+            if (!_envelopes.TryAuthenticate(envelope, SigningProfiles.V1 | SigningProfiles.V2, out _)) return "a transaction body carries a bad signature";
+            into.Add(envelope);
+        }
+
+        return null;
+    }
+}

@@ -1,0 +1,39 @@
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Replica;
+
+/// <summary>One request at a time, to one validator after the other: a silent or lying peer costs one timeout.</summary>
+public sealed class PeerRotation(ChainContext chain, ValidatorIndex me, long timeoutMs)
+{
+    private Timestamp? _deadline;
+    private int _next = me.Value + 1;
+
+    /// <summary>The validator that was asked and has not answered yet.</summary>
+    public ValidatorIndex? Asked { get; private set; }
+
+    /// <summary>Picks the next peer to ask, unless an answer is still awaited.</summary>
+    public bool TryNext(Timestamp now, out ValidatorIndex peer)
+    {
+        peer = default;
+        if (chain.Validators.Count == 1 || (_deadline is { } deadline && now < deadline)) return false;
+        if (_next % chain.Validators.Count == me.Value) _next++;
+        peer = new ValidatorIndex((ushort)(_next++ % chain.Validators.Count));
+        Asked = peer;
+        _deadline = now.PlusMs(timeoutMs);
+        return true;
+    }
+
+    /// <summary>The answer was good: stay with this peer.</summary>
+    public void Answered()
+    {
+        if (Asked is { } peer) _next = peer.Value;
+        Reset();
+    }
+
+    public void Reset()
+    {
+        Asked = null;
+        _deadline = null;
+    }
+}

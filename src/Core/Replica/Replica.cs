@@ -1,0 +1,548 @@
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Ledger;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Replica;
+
+/// <summary>
+/// One deterministic node: mempool, consensus and ledger. Every input is a method with the time as an argument; everything it
+/// wants done comes back in <see cref="Effects"/>. Not thread-safe: one loop owns it.
+/// </summary>
+public sealed class Replica
+{
+    /// <summary>After this many stored blocks the consensus log starts over with the present state.</summary>
+    private const ulong LogResetInterval = 64;
+
+    private const int ForwardsPerTick = 64;
+
+    private readonly Genesis _genesis;
+    private readonly ChainParameters _parameters;
+    private readonly ValidatorIndex _me;
+    private readonly Mempool.Mempool _pool;
+    private readonly Pbft _pbft;
+    private readonly Ledger.Ledger _ledger;
+    private readonly BodyFetch _fetch;
+    private readonly PeerRotation _blockPeers;
+    private readonly PeerRotation _proposalPeers;
+
+    /// <summary>Bodies of held (uncommitted) blocks.</summary>
+    private readonly Dictionary<Digest, ImmutableArray<AlertEnvelope>> _bodies = [];
+
+    /// <summary>State roots after the last blocks; headers refer to them (deferred root).</summary>
+    private readonly SortedDictionary<ulong, Digest> _roots = [];
+
+    /// <summary>Committed blocks not reported stored yet, and the last few for peers that ask for a body.</summary>
+    private readonly SortedDictionary<ulong, CommittedBlock> _recent = [];
+
+    private Height _stored;
+    private Height _logResetAt;
+    private View _transactionTimersView;
+    private Timestamp _transactionTimersFrom;
+
+    public Replica(Genesis genesis, ValidatorIndex me, ISigner signer, int poolTransactionsMax = 1000, int poolBytesMax = 10 << 20)
+    {
+        _genesis = genesis;
+        _parameters = genesis.Parameters;
+        _me = me;
+        _pool = new Mempool.Mempool(poolTransactionsMax, poolBytesMax);
+        _pbft = new Pbft(genesis.Chain, genesis.Parameters, genesis.Block, me, signer);
+        _ledger = genesis.NewLedger();
+        _fetch = new BodyFetch(genesis.Chain, me);
+        _blockPeers = new PeerRotation(genesis.Chain, me, 500);
+        _proposalPeers = new PeerRotation(genesis.Chain, me, 150);
+        _roots[0] = genesis.Block.Header.StateRoot;
+    }
+
+    public Height Height => _ledger.Height;
+    public Timestamp BlockTime => _ledger.Time;
+    public Digest StateRoot => _roots[_ledger.Height.Value];
+    public View View => _pbft.View;
+    public bool IsChangingView => _pbft.IsChangingView;
+    public ValidatorIndex Leader => _pbft.Leader;
+    public int PoolCount => _pool.Count;
+    public int PoolBytes => _pool.Bytes;
+    public int StateEntries => _ledger.StateEntries;
+    public Block Committed => _pbft.Committed;
+    public bool IsCatchingUp => _pbft.Ahead is not null;
+
+    // ---- Inputs -----------------------------------------------------------------------------------------------
+
+    /// <summary>Offers a message from Kafka. Only <see cref="AdmissionKind.Rejected"/> is final without a block.</summary>
+    public Admission Submit(Verified<AlertEnvelope> alert, Timestamp now, Effects effects)
+    {
+        var admission = Admit(alert, now);
+        if (admission.Kind == AdmissionKind.Admitted) Advance(now, effects);
+        return admission;
+    }
+
+    private Admission Admit(Verified<AlertEnvelope> alert, Timestamp now)
+    {
+        var envelope = alert.Value;
+        if (_pool.Contains(envelope.Digest)) return new Admission(AdmissionKind.Waiting);
+        if (_ledger.HasAccepted(envelope.Digest)) return new Admission(AdmissionKind.Committed);
+        if (_ledger.Check(envelope, now > _ledger.Time ? now : _ledger.Time) is { } rejection) return new Admission(AdmissionKind.Rejected, rejection);
+        if (!_pool.HasRoomFor(envelope)) return new Admission(AdmissionKind.Full);
+        _pool.Add(alert, now);
+        return new Admission(AdmissionKind.Admitted);
+    }
+
+    public void Receive(ValidatorIndex from, Verified<Incoming> incoming, Timestamp now, Effects effects)
+    {
+        switch (incoming.Value.Message)
+        {
+            case PeerMessage.Signed m:
+                _pbft.Receive(m, now, effects);
+                break;
+            case PeerMessage.GetTransactions m:
+                SendTransactions(from, m, effects);
+                break;
+            case PeerMessage.Transactions:
+                OnTransactions(incoming.Value.Bodies, now);
+                break;
+            case PeerMessage.GetProposal m:
+                SendProposal(from, m.Block, effects);
+                break;
+            case PeerMessage.Proposal m:
+                OnProposal(m.Block, incoming.Value.Bodies, now, effects);
+                break;
+            case PeerMessage.GetBlocks m:
+                if (from != _me) effects.BlockRequests.Add(new BlockRequest(from, m.From));
+                break;
+            case PeerMessage.Blocks m:
+                OnBlocks(from, m, incoming.Value.Bodies, now, effects);
+                break;
+            default:
+                throw Invariant.Unreachable(incoming.Value.Message);
+        }
+
+        Advance(now, effects);
+    }
+
+    /// <summary>Deadlines live inside; the host only supplies time, every few milliseconds.</summary>
+    public void Tick(Timestamp now, Effects effects)
+    {
+        _pbft.WorkWaiting = _pool.Count > 0;
+        _pbft.Tick(now, effects);
+        CheckTransactionTimers(now, effects);
+        Advance(now, effects);
+        RequestBlocks(now, effects);
+    }
+
+    /// <summary>The host has made all blocks up to here durable in the block store.</summary>
+    public void Stored(Height height, Effects effects)
+    {
+        _stored = height;
+        TrimRecent();
+        if (height.Value < _logResetAt.Value + LogResetInterval) return;
+        _logResetAt = height;
+        effects.Records.Add(new DurableRecord.Reset());
+        foreach (var (at, block) in _recent)
+            if (at > height.Value)
+                effects.Records.Add(new DurableRecord.BlockHeld(block.ToBlockWithBodies()));
+        foreach (var record in _pbft.DurableState(WithBodies)) effects.Records.Add(record);
+    }
+
+    /// <summary>A planned stop.</summary>
+    public void HandOver(Effects effects) => _pbft.HandOver(effects);
+
+    // ---- Recovery ---------------------------------------------------------------------------------------------
+
+    /// <summary>Executes one block of the own store again, in height order, before anything else is fed.</summary>
+    public ImmutableArray<Receipt> Replay(Block block, ImmutableArray<AlertEnvelope> bodies, QuorumCertificate? certificate)
+    {
+        var receipts = _ledger.Apply(block.Header, bodies.AsSpan());
+        RememberRoot(block.Height);
+        if (certificate is not null) _pbft.RestoreCommitted(block, certificate);
+        else _pbft.RestoreRecent(block.Height, block.Digest);
+        _stored = _logResetAt = block.Height;
+        return receipts;
+    }
+
+    /// <summary>Feeds one record of the own consensus log, after the blocks.</summary>
+    public void Restore(DurableRecord record, EnvelopeAuthenticator authenticator)
+    {
+        if (record is DurableRecord.BlockHeld { Block: var held })
+        {
+            if (held.Block.Height <= _ledger.Height) return;
+            var bodies = ImmutableArray.CreateBuilder<AlertEnvelope>(held.Bodies.Length);
+            foreach (var body in held.Bodies)
+            {
+                var decoded = EnvelopeDecoder.TryDecodeBody(body, out var envelope, out _);
+                Invariant.Holds(decoded, "a held body decodes");
+                bodies.Add(authenticator.Recovered(envelope!).Value);
+            }
+
+            _bodies[held.Block.Digest] = bodies.MoveToImmutable();
+        }
+
+        _pbft.Restore(record);
+    }
+
+    /// <summary>Starts, or goes on after recovery.</summary>
+    public void Resume(Timestamp now, Effects effects)
+    {
+        _transactionTimersFrom = now;
+        _pbft.Resume(now, effects);
+        Advance(now, effects);
+    }
+
+    // ---- One step ---------------------------------------------------------------------------------------------
+
+    private void Advance(Timestamp now, Effects effects)
+    {
+        var progressed = true;
+        while (progressed) progressed = Execute(effects) || Vote(now, effects) || Propose(now, effects);
+        DropForgottenBodies();
+        RequestProposal(now, effects);
+    }
+
+    private bool Execute(Effects effects)
+    {
+        if (!_pbft.TryTakeDecision(out var decision)) return false;
+        var block = decision!.Block;
+        Invariant.Holds(_bodies.Remove(block.Digest, out var bodies), "bodies of a committed block are held");
+        // Protocol §15: a certified root that is not ours means this node computed something else than a quorum did.
+        Invariant.Holds(block.Header.StateRoot == RootAt(block.Header.RootHeight), $"state diverged from the certified root at height {block.Header.RootHeight}");
+        var receipts = _ledger.Apply(block.Header, bodies.AsSpan());
+        RememberRoot(block.Height);
+        foreach (var receipt in receipts) _pool.Remove(receipt.Transaction);
+        var committed = new CommittedBlock(block, decision.Certificate, bodies, receipts, StateRoot);
+        _recent[block.Height.Value] = committed;
+        effects.Decided.Add(committed);
+        return true;
+    }
+
+    private bool Vote(Timestamp now, Effects effects)
+    {
+        if (_pbft.NextCandidate(now, effects) is not { } block) return false;
+        if (ContentProblem(block) is { } problem)
+        {
+            _pbft.Refuse(block, problem, now, effects);
+            return false;
+        }
+
+        if (!TryCollectBodies(block, now, effects, out var bodies)) return false;
+        long bytes = 0;
+        foreach (var body in bodies) bytes += body.BodyLength;
+        if (bytes != block.Header.BodyBytes || bytes > _parameters.BlockBytesMax)
+        {
+            _pbft.Refuse(block, "body size is wrong or beyond the limit", now, effects);
+            return false;
+        }
+
+        _bodies[block.Digest] = bodies;
+        _fetch.Clear();
+        _pbft.Accept(new BlockWithBodies(block, CommittedBlock.BodiesOf(bodies.AsSpan())), now, effects);
+        return true;
+    }
+
+    /// <summary>Rules N6 (deferred state root) and N7 (no transaction twice in the chain): the same for all honest validators.</summary>
+    private string? ContentProblem(Block block)
+    {
+        var header = block.Header;
+        if (header.RootHeight != block.Height.Minus((ulong)_parameters.RootDistance)) return "the state root is of the wrong height";
+        if (header.StateRoot != RootAt(header.RootHeight)) return "the state root is not the one this validator computed";
+        if (block.Transactions.Length > _parameters.BlockTransactionsMax) return "too many transactions";
+        var seen = InFlight();
+        foreach (var digest in block.Transactions)
+            if (!seen.Add(digest) || _ledger.HasAccepted(digest))
+                return "a transaction is in the chain already";
+        return null;
+    }
+
+    private HashSet<Digest> InFlight()
+    {
+        var digests = new HashSet<Digest>();
+        foreach (var block in _pbft.Accepted)
+            foreach (var digest in block.Transactions)
+                digests.Add(digest);
+        return digests;
+    }
+
+    private bool TryCollectBodies(Block block, Timestamp now, Effects effects, out ImmutableArray<AlertEnvelope> bodies)
+    {
+        var found = ImmutableArray.CreateBuilder<AlertEnvelope>(block.Transactions.Length);
+        var missing = ImmutableArray.CreateBuilder<Digest>();
+        foreach (var digest in block.Transactions)
+        {
+            if (_pool.TryFind(digest, out var waiting)) found.Add(waiting);
+            else if (_fetch.TryFind(digest, out var fetched)) found.Add(fetched!);
+            else missing.Add(digest);
+        }
+
+        bodies = missing.Count == 0 ? found.ToImmutable() : [];
+        if (missing.Count == 0) return true;
+        var wanted = missing.ToImmutable();
+        _fetch.Want(block, wanted, now);
+        _fetch.Ask(block, wanted, now, effects);
+        return false;
+    }
+
+    private bool Propose(Timestamp now, Effects effects)
+    {
+        if (!_pbft.CanPropose || _pool.Count == 0) return false;
+        var parent = _pbft.ProposalParent;
+        var (transactions, bytes, oldest) = SelectTransactions();
+        if (transactions.Length == 0) return false;
+        // With a block in flight the next one waits a little for company; alone it goes at once (protocol §6).
+        var due = _pbft.NothingInFlight || transactions.Length >= _parameters.BlockTransactionsMax
+                  || bytes >= _parameters.BlockBytesMax / 2 || now.Since(oldest) >= _parameters.BatchDelayMs;
+        if (!due) return false;
+        var height = parent.Height.Next;
+        var rootHeight = height.Minus((ulong)_parameters.RootDistance);
+        var afterParent = parent.Header.Time.PlusMs(1);
+        var seal = _pbft.CommittedProof.Height.Value == 0 ? null : _pbft.CommittedProof;
+        _pbft.Propose(
+            new Block(
+                new BlockHeader
+                {
+                    ChainId = _genesis.Chain.ChainId,
+                    Epoch = _genesis.Chain.Epoch,
+                    View = _pbft.View,
+                    Height = height,
+                    Parent = parent.Digest,
+                    Time = now > afterParent ? now : afterParent,
+                    Proposer = _me,
+                    TransactionRoot = MerkleTree.Root(transactions.AsSpan()),
+                    TransactionCount = (uint)transactions.Length,
+                    BodyBytes = (uint)bytes,
+                    SealDigest = seal?.Hash() ?? default,
+                    RootHeight = rootHeight,
+                    StateRoot = RootAt(rootHeight),
+                    ValidatorsHash = parent.Header.ValidatorsHash,
+                    NextValidatorsHash = parent.Header.NextValidatorsHash,
+                    ParametersHash = parent.Header.ParametersHash,
+                    NewViewDigest = _pbft.NewViewDigest,
+                    AppVersion = parent.Header.AppVersion,
+                },
+                seal, transactions),
+            effects);
+        return true;
+    }
+
+    private (ImmutableArray<Digest> Transactions, int Bytes, Timestamp Oldest) SelectTransactions()
+    {
+        var excluded = InFlight();
+        // Own proposals that have not come back from the log yet are in flight too.
+        foreach (var own in _pbft.OwnProposals)
+            foreach (var digest in own.Transactions)
+                excluded.Add(digest);
+        var chosen = ImmutableArray.CreateBuilder<Digest>();
+        var bytes = 0;
+        Timestamp oldest = default;
+        foreach (var entry in _pool.OldestFirst())
+        {
+            var envelope = entry.Alert.Value;
+            if (excluded.Contains(envelope.Digest)) continue;
+            if (chosen.Count == _parameters.BlockTransactionsMax || bytes + envelope.BodyLength > _parameters.BlockBytesMax) break;
+            if (chosen.Count == 0) oldest = entry.AdmittedAt;
+            chosen.Add(envelope.Digest);
+            bytes += envelope.BodyLength;
+        }
+
+        return (chosen.ToImmutable(), bytes, oldest);
+    }
+
+    private Digest RootAt(Height height) => _roots.TryGetValue(height.Value, out var root) ? root : default;
+
+    private void RememberRoot(Height height)
+    {
+        _roots[height.Value] = _ledger.StateRoot();
+        if (height.Value > 4UL * (ulong)_parameters.Window) _roots.Remove(height.Value - 4UL * (ulong)_parameters.Window);
+    }
+
+    // ---- Transactions of peers --------------------------------------------------------------------------------
+
+    private void SendTransactions(ValidatorIndex to, PeerMessage.GetTransactions request, Effects effects)
+    {
+        var bodies = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>();
+        var bytes = 0;
+        foreach (var digest in request.Digests)
+        {
+            if (FindBody(digest) is not { } envelope) continue;
+            bytes += envelope.BodyLength;
+            if (bytes > Limits.AnswerBytesTarget) break;
+            bodies.Add(envelope.ToBody());
+        }
+
+        if (bodies.Count > 0) effects.Send(to, new PeerMessage.Transactions(bodies.ToImmutable()));
+    }
+
+    private AlertEnvelope? FindBody(Digest digest)
+    {
+        if (_pool.TryFind(digest, out var waiting)) return waiting;
+        foreach (var block in _pbft.Accepted)
+            if (_bodies.TryGetValue(block.Digest, out var bodies) && Find(bodies, digest) is { } held)
+                return held;
+        foreach (var (_, block) in _recent)
+            if (Find(block.Bodies, digest) is { } committed)
+                return committed;
+        return null;
+    }
+
+    private static AlertEnvelope? Find(ImmutableArray<AlertEnvelope> bodies, Digest digest)
+    {
+        foreach (var body in bodies)
+            if (body.Digest == digest)
+                return body;
+        return null;
+    }
+
+    /// <summary>Bodies that were asked for, or that a peer finds late: those go to the pool if there is room.</summary>
+    private void OnTransactions(ImmutableArray<AlertEnvelope> envelopes, Timestamp now)
+    {
+        foreach (var envelope in envelopes)
+        {
+            _fetch.Receive(envelope);
+            if (_pbft.Leader == _me) Admit(new Verified<AlertEnvelope>(envelope), now);
+        }
+    }
+
+    /// <summary>Rule T4: a transaction waiting for T_tx is brought to the leader; after twice that, the leader is suspected of censorship.</summary>
+    private void CheckTransactionTimers(Timestamp now, Effects effects)
+    {
+        if (_pbft.IsChangingView || _transactionTimersView != _pbft.View)
+        {
+            _transactionTimersView = _pbft.View;
+            _transactionTimersFrom = now;
+        }
+
+        var censored = false;
+        var forward = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>();
+        foreach (var entry in _pool.OldestFirst())
+        {
+            var waitedMs = now.Since(entry.AdmittedAt > _transactionTimersFrom ? entry.AdmittedAt : _transactionTimersFrom);
+            if (waitedMs < _parameters.TransactionTimeoutMs || forward.Count == ForwardsPerTick) break;
+            censored |= waitedMs >= 2L * _parameters.TransactionTimeoutMs;
+            if (entry.ForwardedIn == _pbft.View) continue;
+            entry.ForwardedIn = _pbft.View;
+            forward.Add(entry.Alert.Value.ToBody());
+        }
+
+        if (forward.Count > 0 && _pbft.Leader != _me) effects.Send(_pbft.Leader, new PeerMessage.Transactions(forward.ToImmutable()));
+        if (censored) _pbft.Suspect(SuspectReason.Censorship, now, effects);
+        else _pbft.Unsuspect(SuspectReason.Censorship);
+    }
+
+    // ---- Blocks of peers --------------------------------------------------------------------------------------
+
+    private void RequestProposal(Timestamp now, Effects effects)
+    {
+        if (_pbft.WantedBlock is not { } wanted) _proposalPeers.Reset();
+        else if (_proposalPeers.TryNext(now, out var peer)) effects.Send(peer, new PeerMessage.GetProposal(wanted));
+    }
+
+    private void SendProposal(ValidatorIndex to, Digest digest, Effects effects)
+    {
+        if (_bodies.TryGetValue(digest, out var bodies) && _pbft.TryFindHeld(digest, out var block))
+        {
+            effects.Send(to, new PeerMessage.Proposal(new BlockWithBodies(block!, CommittedBlock.BodiesOf(bodies.AsSpan()))));
+            return;
+        }
+
+        foreach (var (_, committed) in _recent)
+            if (committed.Block.Digest == digest)
+                effects.Send(to, new PeerMessage.Proposal(committed.ToBlockWithBodies()));
+    }
+
+    private void OnProposal(BlockWithBodies block, ImmutableArray<AlertEnvelope> bodies, Timestamp now, Effects effects)
+    {
+        if (_pbft.WantedBlock != block.Block.Digest || !Matches(block.Block, bodies.AsSpan())) return;
+        _bodies[block.Block.Digest] = bodies;
+        _proposalPeers.Answered();
+        _pbft.Supply(block, now, effects);
+    }
+
+    private void RequestBlocks(Timestamp now, Effects effects)
+    {
+        if (_pbft.Ahead is null) _blockPeers.Reset();
+        else if (_blockPeers.TryNext(now, out var peer)) effects.Send(peer, new PeerMessage.GetBlocks(_ledger.Height.Next));
+    }
+
+    /// <summary>
+    /// Rule C1: a run of blocks is taken only when it links to the committed block, every body is the one its digest names, and a
+    /// commit certificate covers the last block. What a peer merely claims counts for nothing.
+    /// </summary>
+    private void OnBlocks(ValidatorIndex from, PeerMessage.Blocks message, ImmutableArray<AlertEnvelope> bodies, Timestamp now, Effects effects)
+    {
+        if (_blockPeers.Asked != from || message.Items.IsEmpty) return;
+        var parent = _pbft.Committed;
+        var blocks = new List<Block>();
+        int taken = 0, skipped = 0;
+        foreach (var item in message.Items)
+        {
+            var block = item.Block;
+            if (block.Height <= _pbft.Committed.Height)
+            {
+                // Committed meanwhile by other means.
+                skipped += block.Transactions.Length;
+                taken = skipped;
+                continue;
+            }
+
+            if (block.Header.Parent != parent.Digest || block.Height != parent.Height.Next) return;
+            if (bodies.Length - taken < block.Transactions.Length || !Matches(block, bodies.AsSpan(taken, block.Transactions.Length))) return;
+            taken += block.Transactions.Length;
+            blocks.Add(block);
+            parent = block;
+        }
+
+        if (blocks.Count == 0 || taken != bodies.Length || parent.Digest != message.Certificate.Digest || parent.Height != message.Certificate.Height) return;
+        taken = skipped;
+        foreach (var block in blocks)
+        {
+            _bodies[block.Digest] = bodies.Slice(taken, block.Transactions.Length);
+            taken += block.Transactions.Length;
+        }
+
+        _blockPeers.Answered();
+        _pbft.CatchUp(blocks, message.Certificate, now, effects);
+    }
+
+    private static bool Matches(Block block, ReadOnlySpan<AlertEnvelope> bodies)
+    {
+        if (bodies.Length != block.Transactions.Length) return false;
+        for (var i = 0; i < bodies.Length; i++)
+            if (bodies[i].Digest != block.Transactions[i])
+                return false;
+        return true;
+    }
+
+    // ---- Memory -----------------------------------------------------------------------------------------------
+
+    private BlockWithBodies WithBodies(Block block) => new(block, CommittedBlock.BodiesOf(_bodies[block.Digest].AsSpan()));
+
+    private void DropForgottenBodies()
+    {
+        if (_bodies.Count <= 8 * _parameters.Window) return;
+        var kept = new List<(Digest, ImmutableArray<AlertEnvelope>)>();
+        foreach (var block in _pbft.Held)
+            if (_bodies.TryGetValue(block.Digest, out var bodies))
+                kept.Add((block.Digest, bodies));
+        _bodies.Clear();
+        foreach (var (digest, bodies) in kept) _bodies[digest] = bodies;
+    }
+
+    private void TrimRecent()
+    {
+        var keep = 2UL * (ulong)_parameters.Window;
+        while (_recent.Count > 0)
+        {
+            var oldest = OldestRecent();
+            if (oldest > _stored.Value || oldest + keep > _ledger.Height.Value) return;
+            _recent.Remove(oldest);
+        }
+    }
+
+    private ulong OldestRecent()
+    {
+        foreach (var entry in _recent) return entry.Key;
+        throw new InvariantViolation("not empty");
+    }
+}

@@ -1,0 +1,34 @@
+using System;
+using System.Buffers;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Replica;
+
+/// <summary>A committed block as a validator stores it: everything needed to execute it again and to prove it to others.</summary>
+public sealed record StoredBlock(BlockWithBodies Block, QuorumCertificate? Certificate)
+{
+    public static byte[] Encode(CommittedBlock committed)
+    {
+        var buffer = new ArrayBufferWriter<byte>(1024);
+        var writer = new CanonicalWriter(buffer);
+        MessageCodec.Write(writer, committed.ToBlockWithBodies());
+        writer.UInt8(committed.Certificate is null ? (byte)0 : (byte)1);
+        committed.Certificate?.Write(writer);
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    /// <exception cref="InvariantViolation">The bytes are not what <see cref="Encode"/> wrote: the store is damaged.</exception>
+    public static StoredBlock Decode(ReadOnlySpan<byte> bytes)
+    {
+        var reader = new CanonicalReader(bytes);
+        var block = MessageCodec.ReadBlockWithBodies(ref reader);
+        var flag = reader.UInt8();
+        if (flag > 1) reader.Fail(DecodeError.NotCanonical);
+        var certificate = flag == 1 ? QuorumCertificate.Read(ref reader) : null;
+        Invariant.Holds(reader.Finish(out var error), "a stored block is damaged: " + error);
+        return new StoredBlock(block, certificate);
+    }
+}
