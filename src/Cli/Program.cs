@@ -1,0 +1,51 @@
+using System;
+using System.CommandLine;
+using System.Threading.Tasks;
+using CyberMesh.Cli.Demo;
+using CyberMesh.Cli.Verbs;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Node;
+
+namespace CyberMesh.Cli;
+
+internal static class Program
+{
+    private static async Task<int> Main(string[] args)
+    {
+        var root = new RootCommand("CyberMesh: agreement on security alerts between parties who do not trust one another.")
+        {
+            DemoVerb.Create(), TestnetVerb.Create(), StartVerb.Create(), BrokerVerb.Create(), ProducerVerb.Create(), KeysVerb.Create(),
+            CheckVerb.Create(), StatusVerb.Create(), SimulateVerb.Create(),
+        };
+        var parsed = root.Parse(args);
+        try
+        {
+            var code = await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+            return parsed.Errors.Count > 0 ? ExitCode.Usage : code;
+        }
+        catch (UserError problem)
+        {
+            await Console.Error.WriteLineAsync("error: " + problem.Message);
+            return ExitCode.Failure;
+        }
+        catch (InvariantViolation problem)
+        {
+            await Console.Error.WriteLineAsync("stopped: " + problem.Message);
+            return ExitCode.Failure;
+        }
+        catch (OperationCanceledException)
+        {
+            return ExitCode.Failure;
+        }
+    }
+}
+
+/// <summary>Exit codes of every verb (docs/cli.md).</summary>
+internal static class ExitCode
+{
+    public const int Ok = 0;
+    public const int Failure = 1;
+    public const int Usage = 2;
+    public const int Connection = 3;
+    public const int VerificationFailed = 5;
+}

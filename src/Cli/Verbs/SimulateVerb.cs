@@ -1,0 +1,32 @@
+using System;
+using System.CommandLine;
+using CyberMesh.Simulator;
+
+namespace CyberMesh.Cli.Verbs;
+
+internal static class SimulateVerb
+{
+    public static Command Create()
+    {
+        var seed = new Option<ulong?>("--seed") { Description = "Replay one seed." };
+        var seeds = new Option<int>("--seeds") { Description = "Run this many seeds.", DefaultValueFactory = _ => 100 };
+        var first = new Option<ulong>("--first") { Description = "First of them.", DefaultValueFactory = _ => 1 };
+        var command = new Command("simulate", "Run the consensus under simulated faults and lies, and check its properties after every event.") { seed, seeds, first };
+        command.SetAction((parsed, stop) =>
+        {
+            var (from, count) = parsed.GetValue(seed) is { } one ? (one, 1) : (parsed.GetValue(first), parsed.GetValue(seeds));
+            var outcome = SeedRun.Run(from, count, stop);
+            foreach (var (name, value) in outcome.Report.Counters()) Console.WriteLine($"{name,-20} {value}");
+            foreach (var failure in outcome.Failures)
+            {
+                Console.WriteLine($"seed {failure.Seed} FAILED: {failure.Problem}");
+                Console.WriteLine($"  {failure.Options}");
+                Console.WriteLine($"  replay: {failure.Command}");
+            }
+
+            Console.WriteLine($"{outcome.Seeds} seeds, {outcome.Failures.Count} failed, {outcome.Elapsed.TotalSeconds:F0} s");
+            return System.Threading.Tasks.Task.FromResult(outcome.Failures.Count == 0 ? ExitCode.Ok : ExitCode.Failure);
+        });
+        return command;
+    }
+}

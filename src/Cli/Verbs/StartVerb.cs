@@ -1,0 +1,58 @@
+using System;
+using System.Collections;
+using System.Collections.Generic;
+using System.CommandLine;
+using System.IO;
+using System.Runtime.InteropServices;
+using System.Threading;
+using System.Threading.Tasks;
+using CyberMesh.Node.Hosting;
+using CyberMesh.Node.Telemetry;
+
+namespace CyberMesh.Cli.Verbs;
+
+internal static class StartVerb
+{
+    public static Command Create()
+    {
+        var home = new Option<DirectoryInfo>("--home") { Description = "Home directory of the validator.", Required = true };
+        var command = new Command("start", "Run one validator until it is stopped (SIGTERM or Ctrl-C).") { home };
+        command.SetAction(async (parsed, stop) => await RunAsync(parsed.GetValue(home)!.FullName, stop));
+        return command;
+    }
+
+    private static async Task<int> RunAsync(string home, CancellationToken stop)
+    {
+        var settings = Settings.Load(Path.Combine(home, "config.json"), ReadEnvironment());
+        var genesis = GenesisFile.Load(Path.Combine(home, "genesis.json"));
+        using var logs = new LineLogProvider(Console.Out, TimeProvider.System, settings.LogLevel);
+        var node = new ValidatorNode(new ValidatorOptions(home, genesis, settings, TimeProvider.System, logs.CreateLogger("")));
+        await using var ownedNode = node;
+        using var stopping = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        using var onTerm = PosixSignalRegistration.Create(PosixSignal.SIGTERM, context =>
+        {
+            context.Cancel = true;
+            stopping.Cancel();
+        });
+        await node.StartAsync();
+        Console.WriteLine($"validator {node.Name}: HTTP {node.ApiAddress}, mesh {node.MeshEndPoint}");
+        var stopped = Task.Delay(Timeout.Infinite, stopping.Token);
+        if (await Task.WhenAny(node.Completion, stopped) == node.Completion)
+        {
+            await node.Completion;
+            return ExitCode.Failure;
+        }
+
+        await node.StopAsync();
+        return ExitCode.Ok;
+    }
+
+    public static Dictionary<string, string> ReadEnvironment()
+    {
+        var values = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (DictionaryEntry entry in Environment.GetEnvironmentVariables())
+            if (entry.Key is string name && entry.Value is string value)
+                values[name] = value;
+        return values;
+    }
+}

@@ -1,0 +1,115 @@
+using System;
+using System.Collections.Generic;
+using System.CommandLine;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Net;
+using System.Net.Sockets;
+using System.Text.Json;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Node;
+using CyberMesh.Node.Crypto;
+using CyberMesh.Node.Hosting;
+
+namespace CyberMesh.Cli.Verbs;
+
+/// <summary>Home directories for a network on one machine: identity, genesis, config, and a producer's key.</summary>
+internal static class Testnet
+{
+    public const string ProducerKeyFile = "producer.pem";
+
+    /// <param name="meshPorts">One per validator.</param>
+    /// <param name="producers">Extra producers besides none; their keys stand in the trust store.</param>
+    public static string[] Generate(
+        string directory, IReadOnlyList<int> meshPorts, IReadOnlyList<int> apiPorts, IReadOnlyList<Producer> producers, string? brokers, TimeProvider time)
+    {
+        var homes = meshPorts.Select((_, i) => Path.Combine(directory, $"v{i + 1}")).ToArray();
+        foreach (var home in homes)
+        {
+            if (File.Exists(Path.Combine(home, Identity.FileName)))
+                throw new UserError($"{home} holds an identity already", "choose another --out, or remove that directory if nothing needs it");
+            Directory.CreateDirectory(home, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        }
+
+        var validators = new List<Validator>();
+        for (var i = 0; i < homes.Length; i++)
+        {
+            using var identity = Identity.Create(Path.Combine(homes[i], Identity.FileName));
+            validators.Add(identity.ToValidator($"v{i + 1}"));
+        }
+
+        for (var i = 0; i < homes.Length; i++)
+        {
+            GenesisFile.Save(Path.Combine(homes[i], "genesis.json"), "testnet", Truncated(time.GetUtcNow()), validators, producers, new ChainParameters());
+            var config = new Dictionary<string, string>
+            {
+                ["NODE_ID"] = (i + 1).ToString(CultureInfo.InvariantCulture),
+                ["P2P_LISTEN_PORT"] = $"127.0.0.1:{meshPorts[i]}",
+                ["P2P_BOOTSTRAP_PEERS"] = string.Join(',', meshPorts.Where((_, j) => j != i).Select(port => $"127.0.0.1:{port}")),
+                ["API_LISTEN_ADDR"] = $"127.0.0.1:{apiPorts[i]}",
+            };
+            if (brokers is not null) config["KAFKA_BROKERS"] = brokers;
+            File.WriteAllText(Path.Combine(homes[i], "config.json"), JsonSerializer.Serialize(config, JsonSerializerOptions.Web) + "\n");
+        }
+
+        return homes;
+    }
+
+    private static DateTimeOffset Truncated(DateTimeOffset time) => DateTimeOffset.FromUnixTimeMilliseconds(time.ToUnixTimeMilliseconds());
+
+    /// <summary>Ports nobody uses at this moment.</summary>
+    public static int[] FreePorts(int count)
+    {
+        var listeners = Enumerable.Range(0, count).Select(_ => new TcpListener(IPAddress.Loopback, 0)).ToArray();
+        foreach (var listener in listeners) listener.Start();
+        var ports = listeners.Select(l => ((IPEndPoint)l.LocalEndpoint).Port).ToArray();
+        foreach (var listener in listeners) listener.Dispose();
+        return ports;
+    }
+}
+
+internal static class TestnetVerb
+{
+    public static Command Create()
+    {
+        var validators = new Option<int>("--validators") { Description = "How many validators.", DefaultValueFactory = _ => 4 };
+        var output = new Option<DirectoryInfo>("--out") { Description = "Where to put the home directories.", Required = true };
+        var basePort = new Option<int>("--base-port") { Description = "Mesh port of the first validator; 0 picks free ports.", DefaultValueFactory = _ => 26650 };
+        var apiPort = new Option<int>("--api-port") { Description = "HTTP port of the first validator; 0 picks free ports.", DefaultValueFactory = _ => 8443 };
+        var brokers = new Option<string?>("--brokers") { Description = "Kafka brokers to put into each config; otherwise set KAFKA_BROKERS at start." };
+        var trust = new Option<string[]>("--trust") { Description = "Public key (hex) of a further producer to trust for all kinds.", AllowMultipleArgumentsPerToken = true };
+        var command = new Command("testnet", "Write N home directories (identity, genesis, config) for a network on this machine.")
+        {
+            validators, output, basePort, apiPort, brokers, trust,
+        };
+        command.SetAction(parsed =>
+        {
+            var n = parsed.GetValue(validators);
+            if (n is < 1 or > 64) throw new UserError($"--validators is {n}", "choose 1 to 64");
+            var directory = parsed.GetValue(output)!.FullName;
+            Directory.CreateDirectory(directory);
+            using var key = ProducerKey.Create(Path.Combine(directory, Testnet.ProducerKeyFile));
+            var producers = new List<Producer> { Trusted(key.PublicKey, "producer") };
+            foreach (var hex in parsed.GetValue(trust) ?? [])
+            {
+                if (!Core.Primitives.PublicKey.TryParse(hex, out var trusted)) throw new UserError($"--trust {hex} is not a public key", "give 64 hex digits, as 'cybermesh keys generate' prints them");
+                producers.Add(Trusted(trusted, $"producer-{producers.Count + 1}"));
+            }
+
+            var homes = Testnet.Generate(
+                directory, Ports(parsed.GetValue(basePort), n), Ports(parsed.GetValue(apiPort), n), producers, parsed.GetValue(brokers), TimeProvider.System);
+            foreach (var home in homes) Console.WriteLine(home);
+            Console.WriteLine($"producer key: {Path.Combine(directory, Testnet.ProducerKeyFile)} ({key.PublicKey})");
+            Console.WriteLine($"start one with: KAFKA_BROKERS=HOST:PORT ./cybermesh start --home {homes[0]}");
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static int[] Ports(int first, int count) => first == 0 ? Testnet.FreePorts(count) : [.. Enumerable.Range(first, count)];
+
+    private static Producer Trusted(Core.Primitives.PublicKey key, string name) =>
+        new(key, name, "testnet", AlertKinds.All, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false);
+}

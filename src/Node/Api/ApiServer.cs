@@ -1,0 +1,253 @@
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.Globalization;
+using System.Linq;
+using System.Net;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Threading.Tasks;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Replica;
+using CyberMesh.Node.Hosting;
+using CyberMesh.Node.Projection;
+using CyberMesh.Node.Telemetry;
+using Microsoft.AspNetCore.Builder;
+using Microsoft.AspNetCore.Hosting;
+using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Http.Json;
+using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Logging;
+
+namespace CyberMesh.Node.Api;
+
+/// <summary>What the API reads. It never writes and never waits for consensus.</summary>
+public sealed record ApiSources(
+    Genesis Genesis, ValidatorIndex Me, string Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<string?> KafkaProblem,
+    SqliteProjection Projection, Metrics Metrics);
+
+/// <summary>The read-only HTTP API (docs/api.md). Errors are RFC 9457 problem details with a stable code and a hint.</summary>
+public sealed class ApiServer : IAsyncDisposable
+{
+    private const int PageDefault = 50;
+    private const int PageMax = 500;
+    private readonly ApiSources _sources;
+    private readonly WebApplication _app;
+
+    public ApiServer(ApiSources sources, IPEndPoint listen, ILogger logger)
+    {
+        _sources = sources;
+        var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
+        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        {
+            kestrel.Listen(listen);
+            kestrel.AddServerHeader = false;
+            kestrel.Limits.MaxConcurrentConnections = 1000;
+            kestrel.Limits.MaxRequestBodySize = 4096;
+            kestrel.Limits.MaxRequestLineSize = 8 * 1024;
+            kestrel.Limits.MaxRequestHeadersTotalSize = 32 * 1024;
+            kestrel.Limits.KeepAliveTimeout = TimeSpan.FromSeconds(30);
+            kestrel.Limits.RequestHeadersTimeout = TimeSpan.FromSeconds(10);
+        });
+        builder.Services.AddRoutingCore();
+        builder.Services.Configure<JsonOptions>(json => json.SerializerOptions.PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower);
+        builder.Services.AddSingleton(new ForwardedLogger(logger));
+        _app = builder.Build();
+        _app.Use(HandleErrorsAsync);
+        Map();
+    }
+
+    private sealed record ForwardedLogger(ILogger Logger);
+
+    /// <summary>Where it listens; known after <see cref="StartAsync"/>.</summary>
+    public Uri Address => new(_app.Urls.First());
+
+    public async Task StartAsync()
+    {
+        try
+        {
+            await _app.StartAsync().ConfigureAwait(false);
+        }
+        catch (System.IO.IOException problem)
+        {
+            throw new UserError($"the HTTP API cannot listen: {problem.Message}", "choose another API_LISTEN_ADDR or stop what uses it");
+        }
+    }
+
+    public async ValueTask DisposeAsync() => await _app.DisposeAsync().ConfigureAwait(false);
+
+    private void Map()
+    {
+        _app.MapGet("/health", Health);
+        _app.MapGet("/metrics", () => Results.Text(_sources.Metrics.Render(), "text/plain; version=0.0.4"));
+        _app.MapGet("/blocks", (string? before, string? limit) => Blocks(before, limit));
+        _app.MapGet("/blocks/{reference}", Block);
+        _app.MapGet("/state", State);
+        _app.MapGet("/validators", Validators);
+        _app.MapGet("/v1/alerts", (string? cursor, string? limit) => Alerts(cursor, limit));
+        _app.MapGet("/v1/alerts/{id}", Alert);
+        _app.MapFallback(() => Problem(404, "not_found", "There is nothing at this path.", "See docs/api.md for the routes."));
+    }
+
+    private static async Task HandleErrorsAsync(HttpContext context, RequestDelegate next)
+    {
+        try
+        {
+            await next(context).ConfigureAwait(false);
+            if (context.Response is { StatusCode: 405, HasStarted: false })
+                await Problem(405, "method_not_allowed", "The API is read-only.", "Use GET.").ExecuteAsync(context).ConfigureAwait(false);
+        }
+        catch (BadHttpRequestException problem)
+        {
+            await Problem(problem.StatusCode, "bad_request", "The request is not well formed.", "Check the URL and its parameters.").ExecuteAsync(context).ConfigureAwait(false);
+        }
+        catch (Exception problem) when (problem is Microsoft.Data.Sqlite.SqliteException or InvalidOperationException && !context.Response.HasStarted)
+        {
+            context.RequestServices.GetRequiredService<ForwardedLogger>().Logger.LogError(new EventId(60), problem, "request failed");
+            await Problem(503, "unavailable", "The queryable copy cannot be read at the moment.", "Try again; see /health.").ExecuteAsync(context).ConfigureAwait(false);
+        }
+    }
+
+    private static IResult Problem(int status, string code, string detail, string hint) => Results.Problem(
+        detail, statusCode: status, title: code.Replace('_', ' '), type: "about:blank", extensions: new Dictionary<string, object?> { ["code"] = code, ["hint"] = hint });
+
+    private IResult Health()
+    {
+        var status = _sources.Status();
+        var connected = _sources.Connected();
+        var quorum = _sources.Genesis.Chain.Validators.Quorum;
+        var kafka = _sources.KafkaProblem();
+        var haveQuorum = connected.Length + 1 >= quorum;
+        return Results.Ok(new JsonObject
+        {
+            ["status"] = haveQuorum && kafka is null ? "ok" : "degraded",
+            ["validator"] = _sources.Name,
+            ["height"] = status.Height.Value,
+            ["components"] = new JsonObject
+            {
+                ["consensus"] = new JsonObject
+                {
+                    ["status"] = haveQuorum ? "ok" : "no_quorum",
+                    ["view"] = status.View.ToString(),
+                    ["leader"] = NameOf(status.Leader),
+                    ["changing_view"] = status.ChangingView,
+                    ["catching_up"] = status.CatchingUp,
+                },
+                ["peers"] = new JsonObject { ["connected"] = connected.Length, ["needed"] = quorum - 1, ["names"] = new JsonArray([.. connected.Select(i => (JsonNode)NameOf(i))]) },
+                ["kafka"] = new JsonObject { ["status"] = kafka is null ? "ok" : "unavailable", ["reason"] = kafka },
+                ["projection"] = new JsonObject { ["height"] = _sources.Projection.Height.Value, ["behind"] = Behind(status) },
+                ["mempool"] = new JsonObject { ["transactions"] = status.PoolCount, ["bytes"] = status.PoolBytes },
+            },
+        });
+    }
+
+    private ulong Behind(ReplicaStatus status)
+    {
+        var projected = _sources.Projection.Height.Value;
+        return status.Height.Value > projected ? status.Height.Value - projected : 0;
+    }
+
+    private IResult State()
+    {
+        var status = _sources.Status();
+        return Results.Ok(new
+        {
+            ChainId = _sources.Genesis.Chain.ChainId.ToString(),
+            Height = status.Height.Value,
+            BlockHash = status.BlockDigest.ToString(),
+            StateRoot = status.StateRoot.ToString(),
+            BlockTime = Time(DateTimeOffset.FromUnixTimeMilliseconds(status.BlockTime.Milliseconds)),
+        });
+    }
+
+    private IResult Validators()
+    {
+        var status = _sources.Status();
+        var set = _sources.Genesis.Chain.Validators;
+        return Results.Ok(new
+        {
+            Quorum = set.Quorum,
+            Faulty = Core.Chain.Quorum.Faulty(set.Count),
+            View = status.View.ToString(),
+            Leader = NameOf(status.Leader),
+            Validators = set.Members.Select((v, i) => new
+            {
+                Index = i,
+                v.Name,
+                ConsensusKey = v.ConsensusKey.ToString(),
+                ControlKey = v.ControlKey.ToString(),
+                Connected = i == _sources.Me.Value || _sources.Connected().Any(c => c.Value == i),
+            }),
+        });
+    }
+
+    private IResult Blocks(string? before, string? limit)
+    {
+        if (!TryLimit(limit, out var count)) return BadLimit();
+        if (!TryHeight(before ?? long.MaxValue.ToString(CultureInfo.InvariantCulture), out var below))
+            return Problem(400, "bad_parameter", "before must be a height.", "Pass the height of the last block you have.");
+        var rows = _sources.Projection.Blocks(below, count);
+        return Results.Ok(new { Blocks = rows.Select(View), Next = rows.Count == count ? rows[^1].Height.ToString(CultureInfo.InvariantCulture) : null });
+    }
+
+    private IResult Block(string reference)
+    {
+        BlockRow? row;
+        if (reference == "latest") row = _sources.Projection.LatestBlock();
+        else if (TryHeight(reference, out var height)) row = _sources.Projection.Block(height);
+        else if (Digest.TryParse(reference, out var hash)) row = _sources.Projection.Block(hash.ToString());
+        else return Problem(400, "bad_parameter", "A block is named by its height, its hash or 'latest'.", "A hash has 64 hex digits.");
+        if (row is null) return Problem(404, "block_not_found", "This validator has no such block.", $"Its last block is {_sources.Status().Height}.");
+        return Results.Ok(new { Block = View(row), Transactions = _sources.Projection.Transactions(row.Height) });
+    }
+
+    private static object View(BlockRow row) => new
+    {
+        row.Height, row.Hash, row.Parent, Time = Time(row.Time), row.View, row.Proposer, row.TransactionCount, row.AcceptedCount, row.TransactionRoot, row.StateRoot,
+    };
+
+    private IResult Alerts(string? cursor, string? limit)
+    {
+        if (!TryLimit(limit, out var count)) return BadLimit();
+        var (height, index) = (ulong.MaxValue, int.MaxValue);
+        if (cursor is not null && !TryCursor(cursor, out height, out index))
+            return Problem(400, "bad_parameter", "This cursor was not made by this API.", "Start without a cursor, then pass 'next' as it is.");
+        var rows = _sources.Projection.Alerts(height, index, count);
+        return Results.Ok(new { Alerts = rows.Select(View), Next = rows.Count == count ? Cursor(rows[^1]) : null });
+    }
+
+    private IResult Alert(string id) =>
+        id.Length <= Core.Encoding.Limits.IdBytesMax && _sources.Projection.Alert(id) is { } row
+            ? Results.Ok(View(row))
+            : Problem(404, "alert_not_found", "No committed alert has this id or digest.", "It may still be waiting; see /health for the mempool.");
+
+    private static object View(AlertRow row) => new
+    {
+        row.Id, row.Digest, row.Type, row.Source, row.Severity, Confidence = row.ConfidenceBasisPoints / 10_000m, Time = Time(row.Time), row.ModelVersion,
+        row.Producer, row.Organisation, row.Height, row.Index, Payload = JsonNode.Parse(row.Payload),
+    };
+
+    private static string Cursor(AlertRow row) => Convert.ToHexStringLower(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{row.Height}.{row.Index}")));
+
+    private static bool TryCursor(string cursor, out ulong height, out int index)
+    {
+        (height, index) = (0, 0);
+        if (cursor.Length is 0 or > 80 || cursor.Length % 2 != 0 || !cursor.All(char.IsAsciiHexDigit)) return false;
+        var parts = System.Text.Encoding.ASCII.GetString(Convert.FromHexString(cursor)).Split('.');
+        return parts.Length == 2 && TryHeight(parts[0], out height) && int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out index);
+    }
+
+    private static bool TryHeight(string text, out ulong height) => ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out height);
+
+    private static bool TryLimit(string? text, out int limit)
+    {
+        limit = PageDefault;
+        return text is null || (int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out limit) && limit is >= 1 and <= PageMax);
+    }
+
+    private static IResult BadLimit() => Problem(400, "bad_parameter", $"limit must be a whole number from 1 to {PageMax}.", "Leave it out for 50.");
+
+    private static string Time(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
+
+    private string NameOf(ValidatorIndex index) => _sources.Genesis.Chain.Validators[index].Name;
+}

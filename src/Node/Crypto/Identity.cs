@@ -1,0 +1,117 @@
+using System;
+using System.IO;
+using System.Security.Cryptography;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Node.Crypto;
+
+/// <summary>
+/// Everything secret of one validator: a 32-byte seed in a file only its owner can read. One signing key per role is derived from it
+/// with HKDF-SHA256 under fixed labels, so one file is the whole backup.
+/// </summary>
+public sealed class Identity : IDisposable
+{
+    public const string FileName = "identity.key";
+    private const int SeedBytes = 32;
+
+    private Identity(ReadOnlySpan<byte> seed)
+    {
+        Consensus = Derive(seed, "cybermesh/consensus/v1");
+        Control = Derive(seed, "cybermesh/control/v1");
+        Cosigner = Derive(seed, "cybermesh/cosigner/v1");
+        Log = Derive(seed, "cybermesh/log/v1");
+    }
+
+    public Ed25519Signer Consensus { get; }
+    public Ed25519Signer Control { get; }
+    public Ed25519Signer Cosigner { get; }
+    public Ed25519Signer Log { get; }
+
+    public Validator ToValidator(string name) => new(name, Consensus.PublicKey, Control.PublicKey, Cosigner.PublicKey, Log.PublicKey);
+
+    /// <summary>Makes a new identity; refuses to overwrite one.</summary>
+    public static Identity Create(string path)
+    {
+        var seed = RandomNumberGenerator.GetBytes(SeedBytes);
+        SecretFile.Write(path, System.Text.Encoding.ASCII.GetBytes(Convert.ToHexStringLower(seed) + "\n"));
+        return FromSeed(seed);
+    }
+
+    /// <exception cref="UserError">Missing, readable by others, or not 64 hex digits.</exception>
+    public static Identity Load(string path)
+    {
+        var text = System.Text.Encoding.ASCII.GetString(SecretFile.Read(path, 1024)).Trim();
+        if (text.Length != 2 * SeedBytes || !IsHex(text))
+            throw new UserError($"{path} is not an identity: it must hold 64 hex digits", "restore it from a backup, or create a new validator with 'cybermesh testnet'");
+        return FromSeed(Convert.FromHexString(text));
+    }
+
+    private static bool IsHex(string text)
+    {
+        foreach (var c in text)
+            if (!char.IsAsciiHexDigit(c))
+                return false;
+        return true;
+    }
+
+    private static Identity FromSeed(byte[] seed)
+    {
+        try
+        {
+            return new Identity(seed);
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(seed);
+        }
+    }
+
+    private static Ed25519Signer Derive(ReadOnlySpan<byte> seed, string label)
+    {
+        Span<byte> key = stackalloc byte[SeedBytes];
+        HKDF.DeriveKey(HashAlgorithmName.SHA256, seed, key, [], System.Text.Encoding.ASCII.GetBytes(label));
+        var signer = new Ed25519Signer(key);
+        CryptographicOperations.ZeroMemory(key);
+        return signer;
+    }
+
+    public void Dispose()
+    {
+        Consensus.Dispose();
+        Control.Dispose();
+        Cosigner.Dispose();
+        Log.Dispose();
+    }
+}
+
+/// <summary>Files with secrets: created 0600, refused when others may read them.</summary>
+public static class SecretFile
+{
+    public static void Write(string path, ReadOnlySpan<byte> content)
+    {
+        if (File.Exists(path)) throw new UserError($"{path} exists already", "choose another path; a key is never overwritten");
+        try
+        {
+            using var file = new FileStream(path, new FileStreamOptions
+            {
+                Mode = FileMode.CreateNew, Access = FileAccess.Write, UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
+            });
+            file.Write(content);
+        }
+        catch (Exception problem) when (problem is IOException or UnauthorizedAccessException)
+        {
+            throw new UserError($"cannot write {path}: {problem.Message}", "create the directory first and check its owner");
+        }
+    }
+
+    public static byte[] Read(string path, int bytesMax)
+    {
+        if (!File.Exists(path)) throw new UserError($"{path} does not exist", "check the path");
+        var mode = File.GetUnixFileMode(path);
+        const UnixFileMode others = UnixFileMode.GroupRead | UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite;
+        if ((mode & others) != 0) throw new UserError($"{path} holds a secret and can be read by other users", $"run: chmod 600 {path}");
+        if (new FileInfo(path).Length > bytesMax) throw new UserError($"{path} is too large for a key file", "check the path");
+        return File.ReadAllBytes(path);
+    }
+}

@@ -1,0 +1,91 @@
+using System;
+using System.Buffers;
+using System.Buffers.Binary;
+using System.Text;
+using Confluent.Kafka;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Node.Storage;
+using CyberMesh.Protos.Control;
+using Google.Protobuf;
+
+namespace CyberMesh.Node.Feedback;
+
+/// <summary>The record on <c>control.commits.v1</c>: wire-compatible with existing consumers (docs/wire-format.md, "Control messages").</summary>
+public static class CommitRecord
+{
+    private const int AnomalyIdsMax = 10_000;
+
+    public static Message<byte[]?, byte[]?> Create(
+        StoredBlockWithResults block, QuorumCertificate? certificate, ISigner control, string signingDomain, DateTimeOffset now)
+    {
+        var header = block.Stored.Block.Block.Header;
+        var message = new CommitEvent
+        {
+            Height = (long)header.Height.Value,
+            BlockHash = ByteString.CopyFrom(block.Stored.Block.Block.Digest.ToArray()),
+            StateRoot = ByteString.CopyFrom(block.StateRoot.ToArray()),
+            TxCount = header.TransactionCount,
+            Timestamp = now.ToUnixTimeSeconds(),
+            ProducerId = ByteString.CopyFrom(control.PublicKey.ToArray()),
+        };
+        Count(block, message);
+        // Consumers verify over the serialisation with signature, pubkey and alg empty.
+        var signature = control.Sign([.. Encoding.UTF8.GetBytes(signingDomain), .. message.ToByteArray()]);
+        message.Signature = ByteString.CopyFrom(signature.ToArray());
+        message.Pubkey = message.ProducerId;
+        message.Alg = "Ed25519";
+
+        var key = new byte[8];
+        BinaryPrimitives.WriteUInt64BigEndian(key, header.Height.Value);
+        var headers = new Headers
+        {
+            { "version", "1"u8.ToArray() },
+            { "type", "commit"u8.ToArray() },
+            { "cm-height", Encoding.UTF8.GetBytes(header.Height.ToString()) },
+            { "cm-index", "0"u8.ToArray() },
+            { "cm-digest", Encoding.UTF8.GetBytes(block.Stored.Block.Block.Digest.ToString()) },
+        };
+        if (certificate is not null) headers.Add("cm-proof", Proof(header, certificate));
+        return new Message<byte[]?, byte[]?> { Key = key, Value = message.ToByteArray(), Headers = headers };
+    }
+
+    /// <summary>Header-level proof of a block that carries its own certificate: the header, then the commit certificate.</summary>
+    private static byte[] Proof(BlockHeader header, QuorumCertificate certificate)
+    {
+        var buffer = new ArrayBufferWriter<byte>(1024);
+        var writer = new CanonicalWriter(buffer);
+        header.Write(writer);
+        certificate.Write(writer);
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    private static void Count(StoredBlockWithResults block, CommitEvent message)
+    {
+        for (var i = 0; i < block.Results.Length; i++)
+        {
+            if (block.Results[i] != RejectionReason.None) continue;
+            var decoded = EnvelopeDecoder.TryDecodeBody(block.Stored.Block.Bodies[i], out var envelope, out _);
+            Invariant.Holds(decoded, "a stored body decodes");
+            switch (envelope!.Kind)
+            {
+                case AlertKind.Anomaly:
+                    message.AnomalyCount++;
+                    if (IsUuidV4(envelope.Id) && message.AnomalyIds.Count < AnomalyIdsMax) message.AnomalyIds.Add(envelope.Id);
+                    break;
+                case AlertKind.Evidence:
+                    message.EvidenceCount++;
+                    break;
+                case AlertKind.Policy:
+                    message.PolicyCount++;
+                    break;
+            }
+        }
+    }
+
+    /// <summary>Existing consumers accept only UUID version 4 in the list of ids.</summary>
+    internal static bool IsUuidV4(string id) =>
+        id.Length == 36 && id[14] == '4' && (id[19] is '8' or '9' or 'a' or 'b' or 'A' or 'B') && Guid.TryParseExact(id, "D", out _);
+}

@@ -1,0 +1,207 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Threading;
+using System.Threading.Channels;
+using System.Threading.Tasks;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Replica;
+using CyberMesh.Node.Storage;
+
+namespace CyberMesh.Node.Hosting;
+
+/// <summary>A message from Kafka on its way into the pool; the callback runs on the loop and must return at once.</summary>
+public readonly record struct Submission(Verified<AlertEnvelope> Alert, Action<Admission> Answer);
+
+/// <summary>What the loop shows to the outside; replaced as a whole, so a reader always sees one moment.</summary>
+public sealed record ReplicaStatus(
+    Height Height, Timestamp BlockTime, Digest StateRoot, Digest BlockDigest, View View, ValidatorIndex Leader, bool ChangingView, bool CatchingUp, int PoolCount, int PoolBytes);
+
+/// <summary>
+/// The only owner of a <see cref="Replica"/>. It never waits for the disk: each batch of effects goes to the store's writer, which makes it
+/// durable and only then lets the messages out. Own messages come back as inputs after that, so an own vote counts once it is durable (rule D1).
+/// </summary>
+public sealed class ReplicaLoop
+{
+    private const int TickMs = 10;
+
+    /// <summary>Peers are a few hundred messages a block at most; beyond this a peer loop waits, and TCP pushes back on the sender.</summary>
+    private const int PeerQueueMax = 4096;
+
+    private const int SubmissionQueueMax = 2048;
+
+    /// <summary>Batches at the writer. The loop goes on while the disk stalls; this bounds what can pile up meanwhile.</summary>
+    private const int WriterQueueMax = 1024;
+
+    private readonly Replica _replica;
+    private readonly LocalStore _store;
+    private readonly IPeerTransport _transport;
+    private readonly ValidatorIndex _me;
+    private readonly Clock _clock;
+    private readonly Action<IReadOnlyList<CommittedBlock>> _onStored;
+    private readonly Action<Notice> _onNotice;
+    private readonly Action<BlockRequest> _onBlockRequest;
+    private readonly Effects _effects = new();
+    private readonly SemaphoreSlim _signal = new(0);
+    private readonly Channel<PeerInput> _peers = Channel.CreateBounded<PeerInput>(PeerQueueMax);
+    private readonly Channel<Submission> _submissions = Channel.CreateBounded<Submission>(SubmissionQueueMax);
+    private readonly Channel<PeerInput> _own = Channel.CreateUnbounded<PeerInput>(); // bounded by what the loop itself sends
+    private readonly Channel<Height> _stored = Channel.CreateUnbounded<Height>(); // one per decided batch
+    private readonly Channel<Batch> _writes = Channel.CreateBounded<Batch>(WriterQueueMax);
+    private volatile ReplicaStatus _status;
+    private volatile bool _handOver;
+
+    private sealed record Batch(DurableRecord[] Records, Outgoing[] Messages, CommittedBlock[] Decided);
+
+    public ReplicaLoop(
+        Replica replica, LocalStore store, IPeerTransport transport, ValidatorIndex me, TimeProvider time,
+        Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<BlockRequest> onBlockRequest)
+    {
+        _replica = replica;
+        _store = store;
+        _transport = transport;
+        _me = me;
+        _clock = new Clock(time);
+        _onStored = onStored;
+        _onNotice = onNotice;
+        _onBlockRequest = onBlockRequest;
+        _status = Snapshot();
+    }
+
+    public ReplicaStatus Status => _status;
+
+    /// <summary>Waits while the queue is full, which stops reading from that peer.</summary>
+    public async ValueTask ReceiveAsync(PeerInput input, CancellationToken stop)
+    {
+        await _peers.Writer.WriteAsync(input, stop).ConfigureAwait(false);
+        Wake();
+    }
+
+    public async ValueTask SubmitAsync(Submission submission, CancellationToken stop)
+    {
+        await _submissions.Writer.WriteAsync(submission, stop).ConfigureAwait(false);
+        Wake();
+    }
+
+    /// <summary>A leader about to stop resigns.</summary>
+    public void HandOver()
+    {
+        _handOver = true;
+        Wake();
+    }
+
+    /// <summary>Runs until stopped. Any exception here is a broken invariant or a failed disk: the node must stop.</summary>
+    public async Task RunAsync(CancellationToken stop)
+    {
+        var writer = Task.Factory.StartNew(() => Write(stop), stop, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        try
+        {
+            _replica.Resume(_clock.Now(), _effects);
+            var nextTick = _clock.Now();
+            while (!stop.IsCancellationRequested && !writer.IsCompleted)
+            {
+                await HandAsync(stop).ConfigureAwait(false);
+                await _signal.WaitAsync(TickMs, stop).ConfigureAwait(false);
+                DrainInputs();
+                var now = _clock.Now();
+                if (now < nextTick) continue;
+                _replica.Tick(now, _effects);
+                nextTick = now.PlusMs(TickMs);
+                _status = Snapshot();
+            }
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            // a planned stop
+        }
+
+        _writes.Writer.TryComplete();
+        await writer.ConfigureAwait(false);
+    }
+
+    private void DrainInputs()
+    {
+        while (_stored.Reader.TryRead(out var height)) _replica.Stored(height, _effects);
+        while (_own.Reader.TryRead(out var own)) _replica.Receive(own.From, own.Message, _clock.Now(), _effects);
+        for (var i = 0; i < 256 && _peers.Reader.TryRead(out var input); i++) _replica.Receive(input.From, input.Message, _clock.Now(), _effects);
+        for (var i = 0; i < 64 && _submissions.Reader.TryRead(out var submission); i++)
+            submission.Answer(_replica.Submit(submission.Alert, _clock.Now(), _effects));
+        if (_handOver)
+        {
+            _handOver = false;
+            _replica.HandOver(_effects);
+        }
+
+        if (_peers.Reader.Count > 0 || _submissions.Reader.Count > 0) Wake();
+    }
+
+    /// <summary>Hands the effects to the writer, in the order Core defines.</summary>
+    private async ValueTask HandAsync(CancellationToken stop)
+    {
+        if (_effects.IsEmpty) return;
+        foreach (var notice in _effects.Notices) _onNotice(notice);
+        foreach (var request in _effects.BlockRequests) _onBlockRequest(request);
+        var batch = new Batch([.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided]);
+        _effects.Clear();
+        _status = Snapshot();
+        if (batch.Records.Length + batch.Messages.Length + batch.Decided.Length > 0) await _writes.Writer.WriteAsync(batch, stop).ConfigureAwait(false);
+    }
+
+    /// <summary>The writer's thread: everything queued becomes durable in one transaction (group commit), then the messages go out.</summary>
+    private void Write(CancellationToken stop)
+    {
+        var batches = new List<Batch>();
+        try
+        {
+            while (_writes.Reader.WaitToReadAsync(stop).AsTask().GetAwaiter().GetResult())
+            {
+                batches.Clear();
+                while (batches.Count < 64 && _writes.Reader.TryRead(out var batch)) batches.Add(batch);
+                var records = batches.SelectMany(b => b.Records).ToArray();
+                if (records.Length > 0) _store.AppendLog(records);
+                foreach (var batch in batches)
+                    foreach (var message in batch.Messages)
+                        Send(message);
+                Store(batches.SelectMany(b => b.Decided).ToArray());
+            }
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            // a planned stop
+        }
+        finally
+        {
+            Wake();
+        }
+    }
+
+    private void Send(Outgoing message)
+    {
+        if (message.To != _me) _transport.Send(message);
+        if ((message.To is null || message.To == _me) && message.Message is PeerMessage.Signed signed)
+        {
+            _own.Writer.TryWrite(new PeerInput(_me, PeerAuthenticator.Own(signed)));
+            Wake();
+        }
+    }
+
+    private void Store(CommittedBlock[] decided)
+    {
+        if (decided.Length == 0) return;
+        _store.AppendBlocks(decided, _me);
+        _stored.Writer.TryWrite(decided[^1].Block.Height);
+        Wake();
+        _onStored(decided);
+    }
+
+    private void Wake()
+    {
+        if (_signal.CurrentCount == 0) _signal.Release();
+    }
+
+    private ReplicaStatus Snapshot() => new(
+        _replica.Height, _replica.BlockTime, _replica.StateRoot, _replica.Committed.Digest, _replica.View, _replica.Leader,
+        _replica.IsChangingView, _replica.IsCatchingUp, _replica.PoolCount, _replica.PoolBytes);
+}

@@ -1,0 +1,279 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.IO;
+using System.Linq;
+using System.Net;
+using System.Text.Json;
+using System.Text.RegularExpressions;
+using CyberMesh.Core.Chain;
+using Microsoft.Extensions.Logging;
+
+namespace CyberMesh.Node.Hosting;
+
+/// <summary>
+/// Local settings of one validator, from <c>config.json</c> in its home directory and the environment, under the same names. What is
+/// equal on all validators stands in genesis instead. All problems are reported together.
+/// </summary>
+public sealed partial class Settings
+{
+    private static readonly Dictionary<string, string> Defaults = new(StringComparer.Ordinal)
+    {
+        ["NODE_ID"] = "",
+        ["ENVIRONMENT"] = "development",
+        ["LOG_LEVEL"] = "info",
+        ["KAFKA_BROKERS"] = "",
+        ["KAFKA_INPUT_TOPICS"] = "ai.anomalies.v1,ai.evidence.v1,ai.policy.v1",
+        ["KAFKA_OUTPUT_TOPIC_COMMITS"] = "control.commits.v1",
+        ["CONTROL_COMMITS_TOPIC"] = "",
+        ["KAFKA_DLQ_TOPIC"] = "ai.dlq.v1",
+        ["KAFKA_CONSUMER_GROUP_ID"] = "cybermesh-consensus",
+        ["KAFKA_CONSUMER_OFFSET_INITIAL"] = "earliest",
+        ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "10s",
+        ["KAFKA_MAX_TIMESTAMP_SKEW"] = "5m",
+        ["QUORUM_SIZE"] = "",
+        ["MEMPOOL_MAX_TXS"] = "1000",
+        ["MEMPOOL_MAX_BYTES"] = "10485760",
+        ["P2P_LISTEN_PORT"] = "8000",
+        ["P2P_BOOTSTRAP_PEERS"] = "",
+        ["P2P_ENCRYPTION"] = "true",
+        ["API_LISTEN_ADDR"] = "127.0.0.1:8443",
+    };
+
+    /// <summary>Names of the deployment description that a later version honours; setting one now must not be silently ignored.</summary>
+    private static readonly string[] NotYet =
+    [
+        "CLUSTER_TOPOLOGY", "KAFKA_TLS_ENABLED", "KAFKA_SASL_ENABLED", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD",
+        "CONTROL_POLICY_TOPIC", "CONTROL_REPUTATION_TOPIC", "DB_DSN", "DB_MAX_OPEN", "DB_MAX_IDLE", "DB_MAX_LIFETIME", "DB_CONN_TIMEOUT", "DB_TLS",
+        "CONSENSUS_NODES", "TRUSTED_NODES", "MEMPOOL_NONCE_TTL", "MEMPOOL_RATE_PER_SECOND", "TLS_CERT_PATH", "TLS_KEY_PATH", "API_TLS_CLIENT_CA_FILE",
+        "API_BEARER_TOKENS", "AUDIT_SIGNING_KEY",
+    ];
+
+    /// <summary>A name starting like this is meant for us, so an unknown one is a mistake and not somebody else's variable.</summary>
+    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "CONSENSUS_", "CONTROL_"];
+
+    public required string NodeId { get; init; }
+    public required LogLevel LogLevel { get; init; }
+    public required string KafkaBrokers { get; init; }
+    public required string AnomalyTopic { get; init; }
+    public required string EvidenceTopic { get; init; }
+    public required string PolicyTopic { get; init; }
+    public required string CommitsTopic { get; init; }
+    public required string DeadLetterTopic { get; init; }
+    public required string ConsumerGroup { get; init; }
+    public required bool StartAtEarliest { get; init; }
+    public required TimeSpan SessionTimeout { get; init; }
+    public required TimeSpan TimestampSkew { get; init; }
+    public required int? QuorumSize { get; init; }
+    public required int MempoolTransactionsMax { get; init; }
+    public required int MempoolBytesMax { get; init; }
+    public required IPEndPoint MeshListen { get; init; }
+    public required IReadOnlyList<string> Peers { get; init; }
+    public required IPEndPoint ApiListen { get; init; }
+
+    /// <summary>The group of this validator alone: every validator reads every message.</summary>
+    public string ConsumerGroupOfNode => $"{ConsumerGroup}-node-{NodeId}";
+
+    /// <exception cref="UserError">Unknown names, contradictions and bad values, all of them.</exception>
+    public static Settings Load(string configPath, IReadOnlyDictionary<string, string> environment)
+    {
+        var problems = new List<string>();
+        var values = Merge(configPath, ReadFile(configPath), environment, problems);
+        var reader = new Reader(values, problems);
+        var topics = reader.List("KAFKA_INPUT_TOPICS");
+        if (topics.Count != 3) problems.Add($"KAFKA_INPUT_TOPICS names {topics.Count} topics; name three: anomalies, evidence, policy");
+        if (reader.Text("KAFKA_BROKERS").Length == 0) problems.Add("KAFKA_BROKERS is not set; name the brokers as host:port, separated by commas");
+        if (!reader.Boolean("P2P_ENCRYPTION")) problems.Add("P2P_ENCRYPTION is false; validators speak only over TLS, remove the setting");
+        var environmentName = reader.OneOf("ENVIRONMENT", "development", "staging", "production");
+        if (environmentName != "development") problems.Add($"ENVIRONMENT is {environmentName}; this version has no TLS and SASL to Kafka yet, so it runs in development only");
+        if (reader.Text("CONTROL_COMMITS_TOPIC") is { Length: > 0 } other && values.TryGetValue("KAFKA_OUTPUT_TOPIC_COMMITS", out var given) && given != other)
+            problems.Add($"KAFKA_OUTPUT_TOPIC_COMMITS is '{given}' and CONTROL_COMMITS_TOPIC is '{other}'; they are two names of one setting, keep one");
+        var settings = new Settings
+        {
+            NodeId = reader.NodeId("NODE_ID"),
+            LogLevel = reader.OneOf("LOG_LEVEL", "trace", "debug", "info", "warn", "error") switch
+            {
+                "trace" => LogLevel.Trace, "debug" => LogLevel.Debug, "warn" => LogLevel.Warning, "error" => LogLevel.Error, _ => LogLevel.Information,
+            },
+            KafkaBrokers = string.Join(',', reader.List("KAFKA_BROKERS")),
+            AnomalyTopic = topics.ElementAtOrDefault(0) ?? "",
+            EvidenceTopic = topics.ElementAtOrDefault(1) ?? "",
+            PolicyTopic = topics.ElementAtOrDefault(2) ?? "",
+            CommitsTopic = reader.Text("CONTROL_COMMITS_TOPIC") is { Length: > 0 } topic ? topic : reader.Text("KAFKA_OUTPUT_TOPIC_COMMITS"),
+            DeadLetterTopic = reader.Text("KAFKA_DLQ_TOPIC"),
+            ConsumerGroup = reader.Text("KAFKA_CONSUMER_GROUP_ID"),
+            StartAtEarliest = reader.OneOf("KAFKA_CONSUMER_OFFSET_INITIAL", "earliest", "latest") == "earliest",
+            SessionTimeout = reader.Duration("KAFKA_CONSUMER_SESSION_TIMEOUT", TimeSpan.FromSeconds(1), TimeSpan.FromMinutes(30)),
+            TimestampSkew = reader.Duration("KAFKA_MAX_TIMESTAMP_SKEW", TimeSpan.FromSeconds(1), TimeSpan.FromHours(1)),
+            QuorumSize = reader.Text("QUORUM_SIZE").Length == 0 ? null : reader.Integer("QUORUM_SIZE", 1, 256),
+            MempoolTransactionsMax = reader.Integer("MEMPOOL_MAX_TXS", 1, 1_000_000),
+            MempoolBytesMax = reader.Integer("MEMPOOL_MAX_BYTES", 2 << 20, 1 << 30),
+            MeshListen = reader.EndPoint("P2P_LISTEN_PORT", IPAddress.Any),
+            Peers = reader.Addresses("P2P_BOOTSTRAP_PEERS"),
+            ApiListen = reader.EndPoint("API_LISTEN_ADDR", IPAddress.Any),
+        };
+        return problems.Count == 0
+            ? settings
+            : throw new UserError($"the configuration ({configPath} and environment) has {problems.Count} problem(s):\n  - {string.Join("\n  - ", problems)}\n", "correct them and start again");
+    }
+
+    /// <summary>QUORUM_SIZE is only ever checked against the arithmetic, never used (rule Q1).</summary>
+    public void CheckQuorum(ValidatorSet validators)
+    {
+        if (QuorumSize is { } configured && configured != validators.Quorum)
+            throw new UserError(
+                $"QUORUM_SIZE is {configured}, but {validators.Count} validators need {validators.Quorum}", "remove QUORUM_SIZE: the quorum follows from genesis");
+    }
+
+    private static Dictionary<string, string> ReadFile(string path)
+    {
+        if (!File.Exists(path)) return [];
+        try
+        {
+            return JsonSerializer.Deserialize<Dictionary<string, string>>(File.ReadAllText(path), new JsonSerializerOptions { AllowDuplicateProperties = false }) ?? [];
+        }
+        catch (JsonException problem)
+        {
+            throw new UserError($"{path}, line {problem.LineNumber + 1}: {problem.Message}", "it must be one JSON object whose names and values are strings");
+        }
+    }
+
+    private static Dictionary<string, string> Merge(
+        string path, Dictionary<string, string> file, IReadOnlyDictionary<string, string> environment, List<string> problems)
+    {
+        var merged = new Dictionary<string, string>(StringComparer.Ordinal);
+        foreach (var (name, value) in file)
+        {
+            CheckName(name, path, problems);
+            merged[name] = value;
+        }
+
+        foreach (var (name, value) in environment)
+        {
+            if (!Defaults.ContainsKey(name) && !NotYet.Contains(name) && !Prefixes.Any(p => name.StartsWith(p, StringComparison.Ordinal))) continue;
+            CheckName(name, "the environment", problems);
+            if (file.TryGetValue(name, out var other) && other != value)
+                problems.Add($"{name} is '{other}' in {path} and '{value}' in the environment; set it in one place");
+            merged[name] = value;
+        }
+
+        return merged;
+    }
+
+    private static void CheckName(string name, string where, List<string> problems)
+    {
+        if (Defaults.ContainsKey(name)) return;
+        if (NotYet.Contains(name))
+        {
+            problems.Add($"{name} (in {where}) is not supported by this version yet; remove it");
+            return;
+        }
+
+        var nearest = Defaults.Keys.MinBy(known => Distance(known, name))!;
+        problems.Add($"{name} (in {where}) is not a setting" + (Distance(nearest, name) <= 4 ? $"; did you mean {nearest}?" : ""));
+    }
+
+    /// <summary>Levenshtein distance.</summary>
+    private static int Distance(string a, string b)
+    {
+        var row = Enumerable.Range(0, b.Length + 1).ToArray();
+        for (var i = 1; i <= a.Length; i++)
+        {
+            var diagonal = row[0];
+            row[0] = i;
+            for (var j = 1; j <= b.Length; j++)
+            {
+                var above = row[j];
+                row[j] = Math.Min(Math.Min(row[j] + 1, row[j - 1] + 1), diagonal + (a[i - 1] == b[j - 1] ? 0 : 1));
+                diagonal = above;
+            }
+        }
+
+        return row[b.Length];
+    }
+
+    [GeneratedRegex(@"^(?:(?<n>\d+(?:\.\d+)?)(?<u>ms|s|m|h))+$", RegexOptions.CultureInvariant)]
+    private static partial Regex DurationPattern();
+
+    /// <summary>A Go duration: <c>500ms</c>, <c>30s</c>, <c>1h30m</c>.</summary>
+    public static bool TryParseDuration(string text, out TimeSpan duration)
+    {
+        duration = default;
+        var match = DurationPattern().Match(text);
+        if (!match.Success) return false;
+        var (numbers, units) = (match.Groups["n"].Captures, match.Groups["u"].Captures);
+        double ms = 0;
+        for (var i = 0; i < numbers.Count; i++)
+            ms += double.Parse(numbers[i].ValueSpan, CultureInfo.InvariantCulture) * units[i].Value switch { "ms" => 1, "s" => 1000, "m" => 60_000, _ => 3_600_000 };
+        if (ms > TimeSpan.FromDays(365).TotalMilliseconds) return false;
+        duration = TimeSpan.FromMilliseconds(ms);
+        return true;
+    }
+
+    private sealed class Reader(Dictionary<string, string> values, List<string> problems)
+    {
+        public string Text(string name) => values.TryGetValue(name, out var value) ? value.Trim() : Defaults[name];
+
+        public List<string> List(string name) => [.. Text(name).Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
+
+        public string OneOf(string name, params string[] allowed)
+        {
+            var value = Text(name).ToLowerInvariant();
+            if (allowed.Contains(value)) return value;
+            problems.Add($"{name} is '{value}'; it must be one of {string.Join(", ", allowed)}");
+            return allowed[0];
+        }
+
+        public bool Boolean(string name) => OneOf(name, "true", "1", "yes", "false", "0", "no") is "true" or "1" or "yes";
+
+        public int Integer(string name, int min, int max)
+        {
+            if (int.TryParse(Text(name), NumberStyles.None, CultureInfo.InvariantCulture, out var value) && value >= min && value <= max) return value;
+            problems.Add($"{name} is '{Text(name)}'; it must be a whole number from {min} to {max}");
+            return min;
+        }
+
+        public TimeSpan Duration(string name, TimeSpan min, TimeSpan max)
+        {
+            if (TryParseDuration(Text(name), out var value) && value >= min && value <= max) return value;
+            problems.Add($"{name} is '{Text(name)}'; it must be a duration like 500ms, 30s or 5m, from {min.TotalSeconds:0.###} s to {max.TotalSeconds:0} s");
+            return min;
+        }
+
+        /// <summary><c>1</c>, or <c>name-0</c> as Kubernetes names pods (ordinal + 1).</summary>
+        public string NodeId(string name)
+        {
+            var text = Text(name);
+            var dash = text.LastIndexOf('-');
+            if (int.TryParse(dash < 0 ? text : text[(dash + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out var number) && (dash < 0 ? number > 0 : dash > 0))
+                return (dash < 0 ? number : number + 1).ToString(CultureInfo.InvariantCulture);
+            problems.Add($"{name} is '{text}'; it must be the number of this validator (1, 2, …) or a pod name ending in its ordinal (validator-0)");
+            return "";
+        }
+
+        public IPEndPoint EndPoint(string name, IPAddress any)
+        {
+            var text = Text(name);
+            var separator = text.LastIndexOf(':');
+            var host = separator <= 0 ? "" : text[..separator].Trim('[', ']');
+            var address = host.Length == 0 ? any : host == "localhost" ? IPAddress.Loopback : IPAddress.TryParse(host, out var parsed) ? parsed : null;
+            if (address is not null && int.TryParse(text[(separator + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out var port) && port is >= 0 and <= 65535)
+                return new IPEndPoint(address, port);
+            problems.Add($"{name} is '{text}'; it must be a port (8000, :8000) or address:port (127.0.0.1:8000)");
+            return new IPEndPoint(IPAddress.Loopback, 0);
+        }
+
+        public List<string> Addresses(string name)
+        {
+            var addresses = List(name);
+            foreach (var address in addresses)
+            {
+                var separator = address.LastIndexOf(':');
+                if (separator < 1 || !int.TryParse(address[(separator + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out var port) || port is < 1 or > 65535)
+                    problems.Add($"{name} contains '{address}'; each entry must be host:port");
+            }
+
+            return addresses;
+        }
+    }
+}

@@ -1,0 +1,259 @@
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.IO;
+using System.Linq;
+using System.Net;
+using System.Threading;
+using System.Threading.Channels;
+using System.Threading.Tasks;
+using Confluent.Kafka;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Replica;
+using CyberMesh.Node.Api;
+using CyberMesh.Node.Crypto;
+using CyberMesh.Node.Feedback;
+using CyberMesh.Node.Ingest;
+using CyberMesh.Node.Mesh;
+using CyberMesh.Node.Projection;
+using CyberMesh.Node.Storage;
+using CyberMesh.Node.Telemetry;
+using Microsoft.Extensions.Logging;
+
+namespace CyberMesh.Node.Hosting;
+
+/// <summary>What a validator needs from outside: its home directory, its settings and the world's time.</summary>
+/// <param name="OnCommitted">Told about every stored run of blocks, on the writer's thread.</param>
+/// <param name="WrapTransport">The demo puts faults between replica and mesh here.</param>
+public sealed record ValidatorOptions(
+    string Home, Genesis Genesis, Settings Settings, TimeProvider Time, ILogger Logger,
+    Func<IPeerTransport, ValidatorIndex, ISigner, IPeerTransport>? WrapTransport = null, Action<IReadOnlyList<CommittedBlock>>? OnCommitted = null);
+
+/// <summary>One validator: builds its parts in start order, runs them, and stops when any of them fails.</summary>
+public sealed class ValidatorNode : IAsyncDisposable
+{
+    private const int BlockRequestsMax = 64;
+
+    private readonly ValidatorOptions _options;
+    private readonly Identity _identity;
+    private readonly LocalStore _store;
+    private readonly MeshTransport _mesh;
+    private readonly ReplicaLoop _loop;
+    private readonly KafkaIngest _ingest;
+    private readonly CommitPublisher _publisher;
+    private readonly SqliteProjection _projection;
+    private readonly ApiServer _api;
+    private readonly IProducer<byte[]?, byte[]?> _producer;
+    private readonly IPeerTransport _transport;
+    private readonly List<BlockReader> _readers = [];
+    private readonly Metrics _metrics = new();
+    private readonly NoticeLog _notices;
+    private readonly Channel<BlockRequest> _blockRequests = Channel.CreateBounded<BlockRequest>(
+        new BoundedChannelOptions(BlockRequestsMax) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly CancellationTokenSource _stop = new();
+    private Task _run = Task.CompletedTask;
+
+    /// <exception cref="UserError">Anything wrong with home, identity, genesis, ports or the store.</exception>
+    public ValidatorNode(ValidatorOptions options)
+    {
+        _options = options;
+        var genesis = options.Genesis;
+        var settings = options.Settings;
+        settings.CheckQuorum(genesis.Chain.Validators);
+        _identity = Identity.Load(Path.Combine(options.Home, Identity.FileName));
+        if (!genesis.Chain.Validators.TryFind(_identity.Consensus.PublicKey, out var me))
+            throw new UserError($"the identity in {options.Home} is not a validator of genesis '{genesis.Name}'", "use the genesis this identity was enrolled in");
+        Index = me;
+        var verifier = new Ed25519Verifier();
+        VerdictTable.Check(verifier);
+
+        _notices = new NoticeLog(genesis.Chain.Validators, _metrics, options.Logger);
+        _store = LocalStore.Open(Path.Combine(options.Home, "data"), genesis.Chain.ChainId);
+        try
+        {
+            var replica = Recover(genesis, me, verifier);
+            _mesh = new MeshTransport(genesis, me, _identity.Consensus, verifier, settings.MeshListen, settings.Peers, options.Time, options.Logger);
+            _transport = options.WrapTransport?.Invoke(_mesh, me, _identity.Consensus) ?? _mesh;
+            _loop = new ReplicaLoop(replica, _store, _transport, me, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request));
+            _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
+            _projection = new SqliteProjection(
+                Path.Combine(options.Home, "data", "projection.db"), Reader(), genesis.Chain.Validators, genesis.Producers, options.Logger);
+            _publisher = new CommitPublisher(Reader(), _producer, settings.CommitsTopic, _identity.Control, options.Time, _metrics, options.Logger);
+            _ingest = new KafkaIngest(
+                new IngestOptions(
+                    settings.KafkaBrokers, settings.ConsumerGroupOfNode, settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic,
+                    settings.DeadLetterTopic, settings.StartAtEarliest ? AutoOffsetReset.Earliest : AutoOffsetReset.Latest,
+                    (int)settings.SessionTimeout.TotalMilliseconds, (long)settings.TimestampSkew.TotalMilliseconds, Name),
+                genesis, me, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, options.Time, _metrics, options.Logger);
+            AddGauges();
+            _api = new ApiServer(
+                new ApiSources(genesis, me, Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, _metrics), settings.ApiListen, options.Logger);
+        }
+        catch
+        {
+            _stop.Cancel();
+            foreach (var reader in _readers) reader.Dispose();
+            _store.Dispose();
+            throw;
+        }
+    }
+
+    public ValidatorIndex Index { get; }
+
+    public string Name => _options.Genesis.Chain.Validators[Index].Name;
+
+    public ReplicaStatus Status => _loop.Status;
+
+    public Metrics Metrics => _metrics;
+
+    public SqliteProjection Projection => _projection;
+
+    public IPEndPoint MeshEndPoint => _mesh.ListenEndPoint;
+
+    public Uri ApiAddress => _api.Address;
+
+    public ImmutableArray<ValidatorIndex> ConnectedPeers => _mesh.Connected;
+
+    /// <summary>Ends when the node has stopped: normally after <see cref="StopAsync"/>, with an exception when a part failed.</summary>
+    public Task Completion => _run;
+
+    private BlockReader Reader()
+    {
+        var reader = _store.OpenReader();
+        _readers.Add(reader);
+        return reader;
+    }
+
+    private void AddGauges()
+    {
+        _metrics.Gauge("cybermesh_height", "Last committed block.", () => _loop.Status.Height.Value);
+        _metrics.Gauge("cybermesh_view_attempt", "Attempt of the current view.", () => _loop.Status.View.Attempt);
+        _metrics.Gauge("cybermesh_mempool_transactions", "Transactions waiting.", () => _loop.Status.PoolCount);
+        _metrics.Gauge("cybermesh_mempool_bytes", "Bytes waiting.", () => _loop.Status.PoolBytes);
+        _metrics.Gauge("cybermesh_peers_connected", "Validators this one can send to.", () => _mesh.Connected.Length);
+        _metrics.Gauge("cybermesh_peer_messages_refused", "Connections and messages that were not genuine.", () => _mesh.Refused);
+        _metrics.Gauge("cybermesh_peer_messages_dropped", "Messages dropped because a peer was too slow.", () => _mesh.Dropped);
+        _metrics.Gauge("cybermesh_kafka_records_open", "Records read and not decided yet.", () => _ingest.Open);
+        _metrics.Gauge("cybermesh_projection_height", "Last block of the queryable copy.", () => _projection.Height.Value);
+    }
+
+    /// <summary>Executes the stored blocks again and feeds the consensus log: the same code that runs in service.</summary>
+    private Replica Recover(Genesis genesis, ValidatorIndex me, ISignatureVerifier verifier)
+    {
+        var replica = new Replica(genesis, me, _identity.Consensus, _options.Settings.MempoolTransactionsMax, _options.Settings.MempoolBytesMax);
+        var authenticator = new EnvelopeAuthenticator(verifier);
+        var records = _store.ReadLog();
+        using var reader = _store.OpenReader();
+        foreach (var block in reader.Read(new Height(1)))
+        {
+            var bodies = ImmutableArray.CreateBuilder<AlertEnvelope>(block.Stored.Block.Bodies.Length);
+            foreach (var body in block.Stored.Block.Bodies)
+            {
+                if (!EnvelopeDecoder.TryDecodeBody(body, out var envelope, out _)) throw Damaged();
+                bodies.Add(authenticator.Recovered(envelope).Value);
+            }
+
+            replica.Replay(block.Stored.Block.Block, bodies.MoveToImmutable(), block.Stored.Certificate);
+            if (replica.StateRoot != block.StateRoot) throw Damaged();
+        }
+
+        foreach (var record in records) replica.Restore(record, authenticator);
+        return replica;
+    }
+
+    private static UserError Damaged() =>
+        new("the block store (blocks.db) does not replay to the state it was written with", "restore the disk, or move the data directory away and replace the validator");
+
+    private void OnStored(IReadOnlyList<CommittedBlock> run)
+    {
+        foreach (var committed in run)
+        {
+            var rejected = committed.Receipts.Count(r => !r.Accepted);
+            _metrics.BlocksCommitted.Increment();
+            _metrics.TransactionsRejected.Add(rejected);
+            _metrics.TransactionsAccepted.Add(committed.Receipts.Length - rejected);
+            var header = committed.Block.Header;
+            Log.BlockCommitted(
+                _options.Logger, header.Height.Value, committed.Receipts.Length, rejected, header.View.ToString(),
+                _options.Genesis.Chain.Validators[header.Proposer].Name, committed.Block.Digest.ToString());
+        }
+
+        _options.OnCommitted?.Invoke(run);
+        _ingest.Decided(run);
+        _projection.Wake();
+        _publisher.Wake();
+    }
+
+    public async Task StartAsync()
+    {
+        Log.Starting(_options.Logger, Name, _options.Genesis.Chain.ChainId.ToString(), _loop.Status.Height.Value);
+        await _api.StartAsync().ConfigureAwait(false);
+        var stop = _stop.Token;
+        Task[] parts =
+        [
+            _mesh.RunAsync(_loop.ReceiveAsync, stop), Task.Run(() => _loop.RunAsync(stop)), _ingest.RunAsync(stop), _publisher.RunAsync(stop),
+            _projection.RunAsync(stop), ServeBlocksAsync(stop),
+        ];
+        _run = SuperviseAsync(parts);
+    }
+
+    /// <summary>A part that fails stops the whole node: a validator that half works is worse than one that is down.</summary>
+    private async Task SuperviseAsync(Task[] parts)
+    {
+        var first = await Task.WhenAny(parts).ConfigureAwait(false);
+        if (first.Exception is { } problem && !_stop.IsCancellationRequested) Log.Fatal(_options.Logger, problem.GetBaseException().Message);
+        await _stop.CancelAsync().ConfigureAwait(false);
+        await Task.WhenAll(parts).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await first.ConfigureAwait(false);
+    }
+
+    private async Task ServeBlocksAsync(CancellationToken stop)
+    {
+        using var reader = _store.OpenReader();
+        try
+        {
+            await foreach (var request in _blockRequests.Reader.ReadAllAsync(stop).ConfigureAwait(false))
+                if (reader.Serve(request.FirstHeight) is { } answer)
+                    _transport.Send(new Outgoing(request.From, answer));
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            // a planned stop
+        }
+    }
+
+    /// <summary>A planned stop: a leader hands over first.</summary>
+    public async Task StopAsync()
+    {
+        if (!_stop.IsCancellationRequested)
+        {
+            _loop.HandOver();
+            await Task.Delay(100).ConfigureAwait(false);
+        }
+
+        await KillAsync().ConfigureAwait(false);
+        Log.Stopping(_options.Logger, Name, _loop.Status.Height.Value);
+    }
+
+    /// <summary>Stops without a word to anybody, as a crash would; what was not durable is gone.</summary>
+    public async Task KillAsync()
+    {
+        await _stop.CancelAsync().ConfigureAwait(false);
+        await _run.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await KillAsync().ConfigureAwait(false);
+        await _api.DisposeAsync().ConfigureAwait(false);
+        await _mesh.DisposeAsync().ConfigureAwait(false);
+        _producer.Dispose();
+        _projection.Dispose();
+        foreach (var reader in _readers) reader.Dispose();
+        _store.Dispose();
+        _identity.Dispose();
+        _stop.Dispose();
+    }
+}

@@ -1,0 +1,327 @@
+using System;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.IO;
+using System.Security.Cryptography;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Replica;
+using Microsoft.Data.Sqlite;
+
+namespace CyberMesh.Node.Storage;
+
+/// <summary>Where a Kafka record stood.</summary>
+public readonly record struct SourcePosition(string Topic, int Partition, long Offset);
+
+/// <summary>A block as read back, with the result of each of its transactions.</summary>
+public sealed record StoredBlockWithResults(StoredBlock Stored, Digest StateRoot, ImmutableArray<RejectionReason> Results);
+
+/// <summary>
+/// The truth of one validator: the consensus log (<c>votes.db</c>) apart from the blocks (<c>blocks.db</c>), both SQLite with a full
+/// sync at every commit. A write returns after its data is durable; any error is final (a failed fsync cannot be retried)
+/// and the host stops. One writer thread; readers use their own connections.
+/// </summary>
+public sealed class LocalStore : IDisposable
+{
+    private const int StoreVersion = 1;
+    private readonly FileStream _lock;
+    private readonly SqliteConnection _votes;
+    private readonly SqliteConnection _blocks;
+    private readonly string _blocksPath;
+    private long _lastLsn;
+    private byte[] _lastHash = new byte[32];
+
+    private LocalStore(FileStream fileLock, SqliteConnection votes, SqliteConnection blocks, string blocksPath)
+    {
+        _lock = fileLock;
+        _votes = votes;
+        _blocks = blocks;
+        _blocksPath = blocksPath;
+    }
+
+    /// <exception cref="UserError">Another process uses it, it belongs to another chain or version, or it is damaged.</exception>
+    public static LocalStore Open(string directory, Digest chainId)
+    {
+        Directory.CreateDirectory(directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        FileStream fileLock;
+        try
+        {
+            fileLock = new FileStream(Path.Combine(directory, "lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+        }
+        catch (IOException)
+        {
+            throw new UserError($"another process uses {directory}", "stop it first; two validators with one identity would vote twice");
+        }
+
+        try
+        {
+            var blocksPath = Path.Combine(directory, "blocks.db");
+            var votes = Connect(Path.Combine(directory, "votes.db"), "PRAGMA locking_mode=EXCLUSIVE;");
+            var blocks = Connect(blocksPath, "");
+            var store = new LocalStore(fileLock, votes, blocks, blocksPath);
+            store.Prepare(chainId);
+            return store;
+        }
+        catch (SqliteException problem)
+        {
+            fileLock.Dispose();
+            throw new UserError($"the store in {directory} cannot be opened: {problem.Message}", "check the disk; do not delete votes.db, it is what keeps this validator from voting twice");
+        }
+    }
+
+    private static SqliteConnection Connect(string path, string extra)
+    {
+        var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = path, Pooling = false }.ToString());
+        connection.Open();
+        Execute(connection, extra + "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;");
+        return connection;
+    }
+
+    private void Prepare(Digest chainId)
+    {
+        Execute(_votes, """
+            CREATE TABLE IF NOT EXISTS log (lsn INTEGER PRIMARY KEY, hash BLOB NOT NULL, payload BLOB NOT NULL);
+            """);
+        Execute(_blocks, """
+            CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
+            CREATE TABLE IF NOT EXISTS blocks (height INTEGER PRIMARY KEY, digest BLOB NOT NULL, certified INTEGER NOT NULL,
+                payload BLOB NOT NULL, state_root BLOB NOT NULL, results BLOB NOT NULL);
+            CREATE INDEX IF NOT EXISTS blocks_by_digest ON blocks (digest);
+            CREATE TABLE IF NOT EXISTS transactions (digest BLOB NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL,
+                result INTEGER NOT NULL, PRIMARY KEY (digest, height)) WITHOUT ROWID;
+            CREATE TABLE IF NOT EXISTS sources (digest BLOB PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL,
+                record_offset INTEGER NOT NULL) WITHOUT ROWID;
+            CREATE TABLE IF NOT EXISTS outbox (height INTEGER PRIMARY KEY);
+            """);
+        CheckMeta("chain", chainId.ToArray(), "belongs to another chain", "use the directory of this chain, or an empty one");
+        CheckMeta("version", BitConverter.GetBytes(StoreVersion), "was written by another version of the store format", "use the version of cybermesh that wrote it");
+        // A run of blocks is written with the certificate of its end or not at all; anything beyond would be a torn write.
+        Execute(_blocks, "DELETE FROM blocks WHERE height > (SELECT coalesce(max(height), 0) FROM blocks WHERE certified = 1);");
+    }
+
+    private void CheckMeta(string name, byte[] expected, string what, string fix)
+    {
+        var stored = ReadMeta(name);
+        if (stored is null) WriteMeta(name, expected, null);
+        else if (!stored.AsSpan().SequenceEqual(expected)) throw new UserError($"the store {what}", fix);
+    }
+
+    // ---- Consensus log ----------------------------------------------------------------------------------------
+
+    /// <summary>
+    /// The records in the order they were written. Rows are numbered and hash-chained and the last row is noted in the other file, because
+    /// SQLite silently cuts its own log at damage in the middle.
+    /// </summary>
+    /// <exception cref="UserError">A row is missing, changed or lost: going on could mean voting twice.</exception>
+    public List<DurableRecord> ReadLog()
+    {
+        var records = new List<DurableRecord>();
+        using var command = _votes.CreateCommand();
+        command.CommandText = "SELECT lsn, hash, payload FROM log ORDER BY lsn";
+        using var reader = command.ExecuteReader();
+        var first = true;
+        while (reader.Read())
+        {
+            var lsn = reader.GetInt64(0);
+            var hash = (byte[])reader[1];
+            var payload = (byte[])reader[2];
+            var expected = first ? hash : ChainHash(_lastHash, payload);
+            if ((!first && lsn != _lastLsn + 1) || !hash.AsSpan().SequenceEqual(expected) || !DurableRecordCodec.TryDecode(payload, out var record, out _))
+                throw Damaged($"row {lsn} is damaged or does not follow row {_lastLsn}");
+            records.Add(record);
+            (_lastLsn, _lastHash, first) = (lsn, hash, false);
+        }
+
+        if (ReadMeta("log_mark") is { } mark && BinaryPrimitives.ReadInt64BigEndian(mark) > _lastLsn)
+            throw Damaged($"it ends at row {_lastLsn}, but row {BinaryPrimitives.ReadInt64BigEndian(mark)} was written once");
+        return records;
+    }
+
+    private static UserError Damaged(string how) => new(
+        "the consensus log (votes.db) is not what this validator wrote: " + how,
+        "do not start this validator with it; a validator that forgot its votes may vote twice. Restore the disk, or replace the validator");
+
+    /// <summary>Appends a batch in one transaction with one sync.</summary>
+    public void AppendLog(IReadOnlyList<DurableRecord> records)
+    {
+        using var transaction = _votes.BeginTransaction();
+        using var insert = _votes.CreateCommand();
+        insert.Transaction = transaction;
+        insert.CommandText = "INSERT INTO log (lsn, hash, payload) VALUES ($lsn, $hash, $payload)";
+        var lsn = insert.Parameters.Add("$lsn", SqliteType.Integer);
+        var hash = insert.Parameters.Add("$hash", SqliteType.Blob);
+        var content = insert.Parameters.Add("$payload", SqliteType.Blob);
+        foreach (var record in records)
+        {
+            if (record is DurableRecord.Reset) Execute(_votes, "DELETE FROM log", transaction);
+            var payload = DurableRecordCodec.Encode(record);
+            _lastHash = ChainHash(_lastHash, payload);
+            lsn.Value = ++_lastLsn;
+            hash.Value = _lastHash;
+            content.Value = payload;
+            insert.ExecuteNonQuery();
+        }
+
+        transaction.Commit();
+    }
+
+    private static byte[] ChainHash(byte[] previous, byte[] payload)
+    {
+        using var hasher = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        hasher.AppendData(previous);
+        hasher.AppendData(payload);
+        return hasher.GetHashAndReset();
+    }
+
+    // ---- Blocks -----------------------------------------------------------------------------------------------
+
+    /// <summary>
+    /// Stores a run of blocks and, in the same transaction, notes which of them this validator publishes. Durable on return.
+    /// </summary>
+    public void AppendBlocks(IReadOnlyList<CommittedBlock> run, ValidatorIndex publisher)
+    {
+        using var transaction = _blocks.BeginTransaction();
+        foreach (var committed in run)
+        {
+            var results = new byte[2 * committed.Receipts.Length];
+            for (var i = 0; i < committed.Receipts.Length; i++)
+            {
+                BinaryPrimitives.WriteUInt16BigEndian(results.AsSpan(2 * i), (ushort)committed.Receipts[i].Result);
+                Execute(_blocks, "INSERT INTO transactions (digest, height, position, result) VALUES ($d, $h, $p, $r)", transaction,
+                    ("$d", committed.Receipts[i].Transaction.ToArray()), ("$h", (long)committed.Block.Height.Value), ("$p", i),
+                    ("$r", (int)committed.Receipts[i].Result));
+            }
+
+            Execute(_blocks, "INSERT INTO blocks (height, digest, certified, payload, state_root, results) VALUES ($h, $d, $c, $p, $s, $r)", transaction,
+                ("$h", (long)committed.Block.Height.Value), ("$d", committed.Block.Digest.ToArray()), ("$c", committed.Certificate is null ? 0 : 1),
+                ("$p", StoredBlock.Encode(committed)), ("$s", committed.StateRoot.ToArray()), ("$r", results));
+            if (committed.Block.Header.Proposer == publisher)
+                Execute(_blocks, "INSERT INTO outbox (height) VALUES ($h)", transaction, ("$h", (long)committed.Block.Height.Value));
+        }
+
+        var mark = new byte[8];
+        BinaryPrimitives.WriteInt64BigEndian(mark, _lastLsn);
+        WriteMeta("log_mark", mark, transaction);
+        transaction.Commit();
+    }
+
+    private byte[]? ReadMeta(string name)
+    {
+        using var command = _blocks.CreateCommand();
+        command.CommandText = "SELECT value FROM meta WHERE name = $n";
+        command.Parameters.AddWithValue("$n", name);
+        return command.ExecuteScalar() as byte[];
+    }
+
+    private void WriteMeta(string name, byte[] value, SqliteTransaction? transaction) =>
+        Execute(_blocks, "INSERT INTO meta (name, value) VALUES ($n, $v) ON CONFLICT (name) DO UPDATE SET value = excluded.value", transaction, ("$n", name), ("$v", value));
+
+    /// <summary>A connection for one reader; safe beside the writer.</summary>
+    public BlockReader OpenReader() => new(Connect(_blocksPath, ""));
+
+    internal static void Execute(SqliteConnection connection, string sql, SqliteTransaction? transaction = null, params ReadOnlySpan<(string Name, object Value)> parameters)
+    {
+        using var command = connection.CreateCommand();
+        command.Transaction = transaction;
+#pragma warning disable CA2100 // every caller passes a constant
+        command.CommandText = sql;
+#pragma warning restore CA2100
+        foreach (var (name, value) in parameters) command.Parameters.AddWithValue(name, value);
+        command.ExecuteNonQuery();
+    }
+
+    public void Dispose()
+    {
+        _votes.Dispose();
+        _blocks.Dispose();
+        _lock.Dispose();
+    }
+}
+
+/// <summary>Reads blocks, transaction results and the outbox; also notes source positions and published heights (small, idempotent writes). Not thread-safe.</summary>
+public sealed class BlockReader(SqliteConnection connection) : IDisposable
+{
+    public Height LastHeight()
+    {
+        using var command = Command("SELECT coalesce(max(height), 0) FROM blocks");
+        return new Height((ulong)(long)command.ExecuteScalar()!);
+    }
+
+    /// <summary>Blocks from a height on, in order; decoded one by one.</summary>
+    public IEnumerable<StoredBlockWithResults> Read(Height from)
+    {
+        using var command = Command("SELECT payload, state_root, results FROM blocks WHERE height >= $h ORDER BY height", ("$h", (long)Math.Min(from.Value, long.MaxValue)));
+        using var reader = command.ExecuteReader();
+        while (reader.Read())
+        {
+            var results = (byte[])reader[2];
+            var decoded = ImmutableArray.CreateBuilder<RejectionReason>(results.Length / 2);
+            for (var i = 0; i < results.Length; i += 2) decoded.Add(RejectionReasons.FromNumber(BinaryPrimitives.ReadUInt16BigEndian(results.AsSpan(i))));
+            yield return new StoredBlockWithResults(StoredBlock.Decode((byte[])reader[0]), Digest.From((byte[])reader[1]), decoded.MoveToImmutable());
+        }
+    }
+
+    /// <summary>An answer to a catch-up request: consecutive blocks ending at a certified one; null when there is nothing to give.</summary>
+    public PeerMessage.Blocks? Serve(Height from)
+    {
+        var items = ImmutableArray.CreateBuilder<BlockWithBodies>();
+        var certifiedCount = 0;
+        QuorumCertificate? certificate = null;
+        long bytes = 0;
+        foreach (var block in Read(from))
+        {
+            items.Add(block.Stored.Block);
+            bytes += block.Stored.Block.Block.Header.BodyBytes;
+            if (block.Stored.Certificate is { } found) (certificate, certifiedCount) = (found, items.Count);
+            if (certificate is not null && (bytes >= Limits.AnswerBytesTarget || items.Count >= Limits.BlocksPerAnswerMax - 64)) break;
+            if (items.Count == Limits.BlocksPerAnswerMax) break;
+        }
+
+        return certificate is null ? null : new PeerMessage.Blocks(items.ToImmutable()[..certifiedCount], certificate);
+    }
+
+    /// <summary>How the transaction was decided, if it is in a block. Accepted wins when a block repeats it.</summary>
+    public RejectionReason? FindResult(Digest transaction)
+    {
+        using var command = Command("SELECT min(result) FROM transactions WHERE digest = $d", ("$d", transaction.ToArray()));
+        return command.ExecuteScalar() is long result ? RejectionReasons.FromNumber((ushort)result) : null;
+    }
+
+    /// <summary>The Kafka record this validator counts as the original of a transaction: the first one noted.</summary>
+    public SourcePosition NoteSource(Digest transaction, SourcePosition position)
+    {
+        LocalStore.Execute(connection, "INSERT INTO sources (digest, topic, partition, record_offset) VALUES ($d, $t, $p, $o) ON CONFLICT (digest) DO NOTHING", null,
+            ("$d", transaction.ToArray()), ("$t", position.Topic), ("$p", position.Partition), ("$o", position.Offset));
+        using var command = Command("SELECT topic, partition, record_offset FROM sources WHERE digest = $d", ("$d", transaction.ToArray()));
+        using var reader = command.ExecuteReader();
+        reader.Read();
+        return new SourcePosition(reader.GetString(0), reader.GetInt32(1), reader.GetInt64(2));
+    }
+
+    public List<Height> Outbox(int max)
+    {
+        using var command = Command("SELECT height FROM outbox ORDER BY height LIMIT $m", ("$m", max));
+        using var reader = command.ExecuteReader();
+        var heights = new List<Height>();
+        while (reader.Read()) heights.Add(new Height((ulong)reader.GetInt64(0)));
+        return heights;
+    }
+
+    public void Published(Height height) => LocalStore.Execute(connection, "DELETE FROM outbox WHERE height = $h", null, ("$h", (long)height.Value));
+
+    private SqliteCommand Command(string sql, params ReadOnlySpan<(string Name, object Value)> parameters)
+    {
+        var command = connection.CreateCommand();
+#pragma warning disable CA2100 // every caller passes a constant
+        command.CommandText = sql;
+#pragma warning restore CA2100
+        foreach (var (name, value) in parameters) command.Parameters.AddWithValue(name, value);
+        return command;
+    }
+
+    public void Dispose() => connection.Dispose();
+}

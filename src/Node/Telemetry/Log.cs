@@ -1,0 +1,61 @@
+using Microsoft.Extensions.Logging;
+
+namespace CyberMesh.Node.Telemetry;
+
+/// <summary>Every log line of a validator. Event ids are stable: alert rules and searches refer to them.</summary>
+internal static partial class Log
+{
+    [LoggerMessage(1, LogLevel.Information, "validator {Name} starts on chain {Chain} at height {Height}")]
+    public static partial void Starting(ILogger logger, string name, string chain, ulong height);
+
+    [LoggerMessage(2, LogLevel.Information, "validator {Name} stops at height {Height}")]
+    public static partial void Stopping(ILogger logger, string name, ulong height);
+
+    [LoggerMessage(3, LogLevel.Critical, "validator stops itself: {Reason}")]
+    public static partial void Fatal(ILogger logger, string reason);
+
+    [LoggerMessage(10, LogLevel.Information, "block {Height} committed: {Transactions} transactions, {Rejected} rejected, view {View}, proposer {Proposer}, hash {Hash}")]
+    public static partial void BlockCommitted(ILogger logger, ulong height, int transactions, int rejected, string view, string proposer, string hash);
+
+    [LoggerMessage(11, LogLevel.Warning, "suspects leader of view {View}: {Reason}")]
+    public static partial void Suspected(ILogger logger, string view, string reason);
+
+    [LoggerMessage(12, LogLevel.Warning, "view change to {Target}: {Reason}; suspected by {SuspectedBy}")]
+    public static partial void ViewChange(ILogger logger, string target, string reason, string suspectedBy);
+
+    [LoggerMessage(13, LogLevel.Information, "view {View} entered, leader {Leader}, base height {Base}")]
+    public static partial void ViewEntered(ILogger logger, string view, string leader, ulong @base);
+
+    [LoggerMessage(14, LogLevel.Error, "validator {Offender} signed two {Type} messages for view {View} height {Height}")]
+    public static partial void Equivocation(ILogger logger, string offender, string type, string view, ulong height);
+
+    [LoggerMessage(15, LogLevel.Warning, "proposal of {Leader} for height {Height} refused: {Reason}")]
+    public static partial void ProposalRefused(ILogger logger, string leader, ulong height, string reason);
+
+    [LoggerMessage(16, LogLevel.Information, "caught up heights {From} to {To} from peers")]
+    public static partial void CaughtUp(ILogger logger, ulong from, ulong to);
+
+    [LoggerMessage(17, LogLevel.Debug, "asks {Peer} for {Count} bodies of height {Height}")]
+    public static partial void BodiesRequested(ILogger logger, string peer, int count, ulong height);
+
+    [LoggerMessage(30, LogLevel.Information, "peer {Peer} at {Address}: {What}")]
+    public static partial void PeerLink(ILogger logger, string peer, string address, string what);
+
+    [LoggerMessage(31, LogLevel.Warning, "connection refused: {Reason}")]
+    public static partial void PeerRefused(ILogger logger, string reason);
+
+    [LoggerMessage(32, LogLevel.Warning, "message delivered by {Peer} refused: {Reason}")]
+    public static partial void MessageRefused(ILogger logger, string peer, string reason);
+
+    [LoggerMessage(40, LogLevel.Information, "dead letter {Code}: {Topic}/{Partition}@{Offset}: {Explanation}")]
+    public static partial void DeadLetter(ILogger logger, string code, string topic, int partition, long offset, string explanation);
+
+    [LoggerMessage(41, LogLevel.Warning, "kafka: {Reason}")]
+    public static partial void Kafka(ILogger logger, string reason);
+
+    [LoggerMessage(42, LogLevel.Information, "kafka assignment: {Partitions} partitions")]
+    public static partial void KafkaAssigned(ILogger logger, int partitions);
+
+    [LoggerMessage(50, LogLevel.Warning, "projection behind, will retry: {Reason}")]
+    public static partial void ProjectionRetry(ILogger logger, string reason);
+}
