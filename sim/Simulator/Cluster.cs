@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Linq;
+using System.Security.Cryptography;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
@@ -32,6 +33,7 @@ public sealed class Cluster
     private readonly EnvelopeAuthenticator _envelopes;
     private readonly PeerAuthenticator _peers;
     private readonly Checker _checker;
+    private readonly IncrementalHash _trace = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private readonly PriorityQueue<Action, (long Time, long Sequence)> _events = new();
     private readonly HashSet<Digest> _published = [];
     private readonly Dictionary<Digest, Verified<AlertEnvelope>> _alerts = [];
@@ -69,6 +71,9 @@ public sealed class Cluster
     }
 
     public Report Report { get; } = new();
+
+    /// <summary>Digest of every message sent so far and every state reached: equal for equal seeds, on any machine.</summary>
+    public string TraceDigest() => Convert.ToHexStringLower(_trace.GetCurrentHash());
 
     private PublicKey Role(int validator, string role) => _signatures.NewSigner($"{role} {validator}").PublicKey;
 
@@ -268,6 +273,7 @@ public sealed class Cluster
         {
             if (node.Liar is null) _checker.Decided(node.Number, committed, _published);
             foreach (var receipt in committed.Receipts) node.Decided.Add(receipt.Transaction);
+            _trace.AppendData(committed.StateRoot.ToArray());
         }
 
         Do(node, (replica, _, effects) => replica.Stored(decided[^1].Block.Height, effects));
@@ -319,16 +325,20 @@ public sealed class Cluster
             return;
         }
 
-        var bytes = MessageCodec.Encode(outgoing.Message);
-        if (!_peers.TryVerify(bytes, out var verified, out var problem)) throw new PropertyViolation($"a message of our own is refused: {problem}: {outgoing.Message}");
+        var verified = Verify(outgoing.Message);
         foreach (var node in _nodes) Transmit(from, node.Number, verified);
     }
 
-    private void Transmit(Node from, int to, PeerMessage message)
+    private void Transmit(Node from, int to, PeerMessage message) => Transmit(from, to, Verify(message));
+
+    /// <summary>Every message crosses the codec and the authenticator, as it would on a wire.</summary>
+    private Verified<Incoming> Verify(PeerMessage message)
     {
-        if (!_peers.TryVerify(MessageCodec.Encode(message), out var verified, out var problem))
-            throw new PropertyViolation("a message of our own is refused: " + problem);
-        Transmit(from, to, verified);
+        var bytes = MessageCodec.Encode(message);
+        _trace.AppendData(bytes);
+        return _peers.TryVerify(bytes, out var verified, out var problem)
+            ? verified
+            : throw new PropertyViolation($"a message of our own is refused: {problem}: {message}");
     }
 
     private void Transmit(Node from, int to, Verified<Incoming> message)

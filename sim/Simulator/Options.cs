@@ -23,9 +23,6 @@ public sealed record Options
 
     public required Strategy Strategy { get; init; }
 
-    /// <summary>Test only: a quorum too small by this many, which must be found out.</summary>
-    public int CanaryQuorumDeficit { get; init; }
-
     public static Options FromSeed(ulong seed)
     {
         var prng = new Prng(seed, "options");

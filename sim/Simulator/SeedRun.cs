@@ -42,16 +42,23 @@ public static class SeedRun
     /// <summary>One run; a broken property or any exception of the replica is a failure of that seed.</summary>
     public static (Failure? Failure, Report Report) RunOne(Options options)
     {
+        var (failure, report, _) = Trace(options);
+        return (failure, report);
+    }
+
+    /// <summary>One run with the digest of everything that happened in it.</summary>
+    public static (Failure? Failure, Report Report, string Digest) Trace(Options options)
+    {
         var cluster = new Cluster(options);
         try
         {
             cluster.Run();
-            return (null, cluster.Report);
+            return (null, cluster.Report, cluster.TraceDigest());
         }
         catch (Exception problem)
         {
             var where = problem is PropertyViolation ? "" : Environment.NewLine + problem.StackTrace;
-            return (new Failure(options.Seed, problem.Message + where, options), cluster.Report);
+            return (new Failure(options.Seed, problem.Message + where, options), cluster.Report, cluster.TraceDigest());
         }
     }
 }

@@ -24,6 +24,7 @@ internal static class SimulateVerb
                 Console.WriteLine($"  replay: {failure.Command}");
             }
 
+            if (count == 1) Console.WriteLine($"trace {SeedRun.Trace(Options.FromSeed(from)).Digest}");
             Console.WriteLine($"{outcome.Seeds} seeds, {outcome.Failures.Count} failed, {outcome.Elapsed.TotalSeconds:F0} s");
             return System.Threading.Tasks.Task.FromResult(outcome.Failures.Count == 0 ? ExitCode.Ok : ExitCode.Failure);
         });

@@ -25,7 +25,10 @@ public sealed unsafe class EmbeddedBroker : IDisposable
         _ = Confluent.Kafka.Library.Version;
         const int errorBytes = 512;
         var error = stackalloc byte[errorBytes];
-        _client = rd_kafka_new(Producer, rd_kafka_conf_new(), error, errorBytes);
+        var configuration = rd_kafka_conf_new();
+        // The hosting client itself talks to nobody; without this it warns on stderr that it has no brokers.
+        _ = rd_kafka_conf_set(configuration, "log_level", "0", error, errorBytes);
+        _client = rd_kafka_new(Producer, configuration, error, errorBytes);
         if (_client == 0) throw new InvalidOperationException("embedded broker: " + Marshal.PtrToStringUTF8((nint)error));
         _cluster = rd_kafka_mock_cluster_new(_client, 1);
         if (_cluster == 0) throw new InvalidOperationException("the embedded broker could not listen on loopback");
@@ -59,6 +62,10 @@ public sealed unsafe class EmbeddedBroker : IDisposable
 
     [DllImport("librdkafka")]
     private static extern nint rd_kafka_conf_new();
+
+    [DllImport("librdkafka")]
+    private static extern int rd_kafka_conf_set(
+        nint conf, [MarshalAs(UnmanagedType.LPUTF8Str)] string name, [MarshalAs(UnmanagedType.LPUTF8Str)] string value, byte* error, nuint errorSize);
 
     [DllImport("librdkafka")]
     private static extern nint rd_kafka_new(int type, nint conf, byte* error, nuint errorSize);

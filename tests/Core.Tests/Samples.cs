@@ -1,0 +1,106 @@
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.Linq;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Replica;
+using CyberMesh.Simulator;
+
+namespace CyberMesh.Core.Tests;
+
+/// <summary>A small chain with known keys: the same values in every run.</summary>
+internal sealed class Samples
+{
+    public Samples(int validators = 4)
+    {
+        Signers = [.. Enumerable.Range(0, validators).Select(i => Signatures.NewSigner($"validator {i}")).OrderBy(s => s.PublicKey)];
+        var set = Signers.Select((s, i) => new Validator($"v{i + 1}", s.PublicKey, Key($"control {i}"), Key($"cosigner {i}"), Key($"log {i}")));
+        Sensor = Signatures.NewSigner("sensor");
+        Genesis = new Genesis(
+            "golden", Timestamp.FromSeconds(1_790_000_000), set,
+            [new Producer(Sensor.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false)], new ChainParameters());
+        Alerts = new AlertFactory(Sensor);
+    }
+
+    public StubSignatures Signatures { get; } = new();
+    public ImmutableArray<ISigner> Signers { get; }
+    public ISigner Sensor { get; }
+    public Genesis Genesis { get; }
+    public AlertFactory Alerts { get; }
+
+    public static Digest Digest(byte fill) => Primitives.Digest.From(Enumerable.Repeat(fill, 32).ToArray());
+
+    private PublicKey Key(string name) => Signatures.NewSigner(name).PublicKey;
+
+    public MessageSigner Messages(int validator) => new(Genesis.Chain, new ValidatorIndex((ushort)validator), Signers[validator]);
+
+    public PeerAuthenticator Authenticator() => new(Genesis.Chain, Genesis.Block.Digest, Signatures);
+
+    public QuorumCertificate Certificate(CertificateKind kind, View view, Height height, Digest digest, params int[] signers)
+    {
+        var type = kind == CertificateKind.Prepare ? StatementType.Prepare : StatementType.Commit;
+        return new QuorumCertificate(kind, 0, view, height, digest, [.. signers.Select(i => new SignerSignature(
+            new ValidatorIndex((ushort)i), SignedStatement.Sign(Signers[i], Genesis.Chain, type, view, height, digest)))]);
+    }
+
+    public Block Block(Block parent, View view, int proposer, params Digest[] transactions) => new(
+        parent.Header with
+        {
+            View = view,
+            Height = parent.Height.Next,
+            Parent = parent.Digest,
+            Time = parent.Header.Time.PlusMs(100),
+            Proposer = new ValidatorIndex((ushort)proposer),
+            TransactionRoot = MerkleTree.Root(transactions),
+            TransactionCount = (uint)transactions.Length,
+            BodyBytes = 10,
+            RootHeight = parent.Height.Next.Minus(8),
+        },
+        null, [.. transactions]);
+
+    /// <summary>One message of every kind.</summary>
+    public IEnumerable<PeerMessage> EveryMessage()
+    {
+        var view = new View(0, 3);
+        var block = Block(Genesis.Block, view, 1, Digest(1), Digest(2), Digest(3));
+        var commit = Certificate(CertificateKind.Commit, new View(0, 1), new Height(5), Digest(9), 0, 1, 3);
+        var prepare = Certificate(CertificateKind.Prepare, new View(0, 2), new Height(6), Digest(8), 1, 2, 3);
+        var suspicions = ImmutableArray.Create(new SignedSuspicion(new ValidatorIndex(0), SuspectReason.NoProgress, Messages(0).Suspect(new View(0, 2), SuspectReason.NoProgress).Signature));
+        var changes = Enumerable.Range(0, 3).Select(i => Messages(i).ViewChange(view, i == 2 ? prepare : commit, new Height(5), Justification.None)).ToArray();
+        ReadOnlyMemory<byte> body = new byte[] { 1, 2, 3 };
+        yield return Messages(1).PrePrepare(block);
+        yield return Messages(2).Prepare(view, new Height(7), Digest(7));
+        yield return Messages(3).Commit(view, new Height(7), Digest(7));
+        yield return Messages(0).Suspect(view, SuspectReason.Censorship);
+        yield return Messages(1).ViewChange(view, prepare, new Height(5), new Justification(new View(0, 2), suspicions, null));
+        yield return Messages(3).NewView(view, [.. changes.Select(c => new SignedClaim(c.Sender, c.Claim, c.Signature))], prepare);
+        yield return Messages(3).Heartbeat(view, commit);
+        yield return Messages(0).Status(view, new Height(12), true, commit);
+        yield return Messages(3).Handover(view);
+        yield return new PeerMessage.GetTransactions([Digest(1), Digest(2)]);
+        yield return new PeerMessage.Transactions([body, body]);
+        yield return new PeerMessage.GetProposal(Digest(4));
+        yield return new PeerMessage.Proposal(new BlockWithBodies(block, [body]));
+        yield return new PeerMessage.GetBlocks(new Height(77));
+        yield return new PeerMessage.Blocks([new BlockWithBodies(block, [body])], commit);
+    }
+
+    public IEnumerable<DurableRecord> EveryRecord()
+    {
+        var block = Block(Genesis.Block, default, 0, Digest(1));
+        var newView = EveryMessage().OfType<PeerMessage.NewView>().Single();
+        yield return new DurableRecord.Reset();
+        yield return new DurableRecord.Proposed(block);
+        yield return new DurableRecord.BlockHeld(new BlockWithBodies(block, [new byte[] { 9 }]));
+        yield return new DurableRecord.PrepareVote(default, new Height(1), block.Digest);
+        yield return new DurableRecord.CommitVote(default, new Height(1), block.Digest, newView.Best);
+        yield return new DurableRecord.ViewChangeSent(new View(0, 4));
+        yield return new DurableRecord.BestCertificate(newView.Best);
+        yield return new DurableRecord.NewViewSent(newView);
+        yield return new DurableRecord.ViewEntered(newView);
+    }
+}
