@@ -505,9 +505,11 @@ public sealed class Pbft
     private void ReviewViewChanges(Timestamp now, Outbox outbox)
     {
         if (!_changing) return;
+        // Whoever has moved on wanted this view too and will not say so again: without counting it, the last ones would wait for ever.
+        if (_viewChanges.CountFrom(_target) < _chainContext.Validators.Quorum) return;
+        _pacemaker.AwaitNewView(now);
         var messages = _viewChanges.For(_target);
         if (messages.Length < _chainContext.Validators.Quorum) return;
-        _pacemaker.AwaitNewView(now);
         if (LeaderSchedule.Leader(_chainContext.Validators, _target) == _me) SendNewView(messages, outbox);
     }
 

@@ -42,6 +42,16 @@ public sealed class ViewChangeBook(ValidatorSet validators, ChainParameters para
         return found.ToImmutable();
     }
 
+    /// <summary>How many validators want this view or a later one.</summary>
+    public int CountFrom(View view)
+    {
+        var count = 0;
+        foreach (var message in _messages)
+            if (message is not null && message.View >= view)
+                count++;
+        return count;
+    }
+
     /// <summary>The highest view that f+1 validators want or have passed, if it is above the current one: at least one of them is honest.</summary>
     public View? JoinTarget(View current)
     {

@@ -1,0 +1,74 @@
+using System;
+using System.Linq;
+using System.Net;
+using System.Net.Http;
+using System.Text.Json.Nodes;
+using System.Threading.Tasks;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Node.Crypto;
+using CyberMesh.Node.Sensors;
+using Google.Protobuf;
+using Xunit;
+
+namespace CyberMesh.Node.Tests;
+
+public sealed class ApiTests
+{
+    [Fact]
+    public async Task Every_route_answers_and_bad_requests_get_problem_details()
+    {
+        using var key = new Ed25519Signer(new byte[32]);
+        var producer = new Producer(key.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V2, 1000, default, null, false);
+        await using var cluster = await TestCluster.StartAsync([producer], TimeProvider.System);
+        var signer = new AlertSigner(key, SigningProfile.V2, TimeProvider.System);
+        var alert = signer.Anomaly(new Detection("scan", "10.0.0.1", 5, 0.5, "m", """{"severity":5,"confidence":0.5}"""));
+        using (var kafka = cluster.Producer())
+        {
+            kafka.Produce("ai.anomalies.v1", new() { Value = alert.ToByteArray() });
+            kafka.Flush(TimeSpan.FromSeconds(20));
+        }
+
+        var node = cluster.Nodes[2];
+        await Eventually.HoldsAsync(() => node.Projection.AlertCount() == 1, "the alert is committed");
+        using var http = new HttpClient { BaseAddress = node.ApiAddress };
+        async Task<JsonNode> Get(string path) => JsonNode.Parse(await http.GetStringAsync(path))!;
+
+        var one = await Get($"/v1/alerts/{alert.Id}");
+        Assert.Equal((alert.Id, "scan", 5, 0.5m, "sensor"), ((string)one["id"]!, (string)one["type"]!, (int)one["severity"]!, (decimal)one["confidence"]!, (string)one["producer"]!));
+        Assert.Equal(one.ToJsonString(), (await Get($"/v1/alerts/{one["digest"]}")).ToJsonString());
+        Assert.Single((await Get("/v1/alerts"))["alerts"]!.AsArray());
+        var block = await Get($"/blocks/{one["height"]}");
+        Assert.Equal("accepted", (string)block["transactions"]![0]!["result"]!);
+        Assert.Equal(block.ToJsonString(), (await Get($"/blocks/{block["block"]!["hash"]}")).ToJsonString());
+        Assert.Equal(block.ToJsonString(), (await Get("/blocks/latest")).ToJsonString());
+        Assert.NotEmpty((await Get("/blocks?limit=1"))["blocks"]!.AsArray());
+        var state = await Get("/state");
+        Assert.Equal(64, ((string)state["state_root"]!).Length);
+        Assert.Equal(4, (await Get("/validators"))["validators"]!.AsArray().Count);
+        Assert.Equal("ok", (string)(await Get("/health"))["status"]!);
+        var metrics = await http.GetStringAsync("/metrics");
+        Assert.Contains("cybermesh_transactions_total{result=\"accepted\"} 1", metrics, StringComparison.Ordinal);
+        Assert.All(metrics.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(l => l[0] != '#'), l => Assert.Matches("^cybermesh_[a-z_]+(\\{[^}]*\\})? [0-9.E+]+$", l));
+
+        foreach (var (path, status, code) in new[]
+                 {
+                     ("/nothing", HttpStatusCode.NotFound, "not_found"), ("/blocks/999999", HttpStatusCode.NotFound, "block_not_found"),
+                     ("/blocks/xyz", HttpStatusCode.BadRequest, "bad_parameter"), ("/blocks/18446744073709551615", HttpStatusCode.NotFound, "block_not_found"),
+                     ("/blocks/-1", HttpStatusCode.BadRequest, "bad_parameter"), ("/blocks?limit=0", HttpStatusCode.BadRequest, "bad_parameter"),
+                     ("/blocks?limit=100000", HttpStatusCode.BadRequest, "bad_parameter"), ("/blocks?before=x", HttpStatusCode.BadRequest, "bad_parameter"),
+                     ("/v1/alerts?cursor=zz", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/alerts?cursor=6f", HttpStatusCode.BadRequest, "bad_parameter"),
+                     ("/v1/alerts/%00%27;--", HttpStatusCode.NotFound, "alert_not_found"),
+                 })
+        {
+            var answer = await http.GetAsync(path);
+            Assert.True(status == answer.StatusCode, $"{path}: {answer.StatusCode}");
+            Assert.Equal("application/problem+json", answer.Content.Headers.ContentType?.MediaType);
+            var problem = JsonNode.Parse(await answer.Content.ReadAsStringAsync())!;
+            Assert.Equal(code, (string)problem["code"]!);
+            Assert.NotEmpty((string)problem["hint"]!);
+        }
+
+        Assert.Equal(HttpStatusCode.MethodNotAllowed, (await http.PostAsync("/state", null)).StatusCode);
+        Assert.False((await http.GetAsync("/state")).Headers.Contains("Server"));
+    }
+}

@@ -1,0 +1,149 @@
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Net.Http;
+using System.Net.Sockets;
+using System.Text.Json.Nodes;
+using System.Threading.Tasks;
+using Xunit;
+
+namespace CyberMesh.Node.Tests;
+
+/// <summary>Four validators as processes of their own, killed with SIGKILL.</summary>
+public sealed class ProcessTests
+{
+    [Fact]
+    public async Task Kill_9_loses_nothing_and_doubles_nothing_and_a_quorum_is_needed()
+    {
+        using var directory = new TemporaryDirectory();
+        using var broker = Cli.Start(["broker"]);
+        var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
+        var (code, output) = await Cli.RunAsync("testnet", "--validators", "4", "--out", directory.Path, "--base-port", "0", "--api-port", "0");
+        Assert.True(code == 0, output);
+        var validators = new List<Validator>();
+        for (var i = 1; i <= 4; i++) validators.Add(await Validator.StartAsync(Path.Combine(directory.Path, $"v{i}"), brokers));
+        try
+        {
+            var published = await PublishAsync(directory.Path, brokers, 0, 60);
+            await AllCommitAsync(validators, published);
+
+            // Each of the four in turn, the leader among them, while alerts come in.
+            for (var i = 0; i < 4; i++)
+            {
+                var publishing = PublishAsync(directory.Path, brokers, published, 40);
+                await validators[i].KillAsync();
+                published += await publishing;
+                await AllCommitAsync([.. validators.Where(v => v.Runs)], published);
+                validators[i] = await Validator.StartAsync(validators[i].Home, brokers);
+                await AllCommitAsync(validators, published);
+            }
+
+            await validators[0].KillAsync();
+            await validators[1].KillAsync();
+            var before = await validators[2].HeightAsync();
+            published += await PublishAsync(directory.Path, brokers, published, 20);
+            await Task.Delay(3000); // long enough for a dozen blocks, were there a quorum
+            Assert.Equal(before, await validators[2].HeightAsync());
+            validators[0] = await Validator.StartAsync(validators[0].Home, brokers);
+            await AllCommitAsync([validators[0], validators[2], validators[3]], published);
+
+            var (status, text) = await Cli.RunAsync("status", "--url", validators[2].Url);
+            Assert.True(status == 0, text);
+            await GarbageIsHarmlessAsync(validators[2]);
+            await AllCommitAsync([validators[0], validators[2], validators[3]], published);
+        }
+        finally
+        {
+            foreach (var validator in validators) validator.Dispose();
+        }
+    }
+
+    private static async Task<int> PublishAsync(string directory, string brokers, int first, int count)
+    {
+        var input = Path.Combine(directory, $"alerts-{first}.ndjson");
+        await File.WriteAllLinesAsync(input, Enumerable.Range(first, count).Select(i => $$"""{"type":"scan","source":"10.0.0.1","severity":5,"confidence":0.5,"number":{{i}}}"""));
+        var (code, output) = await Cli.RunAsync("producer", "run", "--format", "ndjson", "--input", input, "--key", Path.Combine(directory, "producer.pem"), "--brokers", brokers);
+        Assert.True(code == 0, output);
+        return count;
+    }
+
+    /// <summary>Every validator serves exactly the alerts published, each once, and equal blocks at a common height.</summary>
+    private static async Task AllCommitAsync(IReadOnlyList<Validator> validators, int published)
+    {
+        foreach (var validator in validators)
+        {
+            List<int> numbers = [];
+            for (var i = 0; i < 600 && numbers.Count < published; i++)
+            {
+                await Task.Delay(100);
+                numbers = await validator.AlertNumbersAsync();
+            }
+
+            Assert.Equal(Enumerable.Range(0, published), numbers.Order());
+        }
+
+        var height = (await Task.WhenAll(validators.Select(v => v.ProjectedHeightAsync()))).Min();
+        var hashes = await Task.WhenAll(validators.Select(async v => (string)(await v.GetAsync($"/blocks/{height}"))["block"]!["hash"]!));
+        Assert.Single(hashes.Distinct());
+    }
+
+    /// <summary>Bytes that are no TLS, at the mesh port and at the API.</summary>
+    private static async Task GarbageIsHarmlessAsync(Validator validator)
+    {
+        foreach (var port in new[] { validator.MeshPort, new Uri(validator.Url).Port })
+        {
+            using var client = new TcpClient();
+            await client.ConnectAsync("127.0.0.1", port);
+            await client.GetStream().WriteAsync(Enumerable.Repeat((byte)0xee, 100_000).ToArray());
+        }
+
+        Assert.True(validator.Runs);
+    }
+
+    private sealed class Validator : IDisposable
+    {
+        private static readonly HttpClient Http = new() { Timeout = TimeSpan.FromSeconds(10) };
+        private readonly Cli _process;
+
+        private Validator(string home, Cli process, string line)
+        {
+            Home = home;
+            _process = process;
+            Url = line.Split("HTTP ")[1].Split('/')[0..3] is { } parts ? string.Join('/', parts).TrimEnd(',') : "";
+            MeshPort = int.Parse(line.Split(':')[^1], System.Globalization.CultureInfo.InvariantCulture);
+        }
+
+        public string Home { get; }
+        public string Url { get; }
+        public int MeshPort { get; }
+        public bool Runs => !_process.HasExited;
+
+        public static async Task<Validator> StartAsync(string home, string brokers)
+        {
+            var process = Cli.Start(["start", "--home", home], ("KAFKA_BROKERS", brokers), ("KAFKA_CONSUMER_SESSION_TIMEOUT", "1500ms"));
+            return new Validator(home, process, await process.LineAsync(": HTTP "));
+        }
+
+        public Task KillAsync() => _process.KillAsync();
+
+        public async Task<JsonNode> GetAsync(string path) => JsonNode.Parse(await Http.GetStringAsync(Url + path))!;
+
+        public async Task<ulong> HeightAsync() => (ulong)(await GetAsync("/state"))["height"]!;
+
+        public async Task<ulong> ProjectedHeightAsync() => (ulong)(await GetAsync("/health"))["components"]!["projection"]!["height"]!;
+
+        public async Task<List<int>> AlertNumbersAsync()
+        {
+            var numbers = new List<int>();
+            for (string? cursor = null; ;)
+            {
+                var page = await GetAsync("/v1/alerts?limit=100" + (cursor is null ? "" : "&cursor=" + cursor));
+                numbers.AddRange(page["alerts"]!.AsArray().Select(a => (int)a!["payload"]!["event"]!["number"]!));
+                if ((cursor = (string?)page["next"]) is null) return numbers;
+            }
+        }
+
+        public void Dispose() => _process.Dispose();
+    }
+}

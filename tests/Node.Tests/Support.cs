@@ -1,0 +1,209 @@
+using System;
+using System.Collections.Generic;
+using System.Diagnostics;
+using System.IO;
+using System.Linq;
+using System.Threading;
+using System.Threading.Tasks;
+using Confluent.Kafka;
+using CyberMesh.Cli.Verbs;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Replica;
+using CyberMesh.Node.Hosting;
+using CyberMesh.Node.Ingest;
+using Microsoft.Extensions.Logging.Abstractions;
+using Xunit;
+
+namespace CyberMesh.Node.Tests;
+
+internal static class Paths
+{
+    public static string Root { get; } = FindRoot();
+
+    public static string Program { get; } = Path.Combine(
+        Root, "src/Cli/bin", AppContext.BaseDirectory.Contains("/Release/", StringComparison.Ordinal) ? "Release" : "Debug", "net10.0/cybermesh.dll");
+
+    /// <summary>Signed messages of an independent producer; beside the checkout, not part of it.</summary>
+    public static string Vectors
+    {
+        get
+        {
+            var path = Path.Combine(Root, "../shared/vectors");
+            Assert.SkipUnless(Directory.Exists(path), "the shared vectors are not beside this checkout");
+            return path;
+        }
+    }
+
+    private static string FindRoot()
+    {
+        var directory = new DirectoryInfo(AppContext.BaseDirectory);
+        while (directory is not null && !File.Exists(Path.Combine(directory.FullName, "CyberMesh.slnx"))) directory = directory.Parent;
+        return directory?.FullName ?? throw new InvalidOperationException("the tests run inside the repository");
+    }
+}
+
+/// <summary>The program as a process of its own.</summary>
+internal sealed class Cli : IDisposable
+{
+    private readonly Process _process;
+    private readonly List<string> _output = [];
+
+    private Cli(Process process)
+    {
+        _process = process;
+        _process.OutputDataReceived += (_, e) => Add(e.Data);
+        _process.ErrorDataReceived += (_, e) => Add(e.Data);
+        _process.BeginOutputReadLine();
+        _process.BeginErrorReadLine();
+    }
+
+    public static Cli Start(string[] arguments, params (string Name, string Value)[] environment)
+    {
+        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
+        start.ArgumentList.Add(Paths.Program);
+        foreach (var argument in arguments) start.ArgumentList.Add(argument);
+        foreach (var (name, value) in environment) start.Environment[name] = value;
+        return new Cli(Process.Start(start)!);
+    }
+
+    /// <summary>Runs to the end and returns exit code and everything printed.</summary>
+    public static async Task<(int Code, string Output)> RunAsync(params string[] arguments)
+    {
+        using var cli = Start(arguments);
+        using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(150));
+        await cli._process.WaitForExitAsync(limit.Token);
+        return (cli._process.ExitCode, cli.Output);
+    }
+
+    public string Output
+    {
+        get
+        {
+            lock (_output) return string.Join('\n', _output);
+        }
+    }
+
+    public async Task<string> LineAsync(string containing)
+    {
+        for (var i = 0; i < 600; i++)
+        {
+            lock (_output)
+                if (_output.FirstOrDefault(l => l.Contains(containing, StringComparison.Ordinal)) is { } line)
+                    return line;
+            if (_process.HasExited) break;
+            await Task.Delay(50);
+        }
+
+        throw new InvalidOperationException($"'{containing}' was not printed:\n{Output}");
+    }
+
+    /// <summary>SIGKILL.</summary>
+    public async Task KillAsync()
+    {
+        _process.Kill();
+        await _process.WaitForExitAsync();
+    }
+
+    public bool HasExited => _process.HasExited;
+
+    private void Add(string? line)
+    {
+        if (line is null) return;
+        lock (_output) _output.Add(line);
+    }
+
+    public void Dispose()
+    {
+        if (!_process.HasExited) _process.Kill();
+        _process.Dispose();
+    }
+}
+
+internal static class Eventually
+{
+    /// <summary>Polls until the condition holds; a generous limit, because the machine is shared.</summary>
+    public static async Task HoldsAsync(Func<bool> condition, string what, int seconds = 60)
+    {
+        var clock = Stopwatch.StartNew();
+        while (!condition())
+        {
+            Assert.True(clock.Elapsed < TimeSpan.FromSeconds(seconds), what + " did not happen");
+            await Task.Delay(50);
+        }
+    }
+}
+
+/// <summary>A directory that goes away.</summary>
+internal sealed class TemporaryDirectory : IDisposable
+{
+    public string Path { get; } = Directory.CreateTempSubdirectory("cybermesh-test-").FullName;
+
+    public void Dispose() => Directory.Delete(Path, recursive: true);
+}
+
+/// <summary>The system clock, shifted.</summary>
+internal sealed class ShiftedTime(DateTimeOffset start) : TimeProvider
+{
+    private readonly TimeSpan _shift = start - DateTimeOffset.UtcNow;
+
+    public override DateTimeOffset GetUtcNow() => DateTimeOffset.UtcNow + _shift;
+}
+
+/// <summary>Four validators and a broker in this process.</summary>
+internal sealed class TestCluster : IAsyncDisposable
+{
+    private readonly TemporaryDirectory _directory = new();
+    private readonly List<ValidatorNode> _nodes = [];
+
+    public EmbeddedBroker Broker { get; } = new(BrokerVerb.DefaultTopics.Split(','));
+
+    public Genesis Genesis { get; private set; } = null!;
+
+    public IReadOnlyList<ValidatorNode> Nodes => _nodes;
+
+    public string Home(int number) => Path.Combine(_directory.Path, $"v{number + 1}");
+
+    public static async Task<TestCluster> StartAsync(IReadOnlyList<Producer> producers, TimeProvider time, int validators = 4)
+    {
+        var cluster = new TestCluster();
+        var homes = Testnet.Generate(
+            cluster._directory.Path, Testnet.FreePorts(validators), Testnet.FreePorts(validators), producers, cluster.Broker.BootstrapServers, time);
+        cluster.Genesis = GenesisFile.Load(Path.Combine(homes[0], "genesis.json"));
+        foreach (var home in homes)
+        {
+            var settings = Settings.Load(Path.Combine(home, "config.json"), new Dictionary<string, string> { ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "1500ms" });
+            var node = new ValidatorNode(new ValidatorOptions(home, cluster.Genesis, settings, time, NullLogger.Instance));
+            cluster._nodes.Add(node);
+            await node.StartAsync();
+        }
+
+        return cluster;
+    }
+
+    public IProducer<byte[]?, byte[]?> Producer() => KafkaClients.Producer(Broker.BootstrapServers, "test", _ => { });
+
+    /// <summary>Reads a topic from its start until <paramref name="enough"/> says so.</summary>
+    public async Task<List<ConsumeResult<byte[]?, byte[]?>>> ReadAsync(string topic, Func<List<ConsumeResult<byte[]?, byte[]?>>, bool> enough)
+    {
+        using var consumer = new ConsumerBuilder<byte[]?, byte[]?>(KafkaClients.Consumer(Broker.BootstrapServers, "test-" + Guid.NewGuid(), AutoOffsetReset.Earliest, 6000))
+            .SetLogHandler((_, _) => { }).SetErrorHandler((_, _) => { }).Build();
+        consumer.Subscribe(topic);
+        var records = new List<ConsumeResult<byte[]?, byte[]?>>();
+        var limit = Stopwatch.StartNew();
+        while (!enough(records) && limit.Elapsed < TimeSpan.FromSeconds(60))
+        {
+            if (consumer.Consume(TimeSpan.FromMilliseconds(50)) is { } record) records.Add(record);
+            await Task.Yield();
+        }
+
+        consumer.Close();
+        return records;
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        foreach (var node in _nodes) await node.DisposeAsync();
+        Broker.Dispose();
+        _directory.Dispose();
+    }
+}

@@ -1,0 +1,390 @@
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
+using System.Threading.Tasks;
+using Confluent.Kafka;
+using CyberMesh.Cli.Verbs;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Node.Crypto;
+using CyberMesh.Node.Feedback;
+using CyberMesh.Node.Hosting;
+using CyberMesh.Node.Ingest;
+using CyberMesh.Node.Mesh;
+using CyberMesh.Node.Sensors;
+using CyberMesh.Node.Storage;
+using Google.Protobuf;
+using Microsoft.Data.Sqlite;
+using Xunit;
+
+namespace CyberMesh.Node.Tests;
+
+public sealed class CryptoTests
+{
+    private sealed class AcceptsEverything : ISignatureVerifier
+    {
+        public bool Verify(Core.Primitives.PublicKey key, ReadOnlySpan<byte> message, Signature signature) => true;
+    }
+
+    [Fact]
+    public void The_library_follows_the_signature_rule_of_the_protocol()
+    {
+        Assert.Equal("XXXVXXXXXXXX", VerdictTable.Expected);
+        VerdictTable.Check(new Ed25519Verifier());
+        Assert.Throws<InvariantViolation>(() => VerdictTable.Check(new AcceptsEverything()));
+    }
+
+    /// <summary>RFC 8032, section 7.1, test 2.</summary>
+    [Fact]
+    public void Signatures_are_those_of_rfc_8032()
+    {
+        using var signer = new Ed25519Signer(Convert.FromHexString("4ccd089b28ff96da9db6c346ec114e0f5b8a319f35aba624da8cf6ed4fb8a6fb"));
+        Assert.Equal("3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c", signer.PublicKey.ToString());
+        var signature = signer.Sign([0x72]);
+        Assert.Equal(
+            "92a009a9f0d4cab8720e820b5f642540a2b27b5416503f8fb3762223ebdb69da085ac1e43e15996e458f3613d0f11d8c387b2eaeb4302aeeb00d291612bb0c00", signature.ToString());
+        Assert.True(new Ed25519Verifier().Verify(signer.PublicKey, [0x72], signature));
+        Assert.False(new Ed25519Verifier().Verify(signer.PublicKey, [0x73], signature));
+    }
+
+    [Fact]
+    public void A_key_file_others_can_read_is_refused_and_none_is_overwritten()
+    {
+        using var directory = new TemporaryDirectory();
+        var path = Path.Combine(directory.Path, "key.pem");
+        using var created = ProducerKey.Create(path);
+        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(path));
+        using (var loaded = ProducerKey.Load(path)) Assert.Equal(created.PublicKey, loaded.PublicKey);
+        Assert.Contains("exists already", Assert.Throws<UserError>(() => ProducerKey.Create(path)).Message, StringComparison.Ordinal);
+        File.SetUnixFileMode(path, File.GetUnixFileMode(path) | UnixFileMode.OtherRead);
+        Assert.Contains("chmod 600", Assert.Throws<UserError>(() => ProducerKey.Load(path)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Every_role_has_a_key_of_its_own_and_the_file_is_the_whole_identity()
+    {
+        using var directory = new TemporaryDirectory();
+        var path = Path.Combine(directory.Path, Identity.FileName);
+        using var created = Identity.Create(path);
+        using var loaded = Identity.Load(path);
+        Assert.Equal(created.ToValidator("v"), loaded.ToValidator("v"));
+        var v = created.ToValidator("v");
+        Assert.Equal(4, new[] { v.ConsensusKey, v.ControlKey, v.CosignerKey, v.LogKey }.Distinct().Count());
+        File.WriteAllText(path, "not hex");
+        Assert.Throws<UserError>(() => Identity.Load(path));
+    }
+
+    [Fact]
+    public void Producers_of_both_profiles_are_verified_with_real_signatures()
+    {
+        using var key = new Ed25519Signer(new byte[32]);
+        foreach (var profile in new[] { SigningProfile.V1, SigningProfile.V2 })
+        {
+            var record = new AlertSigner(key, profile, TimeProvider.System).Anomaly(new Detection("t", "s", 3, 0.25, "m", """{"severity":3,"confidence":0.25}""")).ToByteArray();
+            Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record, out var envelope, out var rejection), rejection?.Explanation);
+            Assert.True(new EnvelopeAuthenticator(new Ed25519Verifier()).TryAuthenticate(envelope, SigningProfiles.V1 | SigningProfiles.V2, out _));
+            Assert.Equal(profile, envelope.Profile);
+        }
+    }
+}
+
+public sealed class MeshTests
+{
+    private static readonly Ed25519Verifier Verifier = new();
+    private readonly Ed25519Signer _one = new(Enumerable.Repeat((byte)1, 32).ToArray());
+    private readonly Ed25519Signer _stranger = new(Enumerable.Repeat((byte)9, 32).ToArray());
+    private readonly ChainContext _chain;
+
+    public MeshTests()
+    {
+        var validator = new Validator("v1", _one.PublicKey, default, default, default);
+        _chain = new ChainContext(Digest.Sha256([1]), 0, new ValidatorSet([validator]));
+    }
+
+    private bool Identifies(X509Certificate2 certificate) => MeshCertificate.TryIdentify(certificate, _chain, Verifier, out _);
+
+    [Fact]
+    public void Only_a_certificate_bound_by_a_validator_of_this_chain_identifies()
+    {
+        Assert.True(Identifies(MeshCertificate.Create(_one, _chain.ChainId, TimeProvider.System)));
+        Assert.False(Identifies(MeshCertificate.Create(_stranger, _chain.ChainId, TimeProvider.System)));
+        Assert.False(Identifies(MeshCertificate.Create(_one, Digest.Sha256([2]), TimeProvider.System)));
+        using var plain = ECDsa.Create(ECCurve.NamedCurves.nistP256);
+        var request = new CertificateRequest("CN=x", plain, HashAlgorithmName.SHA256);
+        Assert.False(Identifies(request.CreateSelfSigned(DateTimeOffset.UtcNow, DateTimeOffset.UtcNow.AddDays(1))));
+        // The binding of a real validator on another TLS key.
+        var stolen = MeshCertificate.Create(_one, _chain.ChainId, TimeProvider.System).Extensions.Single(e => e.Oid!.Value == MeshCertificate.BindingOid);
+        request.CertificateExtensions.Add(new X509Extension(MeshCertificate.BindingOid, stolen.RawData, false));
+        Assert.False(Identifies(request.CreateSelfSigned(DateTimeOffset.UtcNow, DateTimeOffset.UtcNow.AddDays(1))));
+        Assert.False(MeshCertificate.TryIdentify(null, _chain, Verifier, out _));
+    }
+
+    [Fact]
+    public async Task Frames_beyond_the_limit_or_cut_off_are_refused()
+    {
+        await Assert.ThrowsAsync<InvalidDataException>(async () => await Frames.ReadAsync(new MemoryStream([0xff, 0xff, 0xff, 0xff]), default));
+        await Assert.ThrowsAsync<InvalidDataException>(async () => await Frames.ReadAsync(new MemoryStream([0, 0, 0, 0]), default));
+        await Assert.ThrowsAsync<EndOfStreamException>(async () => await Frames.ReadAsync(new MemoryStream([0, 0, 0, 5, 1]), default));
+        await Assert.ThrowsAsync<EndOfStreamException>(async () => await Frames.ReadAsync(new MemoryStream([0, 0]), default));
+        Assert.Null(await Frames.ReadAsync(new MemoryStream([]), default));
+        Assert.Equal([7, 8], await Frames.ReadAsync(new MemoryStream([0, 0, 0, 2, 7, 8]), default));
+    }
+}
+
+public sealed class StorageTests
+{
+    private static readonly Digest Chain = Digest.Sha256([1]);
+
+    private static DurableRecord Vote(ulong height) => new DurableRecord.PrepareVote(default, new Height(height), Chain);
+
+    [Fact]
+    public void D1_records_are_there_again_after_the_file_is_opened_again()
+    {
+        using var directory = new TemporaryDirectory();
+        using (var store = LocalStore.Open(directory.Path, Chain))
+        {
+            Assert.Empty(store.ReadLog());
+            store.AppendLog([Vote(1), Vote(2)]);
+            store.AppendLog([new DurableRecord.Reset(), Vote(3)]);
+            store.AppendLog([Vote(4)]);
+        }
+
+        using var again = LocalStore.Open(directory.Path, Chain);
+        Assert.Equal([new DurableRecord.Reset(), Vote(3), Vote(4)], again.ReadLog());
+        again.AppendLog([Vote(5)]);
+    }
+
+    [Theory]
+    [InlineData("UPDATE log SET payload = x'0400' WHERE lsn = 2")]
+    [InlineData("DELETE FROM log WHERE lsn = 2")]
+    [InlineData("UPDATE log SET hash = zeroblob(32) WHERE lsn = 3")]
+    [InlineData("DELETE FROM log WHERE lsn = 3")]
+    [InlineData("DELETE FROM log")]
+    public void A_damaged_or_shortened_log_is_never_voted_from(string damage)
+    {
+        using var directory = new TemporaryDirectory();
+        using (var store = LocalStore.Open(directory.Path, Chain))
+        {
+            store.AppendLog([Vote(1), Vote(2), Vote(3)]);
+            store.AppendBlocks([], default);
+        }
+
+        using (var votes = new SqliteConnection($"Data Source={Path.Combine(directory.Path, "votes.db")};Pooling=False"))
+        {
+            votes.Open();
+            using var command = votes.CreateCommand();
+            command.CommandText = damage;
+            command.ExecuteNonQuery();
+        }
+
+        using var again = LocalStore.Open(directory.Path, Chain);
+        Assert.Contains("may vote twice", Assert.Throws<UserError>(() => again.ReadLog()).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void One_directory_belongs_to_one_process_and_one_chain()
+    {
+        using var directory = new TemporaryDirectory();
+        using (LocalStore.Open(directory.Path, Chain))
+            Assert.Contains("another process", Assert.Throws<UserError>(() => LocalStore.Open(directory.Path, Chain)).Message, StringComparison.Ordinal);
+        Assert.Contains("another chain", Assert.Throws<UserError>(() => LocalStore.Open(directory.Path, Digest.Sha256([2]))).Message, StringComparison.Ordinal);
+    }
+}
+
+public sealed class IngestTests
+{
+    private static TopicPartitionOffset At(long offset) => new("t", 0, offset);
+
+    [Fact]
+    public void K1_a_position_never_moves_past_an_undecided_record()
+    {
+        var tracker = new OffsetTracker();
+        foreach (var offset in new long[] { 10, 11, 12, 14 }) tracker.Begin(At(offset));
+        Assert.Null(tracker.Complete(At(11)));
+        Assert.Equal(12, tracker.Complete(At(10))!.Offset.Value);
+        Assert.Null(tracker.Complete(At(14)));
+        Assert.Equal(15, tracker.Complete(At(12))!.Offset.Value);
+        Assert.Null(tracker.Complete(At(12)));
+        Assert.Equal(0, tracker.OpenCount);
+    }
+
+    [Fact]
+    public void K1_records_of_a_lost_partition_are_forgotten()
+    {
+        var tracker = new OffsetTracker();
+        tracker.Begin(At(1));
+        tracker.Begin(new TopicPartitionOffset("t", 1, 5));
+        tracker.Forget(new TopicPartition("t", 0));
+        Assert.Equal(1, tracker.OpenCount);
+        Assert.Null(tracker.Complete(At(1)));
+    }
+
+    [Fact]
+    public void Exactly_one_validator_writes_a_dead_letter()
+    {
+        for (var i = 0; i < 200; i++)
+        {
+            var digest = Digest.Sha256([(byte)i]);
+            Assert.Single(Enumerable.Range(0, 7), v => DeadLetters.IsResponsible(digest, new ValidatorIndex((ushort)v), 7));
+        }
+    }
+
+    [Theory]
+    [InlineData("6513270e-269e-4d37-b2a7-4de452e6b438", true)]
+    [InlineData("6513270e-269e-1d37-b2a7-4de452e6b438", false)]
+    [InlineData("6513270e-269e-4d37-72a7-4de452e6b438", false)]
+    [InlineData("alert-1", false)]
+    public void Only_version_4_uuids_go_into_the_list_of_ids(string id, bool expected) => Assert.Equal(expected, CommitRecord.IsUuidV4(id));
+}
+
+public sealed class FormatTests
+{
+    [Fact]
+    public void An_eve_alert_becomes_a_detection_that_validators_accept()
+    {
+        var detection = Formats.Eve("""{"event_type":"alert","src_ip":"198.51.100.7","alert":{"signature":"S","category":"C","severity":1}}""", out var problem);
+        Assert.Null(problem);
+        Assert.Equal(("C", "198.51.100.7", 8u), (detection!.Type, detection.Source, detection.Severity));
+    }
+
+    [Theory]
+    [InlineData("""{"event_type":"flow"}""")]
+    [InlineData("""{"event_type":"alert"}""")]
+    [InlineData("""{"event_type":7}""")]
+    [InlineData("""{"event_type":"alert","alert":{"severity":"high"}}""")]
+    [InlineData("""{"a":1,"a":2}""")]
+    [InlineData("not json")]
+    [InlineData("[1]")]
+    public void Other_lines_are_refused_with_a_reason(string line)
+    {
+        Assert.Null(Formats.Eve(line, out var problem));
+        Assert.NotNull(problem);
+    }
+
+    [Theory]
+    [InlineData("""{"type":"t","source":"s","severity":11,"confidence":0.5}""")]
+    [InlineData("""{"type":"t","source":"s","severity":1,"confidence":1.5}""")]
+    [InlineData("""{"type":"","source":"s","severity":1,"confidence":0.5}""")]
+    [InlineData("""{"type":5,"source":"s","severity":1,"confidence":0.5}""")]
+    public void Ndjson_out_of_range_is_refused(string line)
+    {
+        Assert.Null(Formats.Ndjson(line, out var problem));
+        Assert.NotNull(problem);
+    }
+}
+
+public sealed class SettingsTests
+{
+    private static readonly Dictionary<string, string> Minimal = new() { ["NODE_ID"] = "1", ["KAFKA_BROKERS"] = "b:9092" };
+
+    private static string Problem(params (string Name, string Value)[] environment)
+    {
+        var values = new Dictionary<string, string>(Minimal);
+        foreach (var (name, value) in environment) values[name] = value;
+        return Assert.Throws<UserError>(() => Settings.Load("/nowhere/config.json", values)).Message;
+    }
+
+    [Fact]
+    public void Defaults_and_pod_names_work()
+    {
+        var settings = Settings.Load("/nowhere/config.json", new Dictionary<string, string>(Minimal) { ["NODE_ID"] = "validator-0", ["PATH"] = "/bin", ["KAFKA_BROKERS"] = "a:1, b:2" });
+        Assert.Equal(("1", "a:1,b:2", "cybermesh-consensus-node-1"), (settings.NodeId, settings.KafkaBrokers, settings.ConsumerGroupOfNode));
+        Assert.Equal(TimeSpan.FromMinutes(5), settings.TimestampSkew);
+    }
+
+    [Fact]
+    public void All_problems_are_reported_together_with_a_suggestion()
+    {
+        var message = Problem(("KAFKA_BROKER", "x"), ("MEMPOOL_MAX_TXS", "many"), ("P2P_ENCRYPTION", "false"), ("KAFKA_MAX_TIMESTAMP_SKEW", "5 minutes"), ("LOG_LEVEL", "loud"));
+        foreach (var part in new[] { "did you mean KAFKA_BROKERS?", "MEMPOOL_MAX_TXS is 'many'", "P2P_ENCRYPTION is false", "KAFKA_MAX_TIMESTAMP_SKEW is '5 minutes'", "LOG_LEVEL is 'loud'", "5 problem(s)" })
+            Assert.Contains(part, message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A_name_with_two_values_and_a_name_of_a_later_version_are_errors()
+    {
+        using var directory = new TemporaryDirectory();
+        var path = Path.Combine(directory.Path, "config.json");
+        File.WriteAllText(path, """{"KAFKA_BROKERS":"other:1"}""");
+        var message = Assert.Throws<UserError>(() => Settings.Load(path, new Dictionary<string, string>(Minimal) { ["DB_DSN"] = "postgresql://x" })).Message;
+        Assert.Contains("KAFKA_BROKERS is 'other:1' in", message, StringComparison.Ordinal);
+        Assert.Contains("DB_DSN (in the environment) is not supported by this version yet", message, StringComparison.Ordinal);
+        File.WriteAllText(path, "{");
+        Assert.Contains("line 1", Assert.Throws<UserError>(() => Settings.Load(path, Minimal)).Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Q1_a_configured_quorum_is_checked_and_never_used()
+    {
+        var set = new ValidatorSet(Enumerable.Range(1, 6).Select(i => new Validator($"v{i}", new Core.Primitives.PublicKey(new Bytes32((ulong)i, 0, 0, 0)), default, default, default)));
+        Settings.Load("/nowhere", new Dictionary<string, string>(Minimal) { ["QUORUM_SIZE"] = "4" }).CheckQuorum(set);
+        var wrong = Settings.Load("/nowhere", new Dictionary<string, string>(Minimal) { ["QUORUM_SIZE"] = "3" });
+        Assert.Contains("6 validators need 4", Assert.Throws<UserError>(() => wrong.CheckQuorum(set)).Message, StringComparison.Ordinal);
+    }
+
+    [Theory]
+    [InlineData("500ms", 500)]
+    [InlineData("1h30m", 5_400_000)]
+    [InlineData("1.5s", 1500)]
+    public void Go_durations_are_read(string text, int ms)
+    {
+        Assert.True(Settings.TryParseDuration(text, out var duration));
+        Assert.Equal(TimeSpan.FromMilliseconds(ms), duration);
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("5")]
+    [InlineData("5 m")]
+    [InlineData("-5s")]
+    [InlineData("999999999h")]
+    public void Other_durations_are_not(string text) => Assert.False(Settings.TryParseDuration(text, out _));
+
+    [Fact]
+    public void A_genesis_is_read_back_as_written_and_bad_ones_say_what_is_wrong()
+    {
+        using var directory = new TemporaryDirectory();
+        var homes = Testnet.Generate(directory.Path, [1, 2, 3, 4], [5, 6, 7, 8], [], null, TimeProvider.System);
+        var path = Path.Combine(homes[0], "genesis.json");
+        Assert.Equal(GenesisFile.Load(path).Chain.ChainId, GenesisFile.Load(Path.Combine(homes[3], "genesis.json")).Chain.ChainId);
+        var text = File.ReadAllText(path);
+        void Refused(string changed, string expected)
+        {
+            Assert.NotEqual(text, changed);
+            File.WriteAllText(path, changed);
+            Assert.Contains(expected, Assert.Throws<UserError>(() => GenesisFile.Load(path)).Message, StringComparison.Ordinal);
+        }
+
+        Refused(text.Replace("\"name\": \"v2\"", "\"name\": \"v1\"", StringComparison.Ordinal), "the name v1 is used twice");
+        Refused(text.Replace("\"version\": 1", "\"version\": 2", StringComparison.Ordinal), "version 2 is unknown");
+        Refused(text.Replace("\"window\": 8", "\"window\": 800", StringComparison.Ordinal), "window is 800");
+        Refused(text.Replace("\"window\"", "\"windows\"", StringComparison.Ordinal), "windows");
+        Refused(text.Replace("\"consensus_key\": \"", "\"consensus_key\": \"zz", StringComparison.Ordinal), "is not 64 hex digits");
+        Refused(text[..100], "line");
+        Refused("null", "lacks");
+    }
+}
+
+public sealed class CommandLineTests
+{
+    [Theory]
+    [InlineData(2, "frobnicate")]
+    [InlineData(2, "demo", "--fault", "earthquake")]
+    [InlineData(2, "start")]
+    [InlineData(1, "start", "--home", "/does/not/exist")]
+    [InlineData(1, "check", "/does/not/exist", "--topic", "ai.anomalies.v1", "--trust", "00")]
+    [InlineData(1, "producer", "run", "--input", "x", "--key", "/does/not/exist", "--brokers", "b:1")]
+    [InlineData(3, "status", "--url", "http://127.0.0.1:1")]
+    public async Task Mistakes_get_one_clear_message_and_their_exit_code(int expected, params string[] arguments)
+    {
+        var (code, output) = await Cli.RunAsync(arguments);
+        Assert.True(expected == code, $"{code}: {output}");
+        Assert.NotEmpty(output);
+        Assert.DoesNotContain("   at ", output, StringComparison.Ordinal);
+    }
+}
