@@ -69,9 +69,9 @@ public sealed partial class FolderTests
         var documents = Directory.EnumerateFiles(Repository.Root, "*.md").Concat(Directory.EnumerateFiles(Path.Combine(Repository.Root, "docs"), "*.md", SearchOption.AllDirectories)).ToArray();
         Assert.True(documents.Length > 8);
         var broken = from document in documents
-            from Match link in Regex.Matches(File.ReadAllText(document), @"\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)")
-            where !Path.Exists(Path.Combine(Path.GetDirectoryName(document)!, link.Groups[1].Value))
-            select $"{document}: {link.Groups[1].Value}";
+                     from Match link in Regex.Matches(File.ReadAllText(document), @"\]\((?!https?:|#)([^)#]+)(#[^)]*)?\)")
+                     where !Path.Exists(Path.Combine(Path.GetDirectoryName(document)!, link.Groups[1].Value))
+                     select $"{document}: {link.Groups[1].Value}";
         Assert.Empty(broken);
     }
 

@@ -18,7 +18,8 @@ public sealed class PurityTests
             File.WriteAllText(file, source);
             var start = new ProcessStartInfo("dotnet")
             {
-                RedirectStandardOutput = true, RedirectStandardError = true,
+                RedirectStandardOutput = true,
+                RedirectStandardError = true,
                 ArgumentList =
                 {
                     "build", Path.Combine(Repository.Root, "src/Core/CyberMesh.Core.csproj"), "--nologo", $"-p:PlantedSource={file}",

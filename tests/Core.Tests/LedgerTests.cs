@@ -24,7 +24,9 @@ public sealed class LedgerTests
 
     private static BlockHeader Next(Ledger.Ledger ledger, Replica.Genesis genesis, long timeSeconds, int count) => genesis.Block.Header with
     {
-        Height = ledger.Height.Next, Time = Timestamp.FromSeconds(timeSeconds), TransactionCount = (uint)count,
+        Height = ledger.Height.Next,
+        Time = Timestamp.FromSeconds(timeSeconds),
+        TransactionCount = (uint)count,
     };
 
     [Fact]

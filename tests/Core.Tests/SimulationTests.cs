@@ -28,7 +28,10 @@ public sealed class SimulationTests(ITestOutputHelper output)
     {
         var failures = Enumerable.Range(1, 20).Select(seed => SeedRun.RunOne(Options.FromSeed((ulong)seed) with
         {
-            Validators = 4, Liars = 2, Strategy = Strategy.Equivocate, ChaosMs = 4000,
+            Validators = 4,
+            Liars = 2,
+            Strategy = Strategy.Equivocate,
+            ChaosMs = 4000,
         }).Failure).OfType<SeedRun.Failure>().ToArray();
         Assert.NotEmpty(failures);
         output.WriteLine($"{failures.Length} of 20 failed, the first: {failures[0].Problem}");

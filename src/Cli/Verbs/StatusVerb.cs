@@ -3,6 +3,7 @@ using System.CommandLine;
 using System.Net.Http;
 using System.Text.Json.Nodes;
 using System.Threading.Tasks;
+using CyberMesh.Node;
 
 namespace CyberMesh.Cli.Verbs;
 
@@ -10,11 +11,13 @@ internal static class StatusVerb
 {
     public static Command Create()
     {
-        var url = new Option<Uri>("--url") { Description = "HTTP address of a validator.", DefaultValueFactory = _ => new Uri("http://127.0.0.1:8443") };
+        var url = new Option<string>("--url") { Description = "HTTP address of a validator.", DefaultValueFactory = _ => "http://127.0.0.1:8443" };
         var command = new Command("status", "Show how a validator is doing. Exit code 0 when it is well, 1 when degraded, 3 when it cannot be reached.") { url };
         command.SetAction(async (parsed, stop) =>
         {
-            using var http = new HttpClient { BaseAddress = parsed.GetValue(url), Timeout = TimeSpan.FromSeconds(5) };
+            if (!Uri.TryCreate(parsed.GetValue(url), UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https"))
+                throw new UserError($"--url {parsed.GetValue(url)} is not an HTTP address", "write it like http://127.0.0.1:8443");
+            using var http = new HttpClient { BaseAddress = address, Timeout = TimeSpan.FromSeconds(5) };
             try
             {
                 var health = JsonNode.Parse(await http.GetStringAsync("/health", stop))!;

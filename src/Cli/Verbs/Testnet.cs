@@ -40,9 +40,11 @@ internal static class Testnet
             validators.Add(identity.ToValidator($"v{i + 1}"));
         }
 
+        // One moment for all: genesis must be the same on every validator to the byte.
+        var genesisTime = DateTimeOffset.FromUnixTimeMilliseconds(time.GetUtcNow().ToUnixTimeMilliseconds());
         for (var i = 0; i < homes.Length; i++)
         {
-            GenesisFile.Save(Path.Combine(homes[i], "genesis.json"), "testnet", Truncated(time.GetUtcNow()), validators, producers, new ChainParameters());
+            GenesisFile.Save(Path.Combine(homes[i], "genesis.json"), "testnet", genesisTime, validators, producers, new ChainParameters());
             var config = new Dictionary<string, string>
             {
                 ["NODE_ID"] = (i + 1).ToString(CultureInfo.InvariantCulture),
@@ -57,16 +59,40 @@ internal static class Testnet
         return homes;
     }
 
-    private static DateTimeOffset Truncated(DateTimeOffset time) => DateTimeOffset.FromUnixTimeMilliseconds(time.ToUnixTimeMilliseconds());
+    private static readonly HashSet<int> HandedOut = [];
 
-    /// <summary>Ports nobody uses at this moment.</summary>
+    /// <summary>
+    /// Ports nobody listens on at this moment, each handed out once. From below the range the system takes outgoing ports from, so
+    /// that no connection takes one before its validator listens.
+    /// </summary>
     public static int[] FreePorts(int count)
     {
-        var listeners = Enumerable.Range(0, count).Select(_ => new TcpListener(IPAddress.Loopback, 0)).ToArray();
-        foreach (var listener in listeners) listener.Start();
-        var ports = listeners.Select(l => ((IPEndPoint)l.LocalEndpoint).Port).ToArray();
-        foreach (var listener in listeners) listener.Dispose();
-        return ports;
+        var ports = new List<int>();
+        lock (HandedOut)
+        {
+            for (var attempts = 0; ports.Count < count; attempts++)
+            {
+                if (attempts > 10_000) throw new UserError("no free ports were found", "stop what listens on ports 10000 to 32000");
+                var port = Random.Shared.Next(10_000, 32_000);
+                if (IsFree(port) && HandedOut.Add(port)) ports.Add(port);
+            }
+        }
+
+        return [.. ports];
+    }
+
+    private static bool IsFree(int port)
+    {
+        try
+        {
+            using var listener = new TcpListener(IPAddress.Loopback, port);
+            listener.Start();
+            return true;
+        }
+        catch (SocketException)
+        {
+            return false;
+        }
     }
 }
 

@@ -193,7 +193,7 @@ public sealed class Pbft
             return null;
         }
 
-        // Rule N4, the only look at the local clock: failing it means "I do not vote now", never "invalid".
+        // Rule N4: the only look at the local clock: failing it means "I do not vote now", never "invalid".
         var time = block.Header.Time;
         var latest = now.PlusMs(_parameters.LeaderSkewAheadMs);
         var afterParent = _tip.Header.Time.PlusMs(1);
@@ -201,7 +201,7 @@ public sealed class Pbft
         return block;
     }
 
-    /// <summary>Rules N1 to N8, as far as they need no content. All of them fail for every honest validator or for none.</summary>
+    /// <summary>Rules N1, N2, N3 and N8. Each fails for every honest validator or for none.</summary>
     private string? ProposalProblem(Block block)
     {
         var header = block.Header;

@@ -242,7 +242,7 @@ public sealed class Replica
         return true;
     }
 
-    /// <summary>Rules N6 (deferred state root) and N7 (no transaction twice in the chain): the same for all honest validators.</summary>
+    /// <summary>Rules N5 (deferred state root) and N9 (no transaction twice in the chain): the same for all honest validators.</summary>
     private string? ContentProblem(Block block)
     {
         var header = block.Header;

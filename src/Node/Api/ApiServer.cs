@@ -203,7 +203,16 @@ public sealed class ApiServer : IAsyncDisposable
 
     private static object View(BlockRow row) => new
     {
-        row.Height, row.Hash, row.Parent, Time = Time(row.Time), row.View, row.Proposer, row.TransactionCount, row.AcceptedCount, row.TransactionRoot, row.StateRoot,
+        row.Height,
+        row.Hash,
+        row.Parent,
+        Time = Time(row.Time),
+        row.View,
+        row.Proposer,
+        row.TransactionCount,
+        row.AcceptedCount,
+        row.TransactionRoot,
+        row.StateRoot,
     };
 
     private IResult Alerts(string? cursor, string? limit)
@@ -223,8 +232,19 @@ public sealed class ApiServer : IAsyncDisposable
 
     private static object View(AlertRow row) => new
     {
-        row.Id, row.Digest, row.Type, row.Source, row.Severity, Confidence = row.ConfidenceBasisPoints / 10_000m, Time = Time(row.Time), row.ModelVersion,
-        row.Producer, row.Organisation, row.Height, row.Index, Payload = JsonNode.Parse(row.Payload),
+        row.Id,
+        row.Digest,
+        row.Type,
+        row.Source,
+        row.Severity,
+        Confidence = row.ConfidenceBasisPoints / 10_000m,
+        Time = Time(row.Time),
+        row.ModelVersion,
+        row.Producer,
+        row.Organisation,
+        row.Height,
+        row.Index,
+        Payload = JsonNode.Parse(row.Payload),
     };
 
     private static string Cursor(AlertRow row) => Convert.ToHexStringLower(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{row.Height}.{row.Index}")));

@@ -1,7 +1,7 @@
 using System;
 using System.Security.Cryptography;
-using NSec.Cryptography;
 using CyberMesh.Node.Crypto;
+using NSec.Cryptography;
 
 namespace CyberMesh.Node.Crypto;
 

@@ -93,7 +93,11 @@ public sealed partial class Settings
             NodeId = reader.NodeId("NODE_ID"),
             LogLevel = reader.OneOf("LOG_LEVEL", "trace", "debug", "info", "warn", "error") switch
             {
-                "trace" => LogLevel.Trace, "debug" => LogLevel.Debug, "warn" => LogLevel.Warning, "error" => LogLevel.Error, _ => LogLevel.Information,
+                "trace" => LogLevel.Trace,
+                "debug" => LogLevel.Debug,
+                "warn" => LogLevel.Warning,
+                "error" => LogLevel.Error,
+                _ => LogLevel.Information,
             },
             KafkaBrokers = string.Join(',', reader.List("KAFKA_BROKERS")),
             AnomalyTopic = topics.ElementAtOrDefault(0) ?? "",

@@ -8,17 +8,17 @@ public static class KafkaClients
 {
     public static IProducer<byte[]?, byte[]?> Producer(string brokers, string clientId, Action<Error> onError) =>
         new ProducerBuilder<byte[]?, byte[]?>(new ProducerConfig
-            {
-                BootstrapServers = brokers,
-                ClientId = clientId,
-                EnableIdempotence = true,
-                Acks = Acks.All,
-                LingerMs = 5,
-                CompressionType = CompressionType.Zstd,
-                MessageMaxBytes = 2 << 20,
-                QueueBufferingMaxKbytes = 64 * 1024,
-                MessageTimeoutMs = 120_000,
-            })
+        {
+            BootstrapServers = brokers,
+            ClientId = clientId,
+            EnableIdempotence = true,
+            Acks = Acks.All,
+            LingerMs = 5,
+            CompressionType = CompressionType.Zstd,
+            MessageMaxBytes = 2 << 20,
+            QueueBufferingMaxKbytes = 64 * 1024,
+            MessageTimeoutMs = 120_000,
+        })
             .SetErrorHandler((_, error) => onError(error))
             .SetLogHandler((_, _) => { })
             .Build();

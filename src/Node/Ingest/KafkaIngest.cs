@@ -8,11 +8,11 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
-using Timestamp = CyberMesh.Core.Primitives.Timestamp;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Storage;
 using CyberMesh.Node.Telemetry;
 using Microsoft.Extensions.Logging;
+using Timestamp = CyberMesh.Core.Primitives.Timestamp;
 
 namespace CyberMesh.Node.Ingest;
 

@@ -13,7 +13,7 @@ public sealed class OffsetTracker
     {
         public readonly SortedSet<long> Open = [];
         public long Next;
-        public long Stored = -1;
+        public long Stored;
     }
 
     private readonly Dictionary<TopicPartition, Partition> _partitions = [];
@@ -22,7 +22,7 @@ public sealed class OffsetTracker
 
     public void Begin(TopicPartitionOffset record)
     {
-        if (!_partitions.TryGetValue(record.TopicPartition, out var partition)) _partitions[record.TopicPartition] = partition = new Partition();
+        if (!_partitions.TryGetValue(record.TopicPartition, out var partition)) _partitions[record.TopicPartition] = partition = new Partition { Stored = record.Offset.Value };
         if (partition.Open.Add(record.Offset.Value)) OpenCount++;
         if (record.Offset.Value >= partition.Next) partition.Next = record.Offset.Value + 1;
     }

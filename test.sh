@@ -1,0 +1,40 @@
+#!/usr/bin/env bash
+# Everything CI runs. Usage: ./test.sh [--seeds N]
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")"
+export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 CYBERMESH_SEEDS=500
+if [ "${1:-}" = --seeds ]; then export CYBERMESH_SEEDS=$2; fi
+
+step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
+
+step "restore, exactly the locked versions"
+dotnet restore CyberMesh.slnx --locked-mode --verbosity quiet
+step "build, warnings are errors"
+dotnet build CyberMesh.slnx --configuration Release --no-restore --nologo --verbosity quiet
+touch src/Cli/bin/Release/net10.0/cybermesh.dll
+step "format"
+dotnet format whitespace CyberMesh.slnx --verify-no-changes --no-restore
+
+passed=0 failed=0
+for suite in Core Architecture Node; do
+  step "$suite tests"
+  log=$(mktemp)
+  "tests/$suite.Tests/bin/Release/net10.0/CyberMesh.$suite.Tests" -noColor -parallelAlgorithm aggressive | tee "$log" || true
+  line=$(grep -E "CyberMesh\.$suite\.Tests +Total: " "$log" || true)
+  rm -f "$log"
+  total=$(sed -nE 's/.*Total: ([0-9]+).*/\1/p' <<< "$line")
+  bad=$(sed -nE 's/.*Errors: ([0-9]+), Failed: ([0-9]+).*/\1 + \2/p' <<< "$line")
+  skipped=$(sed -nE 's/.*Skipped: ([0-9]+).*/\1/p' <<< "$line")
+  if [ -z "$total" ] || [ "$total" -eq 0 ]; then
+    echo "the $suite suite ran no test"
+    failed=$((failed + 1))
+    continue
+  fi
+  bad=$((bad))
+  passed=$((passed + total - bad - skipped))
+  failed=$((failed + bad))
+done
+
+step "done"
+echo "$passed passed, $failed failed"
+[ "$failed" -eq 0 ]
