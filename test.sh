@@ -15,6 +15,9 @@ touch src/Cli/bin/Release/net10.0/cybermesh.dll
 step "format"
 dotnet format whitespace CyberMesh.slnx --verify-no-changes --no-restore
 
+step "the main job, as the README runs it"
+./cybermesh demo --duration 5s --api-port 0
+
 passed=0 failed=0
 for suite in Core Architecture Node; do
   step "$suite tests"

@@ -16,10 +16,6 @@ public sealed class SimulatedDisk
     private readonly List<byte[]> _log = [];
     private readonly List<byte[]> _blocks = [];
 
-    public int LogRecords => _log.Count;
-
-    public int Blocks => _blocks.Count;
-
     public void AppendLog(IEnumerable<DurableRecord> records)
     {
         foreach (var record in records)

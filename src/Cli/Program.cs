@@ -3,24 +3,25 @@ using System.CommandLine;
 using System.Threading.Tasks;
 using CyberMesh.Cli.Demo;
 using CyberMesh.Cli.Verbs;
-using CyberMesh.Core.Primitives;
 using CyberMesh.Node;
 
 namespace CyberMesh.Cli;
 
 internal static class Program
 {
+    internal static RootCommand Root() => new("CyberMesh: agreement on security alerts between parties who do not trust one another.")
+    {
+        DemoVerb.Create(), TestnetVerb.Create(), StartVerb.Create(), BrokerVerb.Create(), ProducerVerb.Create(), KeysVerb.Create(),
+        CheckVerb.Create(), StatusVerb.Create(), SimulateVerb.Create(),
+    };
+
     private static async Task<int> Main(string[] args)
     {
-        var root = new RootCommand("CyberMesh: agreement on security alerts between parties who do not trust one another.")
-        {
-            DemoVerb.Create(), TestnetVerb.Create(), StartVerb.Create(), BrokerVerb.Create(), ProducerVerb.Create(), KeysVerb.Create(),
-            CheckVerb.Create(), StatusVerb.Create(), SimulateVerb.Create(),
-        };
-        var parsed = root.Parse(args);
+        var parsed = Root().Parse(args);
         try
         {
-            var code = await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false });
+            // After Ctrl-C or SIGTERM a demo still draws up its account and a leader still hands over.
+            var code = await parsed.InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false, ProcessTerminationTimeout = TimeSpan.FromMinutes(2) });
             return parsed.Errors.Count > 0 ? ExitCode.Usage : code;
         }
         catch (UserError problem)
@@ -28,13 +29,14 @@ internal static class Program
             await Console.Error.WriteLineAsync("error: " + problem.Message);
             return ExitCode.Failure;
         }
-        catch (InvariantViolation problem)
-        {
-            await Console.Error.WriteLineAsync("stopped: " + problem.Message);
-            return ExitCode.Failure;
-        }
         catch (OperationCanceledException)
         {
+            return ExitCode.Failure;
+        }
+        catch (Exception problem)
+        {
+            // A broken invariant, a failed disk, a missing right: what it is stands in the message, the state is on disk.
+            await Console.Error.WriteLineAsync($"stopped: {problem.Message}");
             return ExitCode.Failure;
         }
     }

@@ -16,7 +16,7 @@ public sealed class DemoTests
     [InlineData("partition")]
     public async Task The_demo_accounts_for_every_message_under_each_fault(string fault)
     {
-        var (code, output) = await Cli.RunAsync("demo", "--duration", "8s", "--rate", "100", "--fault", fault, "--json", "--api-port", "0");
+        var (code, output) = await CliProcess.RunAsync("demo", "--duration", "8s", "--rate", "100", "--fault", fault, "--json", "--api-port", "0");
         Assert.True(code == 0, output);
         var summary = JsonNode.Parse(output.Split('\n').Last(l => l.StartsWith('{')))!;
         Assert.True((bool)summary["agreed"]!);
@@ -31,7 +31,7 @@ public sealed class DemoTests
     [Fact]
     public async Task One_validator_alone_works_too()
     {
-        var (code, output) = await Cli.RunAsync("demo", "--validators", "1", "--duration", "3s", "--json", "--api-port", "0");
+        var (code, output) = await CliProcess.RunAsync("demo", "--validators", "1", "--duration", "3s", "--json", "--api-port", "0");
         Assert.True(code == 0, output);
     }
 
@@ -42,7 +42,7 @@ public sealed class DemoTests
     [InlineData("--eve", "/does/not/exist")]
     public async Task Bad_values_get_a_clear_error(string option, string value)
     {
-        var (code, output) = await Cli.RunAsync("demo", option, value, "--api-port", "0");
+        var (code, output) = await CliProcess.RunAsync("demo", option, value, "--api-port", "0");
         Assert.Equal(1, code);
         Assert.StartsWith("error: ", output, StringComparison.Ordinal);
         Assert.Contains(value, output, StringComparison.Ordinal);

@@ -17,9 +17,9 @@ public sealed class ProcessTests
     public async Task Kill_9_loses_nothing_and_doubles_nothing_and_a_quorum_is_needed()
     {
         using var directory = new TemporaryDirectory();
-        using var broker = Cli.Start(["broker"]);
+        using var broker = CliProcess.Start(["broker"]);
         var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
-        var (code, output) = await Cli.RunAsync("testnet", "--validators", "4", "--out", directory.Path, "--base-port", "0", "--api-port", "0");
+        var (code, output) = await CliProcess.RunAsync("testnet", "--validators", "4", "--out", directory.Path, "--base-port", "0", "--api-port", "0");
         Assert.True(code == 0, output);
         var validators = new List<Validator>();
         for (var i = 1; i <= 4; i++) validators.Add(await Validator.StartAsync(Path.Combine(directory.Path, $"v{i}"), brokers));
@@ -48,7 +48,7 @@ public sealed class ProcessTests
             validators[0] = await Validator.StartAsync(validators[0].Home, brokers);
             await AllCommitAsync([validators[0], validators[2], validators[3]], published);
 
-            var (status, text) = await Cli.RunAsync("status", "--url", validators[2].Url);
+            var (status, text) = await CliProcess.RunAsync("status", "--url", validators[2].Url);
             Assert.True(status == 0, text);
             await GarbageIsHarmlessAsync(validators[2]);
             await AllCommitAsync([validators[0], validators[2], validators[3]], published);
@@ -63,7 +63,7 @@ public sealed class ProcessTests
     {
         var input = Path.Combine(directory, $"alerts-{first}.ndjson");
         await File.WriteAllLinesAsync(input, Enumerable.Range(first, count).Select(i => $$"""{"type":"scan","source":"10.0.0.1","severity":5,"confidence":0.5,"number":{{i}}}"""));
-        var (code, output) = await Cli.RunAsync("producer", "run", "--format", "ndjson", "--input", input, "--key", Path.Combine(directory, "producer.pem"), "--brokers", brokers);
+        var (code, output) = await CliProcess.RunAsync("producer", "run", "--format", "ndjson", "--input", input, "--key", Path.Combine(directory, "producer.pem"), "--brokers", brokers);
         Assert.True(code == 0, output);
         return count;
     }
@@ -104,9 +104,9 @@ public sealed class ProcessTests
     private sealed class Validator : IDisposable
     {
         private static readonly HttpClient Http = new() { Timeout = TimeSpan.FromSeconds(10) };
-        private readonly Cli _process;
+        private readonly CliProcess _process;
 
-        private Validator(string home, Cli process, string line)
+        private Validator(string home, CliProcess process, string line)
         {
             Home = home;
             _process = process;
@@ -121,7 +121,7 @@ public sealed class ProcessTests
 
         public static async Task<Validator> StartAsync(string home, string brokers)
         {
-            var process = Cli.Start(["start", "--home", home], ("KAFKA_BROKERS", brokers), ("KAFKA_CONSUMER_SESSION_TIMEOUT", "1500ms"));
+            var process = CliProcess.Start(["start", "--home", home], ("KAFKA_BROKERS", brokers), ("KAFKA_CONSUMER_SESSION_TIMEOUT", "1500ms"));
             return new Validator(home, process, await process.LineAsync(": HTTP "));
         }
 

@@ -43,12 +43,12 @@ internal static class Paths
 }
 
 /// <summary>The program as a process of its own.</summary>
-internal sealed class Cli : IDisposable
+internal sealed class CliProcess : IDisposable
 {
     private readonly Process _process;
     private readonly List<string> _output = [];
 
-    private Cli(Process process)
+    private CliProcess(Process process)
     {
         _process = process;
         _process.OutputDataReceived += (_, e) => Add(e.Data);
@@ -57,13 +57,13 @@ internal sealed class Cli : IDisposable
         _process.BeginErrorReadLine();
     }
 
-    public static Cli Start(string[] arguments, params (string Name, string Value)[] environment)
+    public static CliProcess Start(string[] arguments, params (string Name, string Value)[] environment)
     {
         var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, RedirectStandardError = true };
         start.ArgumentList.Add(Paths.Program);
         foreach (var argument in arguments) start.ArgumentList.Add(argument);
         foreach (var (name, value) in environment) start.Environment[name] = value;
-        return new Cli(Process.Start(start)!);
+        return new CliProcess(Process.Start(start)!);
     }
 
     /// <summary>Runs to the end and returns exit code and everything printed.</summary>

@@ -6,6 +6,7 @@ using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Threading.Tasks;
 using Confluent.Kafka;
+using CyberMesh.Cli;
 using CyberMesh.Cli.Verbs;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
@@ -372,6 +373,16 @@ public sealed class SettingsTests
 
 public sealed class CommandLineTests
 {
+    [Fact]
+    public void Every_command_of_the_documents_is_one_the_program_understands()
+    {
+        var documents = Directory.EnumerateFiles(Paths.Root, "*.md").Concat(Directory.EnumerateFiles(Path.Combine(Paths.Root, "docs"), "*.md", SearchOption.AllDirectories));
+        var commands = documents.SelectMany(File.ReadLines).Where(line => line.StartsWith("./cybermesh ", StringComparison.Ordinal) || line.StartsWith("KAFKA_BROKERS=", StringComparison.Ordinal))
+            .Select(line => line[line.IndexOf("./cybermesh ", StringComparison.Ordinal)..]["./cybermesh ".Length..]).ToArray();
+        Assert.True(commands.Length > 8);
+        foreach (var command in commands) Assert.True(Program.Root().Parse(command).Errors.Count == 0, command);
+    }
+
     [Theory]
     [InlineData(2, "frobnicate")]
     [InlineData(2, "demo", "--fault", "earthquake")]
@@ -382,7 +393,7 @@ public sealed class CommandLineTests
     [InlineData(3, "status", "--url", "http://127.0.0.1:1")]
     public async Task Mistakes_get_one_clear_message_and_their_exit_code(int expected, params string[] arguments)
     {
-        var (code, output) = await Cli.RunAsync(arguments);
+        var (code, output) = await CliProcess.RunAsync(arguments);
         Assert.True(expected == code, $"{code}: {output}");
         Assert.NotEmpty(output);
         Assert.DoesNotContain("   at ", output, StringComparison.Ordinal);

@@ -40,7 +40,7 @@ public sealed class VectorTests
     [Fact]
     public async Task Check_gives_every_vector_its_verdict_and_code()
     {
-        var (code, output) = await Cli.RunAsync("check", Paths.Vectors);
+        var (code, output) = await CliProcess.RunAsync("check", Paths.Vectors);
         Assert.Equal(0, code);
         foreach (var message in Manifest()["messages"]!.AsArray())
         {
@@ -56,7 +56,7 @@ public sealed class VectorTests
         var nonces = Path.Combine(directory.Path, "nonces");
         var key = (string)Manifest()["keys"]!["trusted"]![0]!;
         Task<(int Code, string Output)> Check(string file) =>
-            Cli.RunAsync("check", Path.Combine(Paths.Vectors, file), "--topic", "ai.anomalies.v1", "--trust", key, "--now", "1790000000", "--nonces", nonces);
+            CliProcess.RunAsync("check", Path.Combine(Paths.Vectors, file), "--topic", "ai.anomalies.v1", "--trust", key, "--now", "1790000000", "--nonces", nonces);
         Assert.Equal((0, "accepted"), await Check("0024_anomaly_valid.bin"));
         var (code, output) = await Check("0025_anomaly_replayed_nonce.bin");
         Assert.Equal(5, code);

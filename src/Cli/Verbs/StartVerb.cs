@@ -3,7 +3,6 @@ using System.Collections;
 using System.Collections.Generic;
 using System.CommandLine;
 using System.IO;
-using System.Runtime.InteropServices;
 using System.Threading;
 using System.Threading.Tasks;
 using CyberMesh.Node.Hosting;
@@ -28,15 +27,9 @@ internal static class StartVerb
         using var logs = new LineLogProvider(Console.Out, TimeProvider.System, settings.LogLevel);
         var node = new ValidatorNode(new ValidatorOptions(home, genesis, settings, TimeProvider.System, logs.CreateLogger("")));
         await using var ownedNode = node;
-        using var stopping = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        using var onTerm = PosixSignalRegistration.Create(PosixSignal.SIGTERM, context =>
-        {
-            context.Cancel = true;
-            stopping.Cancel();
-        });
         await node.StartAsync();
         Console.WriteLine($"validator {node.Name}: HTTP {node.ApiAddress}, mesh {node.MeshEndPoint}");
-        var stopped = Task.Delay(Timeout.Infinite, stopping.Token);
+        var stopped = Task.Delay(Timeout.Infinite, stop);
         if (await Task.WhenAny(node.Completion, stopped) == node.Completion)
         {
             await node.Completion;

@@ -1,6 +1,5 @@
 using System.Collections.Generic;
 using System.Collections.Immutable;
-using System.Diagnostics.CodeAnalysis;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 
@@ -44,19 +43,6 @@ public sealed class ValidatorSet
     public bool Contains(ValidatorIndex index) => index.Value < Count;
 
     public bool TryFind(PublicKey consensusKey, out ValidatorIndex index) => _byKey.TryGetValue(consensusKey, out index);
-
-    public bool TryFindByName(string name, [NotNullWhen(true)] out Validator? validator)
-    {
-        foreach (var member in Members)
-        {
-            if (!string.Equals(member.Name, name, System.StringComparison.Ordinal)) continue;
-            validator = member;
-            return true;
-        }
-
-        validator = null;
-        return false;
-    }
 
     /// <summary>Digest of all members in order; stands in every header.</summary>
     public Digest Hash()

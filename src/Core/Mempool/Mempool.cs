@@ -27,8 +27,6 @@ public sealed class Mempool(int transactionsMax, int bytesMax)
     /// <summary>Sum of the body lengths.</summary>
     public int Bytes { get; private set; }
 
-    public Entry? Oldest => _byAge.First?.Value;
-
     public bool Contains(Digest digest) => _byDigest.ContainsKey(digest);
 
     public bool HasRoomFor(AlertEnvelope alert) => Count < transactionsMax && Bytes + alert.BodyLength <= bytesMax;

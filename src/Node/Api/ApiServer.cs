@@ -86,7 +86,9 @@ public sealed class ApiServer : IAsyncDisposable
         _app.MapGet("/validators", Validators);
         _app.MapGet("/v1/alerts", (string? cursor, string? limit) => Alerts(cursor, limit));
         _app.MapGet("/v1/alerts/{id}", Alert);
-        _app.MapFallback(() => Problem(404, "not_found", "There is nothing at this path.", "See docs/api.md for the routes."));
+        _app.MapFallback((HttpRequest request) => HttpMethods.IsGet(request.Method) || HttpMethods.IsHead(request.Method)
+            ? Problem(404, "not_found", "There is nothing at this path.", "See docs/api.md for the routes.")
+            : Problem(405, "method_not_allowed", "The API is read-only.", "Use GET."));
     }
 
     private static async Task HandleErrorsAsync(HttpContext context, RequestDelegate next)
@@ -94,8 +96,6 @@ public sealed class ApiServer : IAsyncDisposable
         try
         {
             await next(context).ConfigureAwait(false);
-            if (context.Response is { StatusCode: 405, HasStarted: false })
-                await Problem(405, "method_not_allowed", "The API is read-only.", "Use GET.").ExecuteAsync(context).ConfigureAwait(false);
         }
         catch (BadHttpRequestException problem)
         {
