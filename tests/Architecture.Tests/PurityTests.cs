@@ -95,18 +95,18 @@ public sealed class PurityTests
     }
 
     [Fact]
-    public void Net_4_a_run_replays_to_the_same_digest_in_other_processes_and_hash_seeds()
+    public void Net_4_a_run_replays_to_the_same_digest_in_other_processes_cultures_and_hash_seeds()
     {
-        var traces = Enumerable.Range(0, 2).Select(_ => Trace("simulate", "--seed", "7")).ToArray();
+        var traces = new[] { "C", "tr_TR.UTF-8" }.Select(culture => Trace(culture, "simulate", "--seed", "7")).ToArray();
         Assert.Matches("^trace [0-9a-f]{64}$", traces[0]);
         Assert.Equal(traces[0], traces[1]);
         // The planted violation of this net: one thing that differs (here the seed) changes the digest.
-        Assert.NotEqual(traces[0], Trace("simulate", "--seed", "8"));
+        Assert.NotEqual(traces[0], Trace("C", "simulate", "--seed", "8"));
     }
 
-    private static string Trace(params string[] arguments)
+    private static string Trace(string culture, params string[] arguments)
     {
-        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true };
+        var start = new ProcessStartInfo("dotnet") { RedirectStandardOutput = true, Environment = { ["LC_ALL"] = culture } };
         start.ArgumentList.Add(Path.Combine(Repository.Root, "src/Cli/bin", Repository.Configuration, "net10.0/cybermesh.dll"));
         foreach (var argument in arguments) start.ArgumentList.Add(argument);
         using var process = Process.Start(start)!;

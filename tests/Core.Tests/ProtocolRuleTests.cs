@@ -452,6 +452,18 @@ public sealed class ProtocolRuleTests
     }
 
     [Fact]
+    public void T5_no_timer_runs_while_too_few_peers_are_connected()
+    {
+        _bench.Pbft.WorkWaiting = true;
+        _bench.Pbft.ConnectedPeers = 1;
+        _bench.Wait(60_000);
+        Assert.Empty(_bench.All<PeerMessage.Suspect>());
+        _bench.Pbft.ConnectedPeers = 2;
+        _bench.Wait(1_100);
+        Assert.NotEmpty(_bench.All<PeerMessage.Suspect>());
+    }
+
+    [Fact]
     public void T3_the_new_view_timer_counts_validators_that_have_moved_on()
     {
         var bench = new ConsensusBench(me: 3);

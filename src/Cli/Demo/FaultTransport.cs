@@ -22,6 +22,9 @@ internal sealed class PartitionSwitch
 /// <summary>The mesh with the demo's faults in front of it: a partition, or a validator that lies.</summary>
 internal sealed class FaultTransport(IPeerTransport mesh, ValidatorIndex me, int validators, PartitionSwitch partition, Liar? liar) : IPeerTransport
 {
+    /// <summary>A partition in a real network leaves connections standing for a while; so does this one.</summary>
+    public int ConnectedCount => mesh.ConnectedCount;
+
     public void Send(Outgoing message)
     {
         if (liar is null)

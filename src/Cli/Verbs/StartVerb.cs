@@ -5,6 +5,7 @@ using System.CommandLine;
 using System.IO;
 using System.Threading;
 using System.Threading.Tasks;
+using CyberMesh.Node;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Telemetry;
 
@@ -22,6 +23,7 @@ internal static class StartVerb
 
     private static async Task<int> RunAsync(string home, CancellationToken stop)
     {
+        if (!Directory.Exists(home)) throw new UserError($"{home} does not exist", "make home directories with 'cybermesh testnet --out DIR'");
         var settings = Settings.Load(Path.Combine(home, "config.json"), ReadEnvironment());
         var genesis = GenesisFile.Load(Path.Combine(home, "genesis.json"));
         using var logs = new LineLogProvider(Console.Out, TimeProvider.System, settings.LogLevel);

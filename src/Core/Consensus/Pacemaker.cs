@@ -107,6 +107,12 @@ public sealed class Pacemaker(ChainParameters parameters)
     public void LeaveView(uint attemptsSinceProgress)
     {
         _attempt = attemptsSinceProgress;
+        Suspend();
+    }
+
+    /// <summary>No timer runs while too few peers are connected for a quorum: nobody could be to blame (rule T5).</summary>
+    public void Suspend()
+    {
         _progressAt = null;
         _idleAt = null;
         _newViewAt = null;

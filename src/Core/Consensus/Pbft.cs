@@ -108,6 +108,9 @@ public sealed class Pbft
     /// <summary>Set by the owner before each step: is anything waiting to be ordered?</summary>
     public bool WorkWaiting { get; set; }
 
+    /// <summary>Set by the owner: validators this one is connected to, itself not counted.</summary>
+    public int ConnectedPeers { get; set; } = int.MaxValue - 1;
+
     public void Receive(PeerMessage.Signed message, Timestamp now, Outbox outbox)
     {
         switch (message)
@@ -620,7 +623,11 @@ public sealed class Pbft
     public void Tick(Timestamp now, Outbox outbox)
     {
         _pacemaker.Tick(now);
-        if (_changing)
+        if (ConnectedPeers + 1 < _chainContext.Validators.Quorum)
+        {
+            _pacemaker.Suspend();
+        }
+        else if (_changing)
         {
             if (_pacemaker.NewViewExpired(now))
             {

@@ -124,6 +124,9 @@ public sealed class Replica
         Advance(now, effects);
     }
 
+    /// <summary>The host says how many validators it is connected to; below a quorum no timer runs.</summary>
+    public int ConnectedPeers { set => _pbft.ConnectedPeers = value; }
+
     /// <summary>Deadlines live inside; the host only supplies time, every few milliseconds.</summary>
     public void Tick(Timestamp now, Effects effects)
     {

@@ -10,6 +10,9 @@ public interface IPeerTransport
 {
     /// <summary>Queues a message for one validator, or for all others when <see cref="Outgoing.To"/> is null. Never blocks.</summary>
     void Send(Outgoing message);
+
+    /// <summary>How many other validators can be reached at the moment.</summary>
+    int ConnectedCount { get; }
 }
 
 /// <summary>A verified message and the validator that delivered it.</summary>

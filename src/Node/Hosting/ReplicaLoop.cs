@@ -107,6 +107,7 @@ public sealed class ReplicaLoop
                 DrainInputs();
                 var now = _clock.Now();
                 if (now < nextTick) continue;
+                _replica.ConnectedPeers = _transport.ConnectedCount;
                 _replica.Tick(now, _effects);
                 nextTick = now.PlusMs(TickMs);
                 _status = Snapshot();

@@ -146,8 +146,10 @@ public sealed class ValidatorNode : IAsyncDisposable
         var authenticator = new EnvelopeAuthenticator(verifier);
         var records = _store.ReadLog();
         using var reader = _store.OpenReader();
+        var certified = true;
         foreach (var block in reader.Read(new Height(1)))
         {
+            certified = block.Stored.Certificate is not null;
             var bodies = ImmutableArray.CreateBuilder<AlertEnvelope>(block.Stored.Block.Bodies.Length);
             foreach (var body in block.Stored.Block.Bodies)
             {
@@ -159,6 +161,8 @@ public sealed class ValidatorNode : IAsyncDisposable
             if (replica.StateRoot != block.StateRoot) throw Damaged();
         }
 
+        // A run of blocks is written together with the certificate of its end.
+        if (!certified) throw Damaged();
         foreach (var record in records) replica.Restore(record, authenticator);
         return replica;
     }

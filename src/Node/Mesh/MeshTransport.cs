@@ -67,6 +67,8 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
     /// <summary>Validators this one can send to at the moment.</summary>
     public ImmutableArray<ValidatorIndex> Connected => [.. _links.Where(l => l.Peer is not null).Select(l => l.Peer!.Value).Distinct()];
 
+    public int ConnectedCount => Connected.Length;
+
     /// <summary>Connections and frames that were not a validator's.</summary>
     public long Refused => Interlocked.Read(ref _refused);
 

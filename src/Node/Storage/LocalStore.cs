@@ -99,8 +99,6 @@ public sealed class LocalStore : IDisposable
             """);
         CheckMeta("chain", chainId.ToArray(), "belongs to another chain", "use the directory of this chain, or an empty one");
         CheckMeta("version", BitConverter.GetBytes(StoreVersion), "was written by another version of the store format", "use the version of cybermesh that wrote it");
-        // A run of blocks is written with the certificate of its end or not at all; anything beyond would be a torn write.
-        Execute(_blocks, "DELETE FROM blocks WHERE height > (SELECT coalesce(max(height), 0) FROM blocks WHERE certified = 1);");
     }
 
     private void CheckMeta(string name, byte[] expected, string what, string fix)
