@@ -464,6 +464,24 @@ public sealed class ProtocolRuleTests
     }
 
     [Fact]
+    public void A_proposal_that_was_lost_is_asked_for_without_a_view_change()
+    {
+        var one = _bench.Samples.Block(_bench.Genesis, First, 0);
+        var genesis = QuorumCertificate.ForGenesis(_bench.Genesis.Digest);
+        _bench.Give(_bench.Samples.Messages(0).Status(First, one.Height, false, genesis));
+        var asked = Assert.Single(_bench.All<PeerMessage.Status>());
+        Assert.False(asked.IsAnswer);
+
+        var leader = new ConsensusBench(me: 0);
+        leader.Pbft.Propose(leader.Samples.Block(leader.Genesis, First, 0), leader.Outbox);
+        leader.Give(leader.Samples.Messages(3).Status(First, default, true, genesis));
+        leader.Sent.Clear();
+        leader.Wait(200);
+        leader.Give(leader.Samples.Messages(1).Status(First, default, false, genesis));
+        Assert.Contains(leader.All<PeerMessage.PrePrepare>(), p => p.Block.Digest == one.Digest);
+    }
+
+    [Fact]
     public void T3_the_new_view_timer_counts_validators_that_have_moved_on()
     {
         var bench = new ConsensusBench(me: 3);

@@ -59,6 +59,7 @@ public sealed class Pbft
     private Timestamp _resendAt;
     private Timestamp _heartbeatAt;
     private Height _committedAtResend;
+    private int _knownPeers = int.MaxValue - 1;
 
     public Pbft(ChainContext chain, ChainParameters parameters, Block genesis, ValidatorIndex me, ISigner signer)
     {
@@ -623,6 +624,9 @@ public sealed class Pbft
     public void Tick(Timestamp now, Outbox outbox)
     {
         _pacemaker.Tick(now);
+        // What was said while a peer was not there is lost to it, and what it said to us.
+        if (ConnectedPeers > _knownPeers) outbox.Broadcast(_signer.Status(_view, _tip.Height, false, _committedProof));
+        _knownPeers = ConnectedPeers;
         if (ConnectedPeers + 1 < _chainContext.Validators.Quorum)
         {
             _pacemaker.Suspend();
@@ -680,6 +684,8 @@ public sealed class Pbft
     {
         OnCommitCertificate(m.Committed, now, outbox);
         if (m.Sender == _me || m.IsAnswer || !MayAnswer(m.Sender, now)) return;
+        // The sender has proposals this replica missed: say so, and it sends them.
+        if (m.View == _view && !_changing && m.Tip > _tip.Height) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, false, _committedProof));
         if (m.View < _view && _newView is not null) outbox.Send(m.Sender, _newView);
         if (_changing && _sentNewView?.View == _target) outbox.Send(m.Sender, _sentNewView);
         if (m.Committed.Height < _committed.Height) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, true, _committedProof));
