@@ -5,7 +5,6 @@ using System.Linq;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
-using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Simulator;

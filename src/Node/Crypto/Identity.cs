@@ -2,7 +2,6 @@ using System;
 using System.IO;
 using System.Security.Cryptography;
 using CyberMesh.Core.Chain;
-using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Node.Crypto;
 

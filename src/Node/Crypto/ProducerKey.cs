@@ -1,6 +1,4 @@
-using System;
 using System.Security.Cryptography;
-using CyberMesh.Node.Crypto;
 using NSec.Cryptography;
 
 namespace CyberMesh.Node.Crypto;

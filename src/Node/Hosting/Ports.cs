@@ -1,4 +1,3 @@
-using System;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;

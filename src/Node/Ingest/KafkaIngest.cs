@@ -5,7 +5,6 @@ using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
-using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Hosting;
