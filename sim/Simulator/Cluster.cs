@@ -58,7 +58,7 @@ public sealed class Cluster
         _genesis = new Genesis(
             "simulation", Start, validators,
             [new Producer(producer.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V1, 1000, default, null, false)],
-            new ChainParameters());
+            new ChainParameters { TermBlocks = options.TermBlocks });
         _producer = new AlertFactory(producer);
         _envelopes = new EnvelopeAuthenticator(_signatures);
         _peers = new PeerAuthenticator(_genesis.Chain, _genesis.Block.Digest, _signatures);
@@ -236,7 +236,7 @@ public sealed class Cluster
         var effects = node.Effects;
         foreach (var notice in effects.Notices) Note(notice);
         foreach (var request in effects.BlockRequests)
-            if (node.Disk.Serve(request.FirstHeight, 32) is { } answer)
+            if (node.Disk.Serve(request.FirstHeight, request.LastHeight, 32) is { } answer)
                 Transmit(node, request.From.Value, answer);
         if (effects.Records.Count + effects.Messages.Count + effects.Decided.Count > 0)
         {
@@ -276,7 +276,7 @@ public sealed class Cluster
             _trace.AppendData(committed.StateRoot.ToArray());
         }
 
-        Do(node, (replica, _, effects) => replica.Stored(decided[^1].Block.Height, effects));
+        Do(node, (replica, now, effects) => replica.Stored(decided[^1].Block.Height, now, effects));
     }
 
     private void Note(Notice notice)

@@ -18,6 +18,9 @@ public sealed record Options
     public required int ClockSkewMs { get; init; }
     public required int AlertEveryMs { get; init; }
 
+    /// <summary>Short terms, so that a run crosses many borders.</summary>
+    public required int TermBlocks { get; init; }
+
     /// <summary>How many validators lie, at most f; they run <see cref="Strategy"/>.</summary>
     public required int Liars { get; init; }
 
@@ -43,6 +46,7 @@ public sealed record Options
             PartitionEveryMs = prng.Chance(50) ? prng.Between(500, 4_000) : 0,
             ClockSkewMs = prng.Chance(50) ? prng.Between(1, 800) : 0,
             AlertEveryMs = prng.Between(3, 60),
+            TermBlocks = prng.Chance(70) ? prng.Between(4, 40) : 128,
             Liars = liars,
             Strategy = liars == 0 ? Strategy.None : prng.Pick<Strategy>([Strategy.SilentLeader, Strategy.Equivocate, Strategy.Equivocate, Strategy.Silent]),
         };

@@ -46,14 +46,15 @@ public sealed class SimulatedDisk
     }
 
     /// <summary>Consecutive blocks from a height on, ending at a certified one; null when there is nothing to give.</summary>
-    public PeerMessage.Blocks? Serve(Height from, int blocksMax)
+    public PeerMessage.Blocks? Serve(Height from, Height last, int blocksMax)
     {
         var items = ImmutableArray.CreateBuilder<BlockWithBodies>();
-        for (var index = (int)Math.Min(from.Value, int.MaxValue) - 1; index >= 0 && index < _blocks.Count; index++)
+        var end = (int)Math.Min(last.Value, (ulong)_blocks.Count);
+        for (var index = (int)Math.Min(from.Value, int.MaxValue) - 1; index >= 0 && index < end; index++)
         {
             var stored = StoredBlock.Decode(_blocks[index]);
             items.Add(stored.Block);
-            if (stored.Certificate is { } certificate && items.Count >= Math.Min(blocksMax, _blocks.Count - (int)from.Value + 1))
+            if (stored.Certificate is { } certificate && items.Count >= Math.Min(blocksMax, end - (int)from.Value + 1))
                 return new PeerMessage.Blocks(items.ToImmutable(), certificate);
         }
 

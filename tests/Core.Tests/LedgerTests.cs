@@ -22,12 +22,14 @@ public sealed class LedgerTests
         return envelope;
     }
 
-    private static BlockHeader Next(Ledger.Ledger ledger, Replica.Genesis genesis, long timeSeconds, int count) => genesis.Block.Header with
-    {
-        Height = ledger.Height.Next,
-        Time = Timestamp.FromSeconds(timeSeconds),
-        TransactionCount = (uint)count,
-    };
+    private static Block Next(Ledger.Ledger ledger, Replica.Genesis genesis, long timeSeconds, int count) => new(
+        genesis.Block.Header with
+        {
+            Height = ledger.Height.Next,
+            Time = Timestamp.FromSeconds(timeSeconds),
+            TransactionCount = (uint)count,
+        },
+        null, []);
 
     [Fact]
     public void One_bad_transaction_gets_a_code_and_does_not_fail_its_block()

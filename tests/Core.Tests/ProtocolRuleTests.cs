@@ -14,10 +14,10 @@ namespace CyberMesh.Core.Tests;
 /// <summary>One replica's consensus on a bench: the test plays all other validators. Own messages come back at once, as after a durable write.</summary>
 internal sealed class ConsensusBench
 {
-    public ConsensusBench(int me = 1)
+    public ConsensusBench(int me = 1, int termBlocks = 128)
     {
         Me = new ValidatorIndex((ushort)me);
-        Pbft = new Pbft(Samples.Genesis.Chain, Samples.Genesis.Parameters, Samples.Genesis.Block, Me, Samples.Signers[me]);
+        Pbft = new Pbft(Samples.Genesis.Chain, Samples.Genesis.Parameters with { TermBlocks = termBlocks }, Samples.Genesis.Block, Samples.Genesis.NewLedger().Leaders.Order, Me, Samples.Signers[me]);
         Now = Samples.Genesis.Time.PlusMs(300);
         Pbft.Resume(Now, Outbox);
         Settle();
@@ -256,7 +256,8 @@ public sealed class ProtocolRuleTests
     {
         var one = _bench.Propose(_bench.Genesis);
         _bench.Prepares(one, First, 0, 2);
-        var again = new Pbft(_bench.Samples.Genesis.Chain, _bench.Samples.Genesis.Parameters, _bench.Genesis, _bench.Me, _bench.Samples.Signers[1]);
+        var again = new Pbft(
+            _bench.Samples.Genesis.Chain, _bench.Samples.Genesis.Parameters, _bench.Genesis, _bench.Samples.Genesis.NewLedger().Leaders.Order, _bench.Me, _bench.Samples.Signers[1]);
         foreach (var record in _bench.Records) again.Restore(record);
         var outbox = new Outbox();
         again.Resume(_bench.Now, outbox);
@@ -416,8 +417,12 @@ public sealed class ProtocolRuleTests
 
         Assert.Equal([1000, 1000, 1000, 2000, 4000, 60_000, 60_000], new uint[] { 0, 1, 2, 3, 4, 9, 60_000 }.Select(At));
         for (var i = 0; i < 8; i++) pacemaker.Measured(300);
+        // The base is frozen while a term lasts.
+        Assert.Equal(1000, At(0));
+        pacemaker.EnterTerm(default);
         Assert.InRange(At(0), 1200, parameters.ProgressTimeoutMaxMs);
         for (var i = 0; i < 100; i++) pacemaker.Measured(1);
+        pacemaker.EnterTerm(default);
         Assert.Equal(parameters.ProgressTimeoutMinMs, At(0));
     }
 

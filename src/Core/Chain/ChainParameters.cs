@@ -13,6 +13,9 @@ public sealed record ChainParameters
     /// <summary>D: a header carries the state root of the block this many heights below. At most W, so that it is always known.</summary>
     public int RootDistance { get; init; } = 8;
 
+    /// <summary>R: blocks in a term. At its end the leader order is computed anew from what the chain recorded.</summary>
+    public int TermBlocks { get; init; } = 128;
+
     public int BlockTransactionsMax { get; init; } = 2000;
     public int BlockBytesMax { get; init; } = 1 << 20;
 
@@ -41,6 +44,12 @@ public sealed record ChainParameters
     /// <summary>maxAlertAge: a message older than this against block time is rejected; also how long nonces are kept.</summary>
     public long AlertAgeMaxMs { get; init; } = 60 * 60_000;
 
+    /// <summary>The term a block belongs to. Term t holds the heights t·R + 1 to (t + 1)·R; genesis counts to term 0.</summary>
+    public ulong TermOf(Height height) => height.Minus(1).Value / (ulong)TermBlocks;
+
+    /// <summary>The last block of a term.</summary>
+    public Height LastHeight(ulong term) => new((term + 1) * (ulong)TermBlocks);
+
     public Digest Hash()
     {
         var buffer = new ArrayBufferWriter<byte>();
@@ -52,6 +61,7 @@ public sealed record ChainParameters
     {
         writer.UInt32((uint)Window);
         writer.UInt32((uint)RootDistance);
+        writer.UInt32((uint)TermBlocks);
         writer.UInt32((uint)BlockTransactionsMax);
         writer.UInt32((uint)BlockBytesMax);
         writer.UInt32((uint)BatchDelayMs);
@@ -72,6 +82,7 @@ public sealed record ChainParameters
     {
         if (Window is < 1 or > 64) return $"window is {Window}; it must be 1 to 64";
         if (RootDistance < 1 || RootDistance > Window) return $"root_distance is {RootDistance}; it must be 1 to window ({Window})";
+        if (TermBlocks is < 4 or > 100_000) return $"term_blocks is {TermBlocks}; it must be 4 to 100000";
         if (BlockTransactionsMax is < 1 or > Limits.BlockTransactionsMax)
             return $"block_transactions_max is {BlockTransactionsMax}; it must be 1 to {Limits.BlockTransactionsMax}";
         if (BlockBytesMax is < Limits.RecordBytesMax or > Limits.BlockBodyBytesMax)

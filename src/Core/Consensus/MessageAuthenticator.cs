@@ -83,8 +83,7 @@ public sealed class MessageAuthenticator(ChainContext chain, Digest genesisBlock
                     verifier, chain, sender, signature, StatementType.Suspect, justification.LeftView, default, default, [(byte)reason]))
                 return false;
         if (justification.Handover is not { } handover) return true;
-        var leader = LeaderSchedule.Leader(chain.Validators, justification.LeftView);
-        return SignedStatement.Verify(verifier, chain, leader, handover, StatementType.Handover, justification.LeftView, default, default);
+        return SignedStatement.Verify(verifier, chain, handover.Sender, handover.Signature, StatementType.Handover, justification.LeftView, default, default);
     }
 
     private bool Status(PeerMessage.Status m)

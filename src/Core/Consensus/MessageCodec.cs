@@ -201,7 +201,13 @@ public static class MessageCodec
     {
         writer.View(justification.LeftView);
         writer.UInt8(justification.Handover is null ? (byte)0 : (byte)1);
-        if (justification.Handover is { } handover) writer.Signature(handover);
+        if (justification.Handover is { } handover)
+        {
+            writer.Index(handover.Sender);
+            writer.Signature(handover.Signature);
+        }
+
+
         writer.Count(justification.Suspicions.Length);
         foreach (var suspicion in justification.Suspicions)
         {
@@ -214,7 +220,7 @@ public static class MessageCodec
     private static Justification ReadJustification(ref CanonicalReader reader)
     {
         var left = reader.View();
-        Signature? handover = ReadFlag(ref reader) ? reader.Signature() : null;
+        SignedHandover? handover = ReadFlag(ref reader) ? new SignedHandover(reader.Index(), reader.Signature()) : null;
         var suspicions = ImmutableArray.CreateBuilder<SignedSuspicion>();
         var previous = -1;
         for (var count = reader.Count(Limits.ValidatorsMax, 67); count > 0; count--)
@@ -294,7 +300,7 @@ public static class MessageCodec
     private static SuspectReason ReadReason(ref CanonicalReader reader)
     {
         var reason = reader.UInt8();
-        if (reason is < (byte)SuspectReason.NoProgress or > (byte)SuspectReason.Equivocation) reader.Fail(DecodeError.UnknownTag);
+        if (reason is < (byte)SuspectReason.NoProgress or > (byte)SuspectReason.Slow) reader.Fail(DecodeError.UnknownTag);
         return (SuspectReason)reason;
     }
 

@@ -21,6 +21,9 @@ public enum SuspectReason : byte
 
     /// <summary>The leader signed two proposals for one height.</summary>
     Equivocation = 5,
+
+    /// <summary>Transactions wait and the leader delivers far less than leaders of earlier terms did.</summary>
+    Slow = 6,
 }
 
 /// <summary>What a VIEW-CHANGE says about its sender: its best certificate, and how far it has committed.</summary>
@@ -30,8 +33,10 @@ public readonly record struct SignedClaim(ValidatorIndex Sender, Claim Claim, Si
 
 public readonly record struct SignedSuspicion(ValidatorIndex Sender, SuspectReason Reason, Signature Signature);
 
+public readonly record struct SignedHandover(ValidatorIndex Sender, Signature Signature);
+
 /// <summary>Why a replica left its view: f+1 suspicions or the leader's own resignation. Empty when it only follows others.</summary>
-public sealed record Justification(View LeftView, ImmutableArray<SignedSuspicion> Suspicions, Signature? Handover)
+public sealed record Justification(View LeftView, ImmutableArray<SignedSuspicion> Suspicions, SignedHandover? Handover)
 {
     public static readonly Justification None = new(default, [], null);
 }

@@ -33,13 +33,19 @@ public sealed class Pacemaker(ChainParameters parameters)
     }
 
     /// <summary>
-    /// A new view begins. The base is measured proposal-to-commit time and frozen for the view, so a leader cannot stretch its own limit.
+    /// A new term begins. The base is the measured time from proposal to commit and frozen for the term, so a leader cannot stretch its
+    /// own limit.
     /// </summary>
+    public void EnterTerm(Timestamp now)
+    {
+        if (_samples >= SamplesBeforeTrust)
+            _base = Math.Clamp(4 * _smoothedMs + 4 * _deviationMs, parameters.ProgressTimeoutMinMs, parameters.ProgressTimeoutMaxMs);
+        EnterView(0, now);
+    }
+
     public void EnterView(uint attemptsSinceProgress, Timestamp now)
     {
         _attempt = attemptsSinceProgress;
-        if (_samples >= SamplesBeforeTrust)
-            _base = Math.Clamp(4 * _smoothedMs + 4 * _deviationMs, parameters.ProgressTimeoutMinMs, parameters.ProgressTimeoutMaxMs);
         _progressAt = null;
         _newViewAt = null;
         _idleAt = now.PlusMs(parameters.IdleTimeoutMs);

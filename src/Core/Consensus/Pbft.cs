@@ -23,6 +23,7 @@ public sealed class Pbft
     private readonly ValidatorIndex _me;
     private readonly Guard _guard = new();
     private readonly Pacemaker _pacemaker;
+    private readonly ThroughputDemand _demand = new();
     private readonly VoteTally _prepares;
     private readonly VoteTally _commits;
     private readonly ViewChangeBook _viewChanges;
@@ -39,6 +40,7 @@ public sealed class Pbft
     private QuorumCertificate? _ahead;
 
     // The view.
+    private LeaderOrder _order;
     private View _view;
     private bool _changing;
     private View _target;
@@ -61,8 +63,10 @@ public sealed class Pbft
     private Height _committedAtResend;
     private int _knownPeers = int.MaxValue - 1;
 
-    public Pbft(ChainContext chain, ChainParameters parameters, Block genesis, ValidatorIndex me, ISigner signer)
+    /// <param name="order">Who leads the attempts of term 0.</param>
+    public Pbft(ChainContext chain, ChainParameters parameters, Block genesis, LeaderOrder order, ValidatorIndex me, ISigner signer)
     {
+        _order = order;
         _chainContext = chain;
         _parameters = parameters;
         _me = me;
@@ -83,7 +87,13 @@ public sealed class Pbft
 
     public bool IsChangingView => _changing;
 
-    public ValidatorIndex Leader => LeaderSchedule.Leader(_chainContext.Validators, _view);
+    public ValidatorIndex Leader => _order.Leader(_view.Attempt);
+
+    /// <summary>
+    /// The last block of the term is committed. Nothing more happens in this term; the owner executes and stores it and then calls
+    /// <see cref="EnterTerm"/> (rule L5).
+    /// </summary>
+    public bool TermIsComplete => _committed.Height >= _parameters.LastHeight(_view.Term);
 
     public Block Committed => _committed;
 
@@ -132,7 +142,7 @@ public sealed class Pbft
                 break;
             case PeerMessage.Handover m:
                 if (m.View == _view && m.Sender == Leader && !_changing)
-                    StartViewChange(_view.Next, "leader handed over", new Justification(_view, [], m.Signature), outbox);
+                    StartViewChange(_view.Next, "leader handed over", new Justification(_view, [], new SignedHandover(m.Sender, m.Signature)), outbox);
                 break;
             case PeerMessage.ViewChange m:
                 OnViewChange(m, now, outbox);
@@ -210,6 +220,7 @@ public sealed class Pbft
     {
         var header = block.Header;
         if (header.Proposer != Leader) return "proposer is not the leader of the view";
+        if (header.Height > _parameters.LastHeight(_view.Term)) return "the height is beyond the term";
         if (header.Parent != _tip.Digest) return "parent is not the block accepted before it";
         if (header.View < _tip.Header.View) return "view is below the parent's view";
         if (header.Time <= _tip.Header.Time) return "block time is not above the parent's";
@@ -317,6 +328,7 @@ public sealed class Pbft
         {
             RaiseBest(certificate);
             Commit(path, certificate, now);
+            ReviewThroughput(path, now, outbox);
         }
         else if (_ahead is null || certificate.Height > _ahead.Height)
         {
@@ -358,6 +370,16 @@ public sealed class Pbft
         if (certificate.View == _view) _productiveAttempt = _view.Attempt;
         if (_suspicion is SuspectReason.NoProgress or SuspectReason.Silent) _suspicion = null;
         _pacemaker.Committed(now);
+    }
+
+    /// <summary>Rule T6. Only the first leader of a term is judged: after a view change the network may be the cause.</summary>
+    private void ReviewThroughput(List<Block> committed, Timestamp now, Outbox outbox)
+    {
+        foreach (var block in committed)
+        {
+            if (_changing || _view.Attempt > 0 || Leader == _me || block.Header.View != _view) continue;
+            if (_demand.Committed(block.Header.TransactionCount, WorkWaiting, now)) Suspect(SuspectReason.Slow, now, outbox);
+        }
     }
 
     private void DropUpTo(Height height)
@@ -411,7 +433,8 @@ public sealed class Pbft
 
     /// <summary>Leads an active view and has a free slot in the window.</summary>
     public bool CanPropose =>
-        !_changing && Leader == _me && ProposalParent.Height.Value - _committed.Height.Value < (ulong)_parameters.Window;
+        !_changing && Leader == _me && ProposalParent.Height < _parameters.LastHeight(_view.Term)
+        && ProposalParent.Height.Value - _committed.Height.Value < (ulong)_parameters.Window;
 
     /// <summary>True when nothing proposed or accepted waits for its commit.</summary>
     public bool NothingInFlight => ProposalParent.Height == _committed.Height;
@@ -461,11 +484,12 @@ public sealed class Pbft
         SuspectReason.Censorship => "censorship",
         SuspectReason.InvalidProposal => "invalid proposal",
         SuspectReason.Equivocation => "equivocation",
+        SuspectReason.Slow => "slow",
     };
 
     private void StartViewChange(View target, string reason, Justification justification, Outbox outbox)
     {
-        if (target <= _view || (_changing && target <= _target)) return;
+        if (target <= _view || (_changing && target <= _target) || TermIsComplete) return;
         // A certificate of that view or a later one exists: a quorum is there already, and what is missing here is its NEW-VIEW.
         if (target <= _best.View) return;
         _changing = true;
@@ -486,10 +510,14 @@ public sealed class Pbft
 
     private void OnViewChange(PeerMessage.ViewChange m, Timestamp now, Outbox outbox)
     {
-        if (m.View.Term != _view.Term) return;
-        if (m.View <= _view)
+        if (m.View <= _view || m.View.Term != _view.Term || TermIsComplete)
         {
-            if (_newView is not null && m.Sender != _me && MayAnswer(m.Sender, now)) outbox.Send(m.Sender, _newView);
+            if (m.Sender != _me && m.View.Term <= _view.Term && MayAnswer(m.Sender, now))
+            {
+                if (_newView is not null && m.View.Term == _view.Term) outbox.Send(m.Sender, _newView);
+                if (m.Claim.Committed < _committed.Height) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, true, _committedProof));
+            }
+
             return;
         }
 
@@ -504,7 +532,7 @@ public sealed class Pbft
     }
 
     private bool Justifies(Justification justification) =>
-        justification.Handover is not null || justification.Suspicions.Length >= _chainContext.Validators.OneHonest;
+        justification.Handover?.Sender == Leader || justification.Suspicions.Length >= _chainContext.Validators.OneHonest;
 
     private void ReviewViewChanges(Timestamp now, Outbox outbox)
     {
@@ -514,7 +542,7 @@ public sealed class Pbft
         _pacemaker.AwaitNewView(now);
         var messages = _viewChanges.For(_target);
         if (messages.Length < _chainContext.Validators.Quorum) return;
-        if (LeaderSchedule.Leader(_chainContext.Validators, _target) == _me) SendNewView(messages, outbox);
+        if (_order.Leader(_target.Attempt) == _me) SendNewView(messages, outbox);
     }
 
     private void SendNewView(ImmutableArray<PeerMessage.ViewChange> messages, Outbox outbox)
@@ -564,8 +592,8 @@ public sealed class Pbft
 
     private void OnNewView(PeerMessage.NewView m, Timestamp now, Outbox outbox)
     {
-        if (m.View.Term != _view.Term || m.View <= _view || (_changing && m.View < _target)) return;
-        if (m.Sender != LeaderSchedule.Leader(_chainContext.Validators, m.View)) return;
+        if (m.View.Term != _view.Term || m.View <= _view || (_changing && m.View < _target) || TermIsComplete) return;
+        if (m.Sender != _order.Leader(m.View.Attempt)) return;
         if (_pendingNewView is { } pending && pending.View >= m.View) return;
         _pendingNewView = m;
         TryEnterView(now, outbox);
@@ -603,7 +631,13 @@ public sealed class Pbft
     private void SetView(PeerMessage.NewView message, List<Block> path)
     {
         _newView = message;
-        _view = message.View;
+        ResetView(message.View);
+        foreach (var block in path) Append(block);
+    }
+
+    private void ResetView(View view)
+    {
+        _view = view;
         _changing = false;
         _suspicion = null;
         _pendingNewView = null;
@@ -616,7 +650,31 @@ public sealed class Pbft
         _commits.Clear();
         _viewChanges.Enter(_view);
         _tip = _committed;
-        foreach (var block in path) Append(block);
+    }
+
+    /// <summary>
+    /// Begins the term after the one whose last block is committed. The owner has executed that block and made it durable, so a vote
+    /// of the new term never outlives the block it rests on (rule L5).
+    /// </summary>
+    public void EnterTerm(LeaderOrder order, Timestamp now, Outbox outbox)
+    {
+        StartTerm(order);
+        _pacemaker.EnterTerm(now);
+        _demand.EnterTerm();
+        _heartbeatAt = now;
+        outbox.Notices.Add(new Notice.ViewEntered(_view, Leader, _tip.Height, "new term"));
+        foreach (var early in _early.TakeFor(_view)) Receive(early, now, outbox);
+    }
+
+    private void StartTerm(LeaderOrder order)
+    {
+        Invariant.Holds(_committed.Height == _parameters.LastHeight(_view.Term), "a term begins after the last block of the one before");
+        _order = order;
+        _newView = null;
+        _sentNewView = null;
+        _sentViewChange = null;
+        _productiveAttempt = 0;
+        ResetView(new View(_view.Term + 1, 0));
     }
 
     // ---- Time and retransmission (protocol §9) ----------------------------------------------------------------
@@ -627,7 +685,7 @@ public sealed class Pbft
         // What was said while a peer was not there is lost to it, and what it said to us.
         if (ConnectedPeers > _knownPeers) outbox.Broadcast(_signer.Status(_view, _tip.Height, false, _committedProof));
         _knownPeers = ConnectedPeers;
-        if (ConnectedPeers + 1 < _chainContext.Validators.Quorum)
+        if (ConnectedPeers + 1 < _chainContext.Validators.Quorum || TermIsComplete)
         {
             _pacemaker.Suspend();
         }
@@ -686,7 +744,7 @@ public sealed class Pbft
         if (m.Sender == _me || m.IsAnswer || !MayAnswer(m.Sender, now)) return;
         // The sender has proposals this replica missed: say so, and it sends them.
         if (m.View == _view && !_changing && m.Tip > _tip.Height) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, false, _committedProof));
-        if (m.View < _view && _newView is not null) outbox.Send(m.Sender, _newView);
+        if (m.View < _view && m.View.Term == _view.Term && _newView is not null) outbox.Send(m.Sender, _newView);
         if (_changing && _sentNewView?.View == _target) outbox.Send(m.Sender, _sentNewView);
         if (m.Committed.Height < _committed.Height) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, true, _committedProof));
         if (m.View != _view || _changing) return;
@@ -724,6 +782,9 @@ public sealed class Pbft
         _committedProof = certificate;
         RaiseBest(certificate);
     }
+
+    /// <summary>The restored block is the last of its term.</summary>
+    public void RestoreTerm(LeaderOrder order) => StartTerm(order);
 
     public void RestoreRecent(Height height, Digest digest) => _recent[height.Value] = digest;
 
@@ -767,6 +828,7 @@ public sealed class Pbft
                 _sentNewView = r.Message;
                 break;
             case DurableRecord.ViewEntered r:
+                if (r.Message.View.Term != _view.Term) break;
                 SetView(r.Message, _held.Path(_committed, r.Message.Best.Digest) ?? []);
                 RaiseBest(r.Message.Best);
                 break;

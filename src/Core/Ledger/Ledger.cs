@@ -22,13 +22,17 @@ public readonly record struct Receipt(Digest Transaction, AlertKind Kind, Reject
 /// </summary>
 public sealed class Ledger
 {
+    private readonly ValidatorSet _validators;
     private readonly ChainParameters _parameters;
     private readonly NonceSet _nonces = new();
     private readonly StateTree _tree = new();
     private readonly Dictionary<PublicKey, (ulong Accepted, ulong Rejected)> _producerCounts = [];
 
-    public Ledger(ProducerRegistry producers, ChainParameters parameters, Timestamp genesisTime)
+    public Ledger(ValidatorSet validators, ProducerRegistry producers, ChainParameters parameters, Timestamp genesisTime)
     {
+        Leaders = new LeaderScores(validators, parameters);
+        _validators = validators;
+        WriteLeaders();
         Producers = producers;
         _parameters = parameters;
         Time = genesisTime;
@@ -36,6 +40,9 @@ public sealed class Ledger
     }
 
     public ProducerRegistry Producers { get; }
+
+    /// <summary>Scores of the validators as leaders, and the order of attempts in the current term.</summary>
+    public LeaderScores Leaders { get; }
 
     /// <summary>The last executed block.</summary>
     public Height Height { get; private set; }
@@ -65,8 +72,9 @@ public sealed class Ledger
     }
 
     /// <summary>Executes the next block and returns one receipt per transaction, in order.</summary>
-    public ImmutableArray<Receipt> Apply(BlockHeader header, ReadOnlySpan<AlertEnvelope> transactions)
+    public ImmutableArray<Receipt> Apply(Block block, ReadOnlySpan<AlertEnvelope> transactions)
     {
+        var header = block.Header;
         Invariant.Holds(header.Height == Height.Next, "blocks are executed in height order");
         Invariant.Holds(header.Time > Time, "block time is strictly increasing");
         Invariant.Holds(header.TransactionCount == (uint)transactions.Length, "all bodies of the block are here");
@@ -82,6 +90,7 @@ public sealed class Ledger
             receipts.Add(new Receipt(envelope.Digest, envelope.Kind, result));
         }
 
+        if (Leaders.Observe(header, block.Seal)) WriteLeaders();
         Height = header.Height;
         Time = header.Time;
         return receipts.MoveToImmutable();
@@ -154,6 +163,21 @@ public sealed class Ledger
         writer.UInt64(rejected);
         Span<byte> key = stackalloc byte[StateKeys.ProducerLength];
         _tree.Set(StateKeys.Producer(key, producer.Key), buffer.WrittenSpan);
+    }
+
+    private void WriteLeaders()
+    {
+        Span<byte> key = stackalloc byte[StateKeys.LeaderLength];
+        Span<byte> value = stackalloc byte[16];
+        for (var i = 0; i < _validators.Count; i++)
+        {
+            var validator = new ValidatorIndex((ushort)i);
+            var standing = Leaders[validator];
+            BinaryPrimitives.WriteInt32BigEndian(value, standing.Score);
+            BinaryPrimitives.WriteUInt64BigEndian(value[4..], standing.BarredThrough);
+            BinaryPrimitives.WriteInt32BigEndian(value[12..], standing.Credit);
+            _tree.Set(StateKeys.Leader(key, validator), value);
+        }
     }
 
     private void ExpireNonces(Timestamp blockTime)

@@ -10,6 +10,7 @@ internal static class StateKeys
 {
     public const int TransactionLength = 2 + Digest.Size;
     public const int ProducerLength = 1 + PublicKey.Size;
+    public const int LeaderLength = 1 + 2;
     public const int NonceLength = 1 + PublicKey.Size + 16;
 
     public static ReadOnlySpan<byte> Transaction(Span<byte> key, AlertKind kind, Digest digest)
@@ -24,6 +25,13 @@ internal static class StateKeys
     {
         key[0] = (byte)'p';
         producer.CopyTo(key[1..]);
+        return key;
+    }
+
+    public static ReadOnlySpan<byte> Leader(Span<byte> key, ValidatorIndex validator)
+    {
+        key[0] = (byte)'v';
+        BinaryPrimitives.WriteUInt16BigEndian(key[1..], validator.Value);
         return key;
     }
 

@@ -25,8 +25,8 @@ public sealed record CommittedBlock(
     }
 }
 
-/// <summary>A peer asks for committed blocks; the host reads them from its store, outside the replica's loop.</summary>
-public readonly record struct BlockRequest(ValidatorIndex From, Height FirstHeight);
+/// <summary>A peer asks for committed blocks; the host reads them from its store, outside the replica's loop. An answer never crosses the end of a term.</summary>
+public readonly record struct BlockRequest(ValidatorIndex From, Height FirstHeight, Height LastHeight);
 
 /// <summary>
 /// What one step wants done. The host drains the lists in exactly this order: <see cref="Outbox.Records"/> durable, then

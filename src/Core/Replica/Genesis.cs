@@ -34,7 +34,7 @@ public sealed class Genesis
     /// <summary>The block at height 0.</summary>
     public Block Block { get; }
 
-    public Ledger.Ledger NewLedger() => new(Producers, Parameters, Time);
+    public Ledger.Ledger NewLedger() => new(Chain.Validators, Producers, Parameters, Time);
 
     private Digest HashOf(ValidatorSet set)
     {

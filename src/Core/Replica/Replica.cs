@@ -51,8 +51,8 @@ public sealed class Replica
         _parameters = genesis.Parameters;
         _me = me;
         _pool = new Mempool.Mempool(poolTransactionsMax, poolBytesMax);
-        _pbft = new Pbft(genesis.Chain, genesis.Parameters, genesis.Block, me, signer);
         _ledger = genesis.NewLedger();
+        _pbft = new Pbft(genesis.Chain, genesis.Parameters, genesis.Block, _ledger.Leaders.Order, me, signer);
         _fetch = new BodyFetch(genesis.Chain, me);
         _blockPeers = new PeerRotation(genesis.Chain, me, 500);
         _proposalPeers = new PeerRotation(genesis.Chain, me, 150);
@@ -69,6 +69,7 @@ public sealed class Replica
     public int PoolBytes => _pool.Bytes;
     public int StateEntries => _ledger.StateEntries;
     public Block Committed => _pbft.Committed;
+    public LeaderScores Leaders => _ledger.Leaders;
     public bool IsCatchingUp => _pbft.Ahead is not null;
 
     // ---- Inputs -----------------------------------------------------------------------------------------------
@@ -112,7 +113,7 @@ public sealed class Replica
                 OnProposal(m.Block, incoming.Value.Bodies, now, effects);
                 break;
             case PeerMessage.GetBlocks m:
-                if (from != _me) effects.BlockRequests.Add(new BlockRequest(from, m.From));
+                if (from != _me) effects.BlockRequests.Add(new BlockRequest(from, m.From, _parameters.LastHeight(_parameters.TermOf(m.From))));
                 break;
             case PeerMessage.Blocks m:
                 OnBlocks(from, m, incoming.Value.Bodies, now, effects);
@@ -138,10 +139,16 @@ public sealed class Replica
     }
 
     /// <summary>The host has made all blocks up to here durable in the block store.</summary>
-    public void Stored(Height height, Effects effects)
+    public void Stored(Height height, Timestamp now, Effects effects)
     {
         _stored = height;
         TrimRecent();
+        if (_pbft.TermIsComplete && height >= _pbft.Committed.Height)
+        {
+            _pbft.EnterTerm(_ledger.Leaders.Order, now, effects);
+            Advance(now, effects);
+        }
+
         if (height.Value < _logResetAt.Value + LogResetInterval) return;
         _logResetAt = height;
         effects.Records.Add(new DurableRecord.Reset());
@@ -159,10 +166,11 @@ public sealed class Replica
     /// <summary>Executes one block of the own store again, in height order, before anything else is fed.</summary>
     public ImmutableArray<Receipt> Replay(Block block, ImmutableArray<AlertEnvelope> bodies, QuorumCertificate? certificate)
     {
-        var receipts = _ledger.Apply(block.Header, bodies.AsSpan());
+        var receipts = _ledger.Apply(block, bodies.AsSpan());
         RememberRoot(block.Height);
         if (certificate is not null) _pbft.RestoreCommitted(block, certificate);
         else _pbft.RestoreRecent(block.Height, block.Digest);
+        if (_pbft.TermIsComplete) _pbft.RestoreTerm(_ledger.Leaders.Order);
         _stored = _logResetAt = block.Height;
         return receipts;
     }
@@ -212,7 +220,7 @@ public sealed class Replica
         Invariant.Holds(_bodies.Remove(block.Digest, out var bodies), "bodies of a committed block are held");
         // Protocol §15: a certified root that is not ours means this node computed something else than a quorum did.
         Invariant.Holds(block.Header.StateRoot == RootAt(block.Header.RootHeight), $"state diverged from the certified root at height {block.Header.RootHeight}");
-        var receipts = _ledger.Apply(block.Header, bodies.AsSpan());
+        var receipts = _ledger.Apply(block, bodies.AsSpan());
         RememberRoot(block.Height);
         foreach (var receipt in receipts) _pool.Remove(receipt.Transaction);
         var committed = new CommittedBlock(block, decision.Certificate, bodies, receipts, StateRoot);
@@ -464,7 +472,7 @@ public sealed class Replica
 
     private void RequestBlocks(Timestamp now, Effects effects)
     {
-        if (_pbft.Ahead is null) _blockPeers.Reset();
+        if (_pbft.Ahead is null || _pbft.TermIsComplete) _blockPeers.Reset();
         else if (_blockPeers.TryNext(now, out var peer)) effects.Send(peer, new PeerMessage.GetBlocks(_ledger.Height.Next));
     }
 
@@ -474,7 +482,8 @@ public sealed class Replica
     /// </summary>
     private void OnBlocks(ValidatorIndex from, PeerMessage.Blocks message, ImmutableArray<AlertEnvelope> bodies, Timestamp now, Effects effects)
     {
-        if (_blockPeers.Asked != from || message.Items.IsEmpty) return;
+        if (_blockPeers.Asked != from || message.Items.IsEmpty || _pbft.TermIsComplete) return;
+        if (message.Certificate.Height > _parameters.LastHeight(_pbft.View.Term)) return;
         var parent = _pbft.Committed;
         var blocks = new List<Block>();
         int taken = 0, skipped = 0;

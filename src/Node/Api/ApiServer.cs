@@ -170,12 +170,15 @@ public sealed class ApiServer : IAsyncDisposable
             Faulty = Core.Chain.Quorum.Faulty(set.Count),
             View = status.View.ToString(),
             Leader = NameOf(status.Leader),
+            LeaderOrder = status.LeaderOrder.Select(NameOf),
             Validators = set.Members.Select((v, i) => new
             {
                 Index = i,
                 v.Name,
                 ConsensusKey = v.ConsensusKey.ToString(),
                 ControlKey = v.ControlKey.ToString(),
+                status.Leaders[i].Score,
+                BarredThroughTerm = status.Leaders[i].BarredThrough == 0 ? (ulong?)null : status.Leaders[i].BarredThrough,
                 Connected = i == _sources.Me.Value || _sources.Connected().Any(c => c.Value == i),
             }),
         });

@@ -1,10 +1,12 @@
 using System;
 using System.Collections.Generic;
+using System.Collections.Immutable;
 using System.Linq;
 using System.Threading;
 using System.Threading.Channels;
 using System.Threading.Tasks;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
@@ -17,7 +19,8 @@ public readonly record struct Submission(Verified<AlertEnvelope> Alert, Action<A
 
 /// <summary>What the loop shows to the outside; replaced as a whole, so a reader always sees one moment.</summary>
 public sealed record ReplicaStatus(
-    Height Height, Timestamp BlockTime, Digest StateRoot, Digest BlockDigest, View View, ValidatorIndex Leader, bool ChangingView, bool CatchingUp, int PoolCount, int PoolBytes);
+    Height Height, Timestamp BlockTime, Digest StateRoot, Digest BlockDigest, View View, ValidatorIndex Leader, bool ChangingView, bool CatchingUp,
+    int PoolCount, int PoolBytes, ImmutableArray<Standing> Leaders, ImmutableArray<ValidatorIndex> LeaderOrder);
 
 /// <summary>
 /// The only owner of a <see cref="Replica"/>. It never waits for the disk: each batch of effects goes to the store's writer, which makes it
@@ -124,7 +127,7 @@ public sealed class ReplicaLoop
 
     private void DrainInputs()
     {
-        while (_stored.Reader.TryRead(out var height)) _replica.Stored(height, _effects);
+        while (_stored.Reader.TryRead(out var height)) _replica.Stored(height, _clock.Now(), _effects);
         while (_own.Reader.TryRead(out var own)) _replica.Receive(own.From, own.Message, _clock.Now(), _effects);
         for (var i = 0; i < 256 && _peers.Reader.TryRead(out var input); i++) _replica.Receive(input.From, input.Message, _clock.Now(), _effects);
         for (var i = 0; i < 64 && _submissions.Reader.TryRead(out var submission); i++)
@@ -204,5 +207,5 @@ public sealed class ReplicaLoop
 
     private ReplicaStatus Snapshot() => new(
         _replica.Height, _replica.BlockTime, _replica.StateRoot, _replica.Committed.Digest, _replica.View, _replica.Leader,
-        _replica.IsChangingView, _replica.IsCatchingUp, _replica.PoolCount, _replica.PoolBytes);
+        _replica.IsChangingView, _replica.IsCatchingUp, _replica.PoolCount, _replica.PoolBytes, _replica.Leaders.Standings, _replica.Leaders.Order.Attempts);
 }

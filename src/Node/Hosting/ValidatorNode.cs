@@ -219,7 +219,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         try
         {
             await foreach (var request in _blockRequests.Reader.ReadAllAsync(stop).ConfigureAwait(false))
-                if (reader.Serve(request.FirstHeight) is { } answer)
+                if (reader.Serve(request.FirstHeight, request.LastHeight) is { } answer)
                     _transport.Send(new Outgoing(request.From, answer));
         }
         catch (OperationCanceledException) when (stop.IsCancellationRequested)

@@ -264,7 +264,7 @@ public sealed class BlockReader(SqliteConnection connection) : IDisposable
     }
 
     /// <summary>An answer to a catch-up request: consecutive blocks ending at a certified one; null when there is nothing to give.</summary>
-    public PeerMessage.Blocks? Serve(Height from)
+    public PeerMessage.Blocks? Serve(Height from, Height last)
     {
         var items = ImmutableArray.CreateBuilder<BlockWithBodies>();
         var certifiedCount = 0;
@@ -272,6 +272,7 @@ public sealed class BlockReader(SqliteConnection connection) : IDisposable
         long bytes = 0;
         foreach (var block in Read(from))
         {
+            if (block.Stored.Block.Block.Height > last) break;
             items.Add(block.Stored.Block);
             bytes += block.Stored.Block.Block.Header.BodyBytes;
             if (block.Stored.Certificate is { } found) (certificate, certifiedCount) = (found, items.Count);

@@ -1,0 +1,186 @@
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Chain;
+
+/// <summary>How one validator stands as a leader.</summary>
+/// <param name="Score">0 to 1000.</param>
+/// <param name="BarredThrough">Last term in which proven misbehaviour keeps it from leading early; 0 when it never did.</param>
+/// <param name="Credit">Running balance of the smooth weighted round robin.</param>
+public readonly record struct Standing(int Score, ulong BarredThrough, int Credit);
+
+/// <summary>
+/// Leader scores and the order of attempts for each term (rules L1 to L4). A pure function of committed headers, the seals inside
+/// blocks and committed evidence: certificates that validators hold apart from blocks differ between them and count for nothing.
+/// Integers only. Part of the replicated state.
+/// </summary>
+public sealed class LeaderScores
+{
+    public const int Initial = 700;
+    public const int Max = 1000;
+    public const ulong BarredTerms = 8;
+
+    private const int Led = 40;
+    private const int Took = 20;
+    private const int Lost = -120;
+    private const int Slow = -60;
+    private const int ProducedNothing = 3;
+
+    private readonly ValidatorSet _validators;
+    private readonly ChainParameters _parameters;
+    private readonly Standing[] _standings;
+
+    // What the present term has shown so far.
+    private readonly int[] _blocks;
+    private readonly int[] _seals;
+    private readonly int[] _failures;
+    private readonly List<long>[] _intervals;
+    private int _sealCount;
+    private uint? _lastAttempt;
+    private BlockHeader? _last;
+
+    public LeaderScores(ValidatorSet validators, ChainParameters parameters)
+    {
+        _validators = validators;
+        _parameters = parameters;
+        var n = validators.Count;
+        (_standings, _blocks, _seals, _failures, _intervals) = (new Standing[n], new int[n], new int[n], new int[n], new List<long>[n]);
+        for (var i = 0; i < n; i++) (_standings[i], _intervals[i]) = (new Standing(Initial, 0, 0), []);
+        Order = NextOrder();
+        Standings = [.. _standings];
+    }
+
+    /// <summary>The current term.</summary>
+    public ulong Term { get; private set; }
+
+    /// <summary>Who leads the attempts of the current term.</summary>
+    public LeaderOrder Order { get; private set; }
+
+    public Standing this[ValidatorIndex validator] => _standings[validator.Value];
+
+    /// <summary>By validator; a new array whenever something changed.</summary>
+    public ImmutableArray<Standing> Standings { get; private set; }
+
+    /// <summary>Takes in the next committed block. True when it was the last of its term: the scores and the order are those of the next one now.</summary>
+    public bool Observe(BlockHeader header, QuorumCertificate? seal)
+    {
+        Invariant.Holds(_parameters.TermOf(header.Height) == Term, "blocks are observed in order");
+        _blocks[header.Proposer.Value]++;
+        if (seal is not null)
+        {
+            _sealCount++;
+            foreach (var (signer, _) in seal.Signatures) _seals[signer.Value]++;
+        }
+
+        NoteFailures(header.View.Attempt);
+        if (_last is { } last && last.View == header.View && IsFull(header)) _intervals[header.Proposer.Value].Add(header.Time.Since(last.Time));
+        (_last, _lastAttempt) = (header, header.View.Attempt);
+        if (header.Height != _parameters.LastHeight(Term)) return false;
+        CloseTerm();
+        return true;
+    }
+
+    /// <summary>Committed evidence: the score is lost and the validator leads last for some terms.</summary>
+    public void Convict(ValidatorIndex offender)
+    {
+        _standings[offender.Value] = _standings[offender.Value] with { Score = 0, BarredThrough = Term + BarredTerms };
+        Standings = [.. _standings];
+    }
+
+    /// <summary>A block at a later attempt than its parent: the leaders between have failed; one that made progress first counts less.</summary>
+    private void NoteFailures(uint attempt)
+    {
+        var from = _lastAttempt ?? 0;
+        // Beyond a few rounds nothing changes any more: scores stop at 0.
+        for (var failed = Math.Max(from, attempt - Math.Min(attempt, 4 * (uint)_validators.Count)); failed < attempt; failed++)
+            _failures[Order.Leader(failed).Value] += failed == _lastAttempt ? 1 : ProducedNothing;
+    }
+
+    private bool IsFull(BlockHeader header) =>
+        header.TransactionCount >= (uint)_parameters.BlockTransactionsMax / 2 || header.BodyBytes >= (uint)_parameters.BlockBytesMax / 2;
+
+    private void CloseTerm()
+    {
+        var typical = Median(AllIntervals());
+        for (var i = 0; i < _standings.Length; i++)
+        {
+            var score = _standings[i].Score;
+            if (_blocks[i] > 0) score += Led;
+            if (_sealCount > 0) score += Took * _seals[i] / _sealCount;
+            score += Lost * _failures[i];
+            if (_intervals[i].Count > 0 && 2 * Median(_intervals[i]) > 3 * typical) score += Slow;
+            if (_standings[i].BarredThrough > Term) score = 0;
+            _standings[i] = _standings[i] with { Score = Math.Clamp(score, 0, Max) };
+            _intervals[i].Clear();
+        }
+
+        Array.Clear(_blocks);
+        Array.Clear(_seals);
+        Array.Clear(_failures);
+        (_sealCount, _last, _lastAttempt) = (0, null, null);
+        Term++;
+        Order = NextOrder();
+        Standings = [.. _standings];
+    }
+
+    private List<long> AllIntervals()
+    {
+        var all = new List<long>();
+        foreach (var intervals in _intervals) all.AddRange(intervals);
+        return all;
+    }
+
+    private static long Median(List<long> values)
+    {
+        if (values.Count == 0) return 0;
+        values.Sort();
+        return values[values.Count / 2];
+    }
+
+    private static int Class(int score) => Math.Min(3, score / 250);
+
+    private bool IsBarred(int i) => _standings[i].BarredThrough >= Term && _standings[i].BarredThrough > 0;
+
+    /// <summary>At most f, the lowest first: with more the rest could not tolerate f faults among themselves (rule L3).</summary>
+    private HashSet<int> Excluded()
+    {
+        var candidates = new List<int>();
+        for (var i = 0; i < _standings.Length; i++)
+            if (IsBarred(i) || Class(_standings[i].Score) == 0)
+                candidates.Add(i);
+        candidates.Sort((x, y) => (IsBarred(y), -_standings[y].Score, -y).CompareTo((IsBarred(x), -_standings[x].Score, -x)));
+        return [.. candidates.GetRange(0, Math.Min(candidates.Count, Quorum.Faulty(_validators.Count)))];
+    }
+
+    /// <summary>Smooth weighted round robin picks the first leader; the others follow, best class first; excluded ones come last.</summary>
+    private LeaderOrder NextOrder()
+    {
+        var n = _standings.Length;
+        var excluded = Excluded();
+        var first = -1;
+        var total = 0;
+        for (var i = 0; i < n; i++)
+        {
+            if (excluded.Contains(i)) continue;
+            var weight = Class(_standings[i].Score) + 1;
+            total += weight;
+            _standings[i] = _standings[i] with { Credit = _standings[i].Credit + weight };
+            if (first < 0 || _standings[i].Credit > _standings[first].Credit) first = i;
+        }
+
+        _standings[first] = _standings[first] with { Credit = _standings[first].Credit - total };
+        var others = new List<int>();
+        for (var i = 0; i < n; i++)
+            if (i != first)
+                others.Add(i);
+        others.Sort((x, y) => Rank(x).CompareTo(Rank(y)));
+        var order = ImmutableArray.CreateBuilder<ValidatorIndex>(n);
+        order.Add(new ValidatorIndex((ushort)first));
+        foreach (var other in others) order.Add(new ValidatorIndex((ushort)other));
+        return new LeaderOrder(order.MoveToImmutable());
+
+        (bool, int, int) Rank(int i) => (excluded.Contains(i), -Class(_standings[i].Score), (i - first + n) % n);
+    }
+}
