@@ -23,6 +23,19 @@ public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureV
     private readonly Dictionary<int, View> _leftBelow = [];
     private readonly HashSet<Digest> _certified = [];
 
+    private readonly HashSet<int> _forgetful = [];
+
+    /// <summary>I7: everything a replica keeps stays within its bound.</summary>
+    public static void Sizes(int node, Replica replica)
+    {
+        foreach (var (name, size, bound) in replica.Sizes)
+            if (size > bound)
+                throw new PropertyViolation($"I7: validator {node} keeps {size} {name}, more than {bound}");
+    }
+
+    /// <summary>This one may sign twice from now on: its whole machine went back in time.</summary>
+    public void MayHaveForgotten(int node) => _forgetful.Add(node);
+
     public ulong HighestDecided { get; private set; }
 
     /// <summary>I1 agreement, I2 linkage and certificate, I3 every transaction accepted once, I5 equal roots.</summary>
@@ -66,6 +79,7 @@ public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureV
     /// <summary>I4: no honest validator signs two different statements for one slot, nor votes in a view it has left.</summary>
     public void Sent(int node, PeerMessage message)
     {
+        if (_forgetful.Contains(node)) return;
         switch (message)
         {
             case PeerMessage.PrePrepare m when m.Sender.Value == node:

@@ -1,3 +1,4 @@
+using System.Collections.Immutable;
 using System.Text;
 
 namespace CyberMesh.Simulator;
@@ -8,48 +9,83 @@ public sealed record Options
     public required ulong Seed { get; init; }
     public required int Validators { get; init; }
     public required int ChaosMs { get; init; }
-    public required int LossPercent { get; init; }
-    public required int DuplicatePercent { get; init; }
-    public required int DelayMinMs { get; init; }
-    public required int DelayMaxMs { get; init; }
-    public required int SyncMaxMs { get; init; }
-    public required int CrashEveryMs { get; init; }
-    public required int PartitionEveryMs { get; init; }
-    public required int ClockSkewMs { get; init; }
     public required int AlertEveryMs { get; init; }
 
     /// <summary>Short terms, so that a run crosses many borders.</summary>
     public required int TermBlocks { get; init; }
 
-    /// <summary>How many validators lie, at most f; they run <see cref="Strategy"/>.</summary>
-    public required int Liars { get; init; }
+    // Network.
+    public int LossPercent { get; init; }
+    public int DuplicatePercent { get; init; }
+    public int DelayMinMs { get; init; } = 1;
+    public int DelayMaxMs { get; init; } = 2;
+    public int PartitionEveryMs { get; init; }
+    public int IsolateEveryMs { get; init; }
+    public int OneWayEveryMs { get; init; }
+    public int FlapEveryMs { get; init; }
 
-    public required Strategy Strategy { get; init; }
+    // Processes and disks.
+    public int CrashEveryMs { get; init; }
+    public int PauseEveryMs { get; init; }
+    public int SyncMaxMs { get; init; }
+    public int SlowDiskEveryMs { get; init; }
+
+    // Clocks: an offset per validator within the skew, drawn again at each jump, and a drift.
+    public int ClockSkewMs { get; init; }
+    public int ClockJumpEveryMs { get; init; }
+    public int DriftPerMille { get; init; }
+
+    /// <summary>Validators 0 to this run <see cref="Strategy"/>.</summary>
+    public int Liars { get; init; }
+
+    /// <summary>The next ones forget their votes at some time; with the liars at most f, where safety is claimed.</summary>
+    public int Amnesiacs { get; init; }
+
+    public Strategy Strategy { get; init; }
+
+    /// <summary>When the rest heals, this many of the last validators stay down for good; with liars and amnesiacs at most f.</summary>
+    public int StayDown { get; init; }
+
+    /// <summary>The faults to inject instead of those the seed gives: set when a failing run is cut down.</summary>
+    public ImmutableArray<Fault>? Faults { get; init; }
 
     public static Options FromSeed(ulong seed)
     {
         var prng = new Prng(seed, "options");
         var n = prng.Pick<int>([4, 4, 4, 4, 5, 6, 7]);
-        var liars = prng.Chance(50) ? prng.Between(1, (n - 1) / 3) : 0;
+        var f = (n - 1) / 3;
+        var liars = prng.Chance(55) ? prng.Between(1, f) : 0;
+        var amnesiacs = liars < f && prng.Chance(40) ? prng.Between(1, f - liars) : 0;
         var delay = prng.Between(1, 20);
         return new Options
         {
             Seed = seed,
             Validators = n,
             ChaosMs = prng.Between(4_000, 12_000),
-            LossPercent = prng.Chance(60) ? prng.Between(1, 20) : 0,
-            DuplicatePercent = prng.Chance(50) ? prng.Between(1, 20) : 0,
+            AlertEveryMs = prng.Between(4, 80),
+            TermBlocks = prng.Chance(70) ? prng.Between(4, 40) : 128,
+            LossPercent = prng.Chance(50) ? prng.Between(1, 20) : 0,
+            DuplicatePercent = prng.Chance(40) ? prng.Between(1, 20) : 0,
             DelayMinMs = delay,
             DelayMaxMs = delay + (prng.Chance(30) ? prng.Between(50, 400) : prng.Between(0, 30)),
-            SyncMaxMs = prng.Chance(20) ? prng.Between(50, 300) : prng.Between(0, 8),
-            CrashEveryMs = prng.Chance(60) ? prng.Between(300, 4_000) : 0,
-            PartitionEveryMs = prng.Chance(50) ? prng.Between(500, 4_000) : 0,
+            PartitionEveryMs = Every(30),
+            IsolateEveryMs = Every(20),
+            OneWayEveryMs = Every(20),
+            FlapEveryMs = Every(10),
+            CrashEveryMs = Every(50),
+            PauseEveryMs = Every(20),
+            SyncMaxMs = prng.Chance(15) ? prng.Between(50, 300) : prng.Between(0, 8),
+            SlowDiskEveryMs = Every(15),
             ClockSkewMs = prng.Chance(50) ? prng.Between(1, 800) : 0,
-            AlertEveryMs = prng.Between(3, 60),
-            TermBlocks = prng.Chance(70) ? prng.Between(4, 40) : 128,
+            ClockJumpEveryMs = Every(15),
+            DriftPerMille = prng.Chance(20) ? prng.Between(1, 5) : 0,
             Liars = liars,
-            Strategy = liars == 0 ? Strategy.None : prng.Pick<Strategy>([Strategy.SilentLeader, Strategy.Equivocate, Strategy.Equivocate, Strategy.Silent]),
+            Amnesiacs = amnesiacs,
+            Strategy = liars == 0 ? Strategy.None : (Strategy)prng.Between((int)Strategy.Silent, (int)Strategy.Mixed),
+            StayDown = liars + amnesiacs < f && prng.Chance(30) ? f - liars - amnesiacs : 0,
         };
+
+        int Every(int percent) => prng.Chance(percent) ? prng.Between(400, 4_000) : 0;
     }
 
     public override string ToString()
@@ -58,19 +94,4 @@ public sealed record Options
         PrintMembers(text);
         return text.ToString();
     }
-}
-
-/// <summary>How a lying validator lies. It holds real keys and otherwise runs the real replica.</summary>
-public enum Strategy
-{
-    None,
-
-    /// <summary>Sends nothing at all.</summary>
-    Silent,
-
-    /// <summary>Votes, but never proposes.</summary>
-    SilentLeader,
-
-    /// <summary>Shows different proposals, votes and new views to different validators.</summary>
-    Equivocate,
 }

@@ -9,12 +9,44 @@ namespace CyberMesh.Simulator;
 
 /// <summary>
 /// What survives a crash of one node: the consensus log and the block store, as encoded bytes. Each is written batch by batch, a
-/// batch wholly or not at all (as a SQLite transaction is), first the log, then the blocks.
+/// batch wholly or not at all (as a SQLite transaction is), first the log, then the blocks. Beside them stands a mark with the key: how
+/// far the log was written.
 /// </summary>
 public sealed class SimulatedDisk
 {
-    private readonly List<byte[]> _log = [];
-    private readonly List<byte[]> _blocks = [];
+    private List<byte[]> _log = [];
+    private List<byte[]> _blocks = [];
+    private long _written;
+    private long _mark;
+
+    /// <summary>A copy of the disk. Immutable: lists are copied on restore.</summary>
+    public sealed record Image(ImmutableArray<byte[]> Log, ImmutableArray<byte[]> Blocks, long Written, long Mark);
+
+    /// <summary>The log is not what was written last: votes may be forgotten.</summary>
+    public bool LogIsShort => _written < _mark;
+
+    public int BlockCount => _blocks.Count;
+
+    public Image Copy() => new([.. _log], [.. _blocks], _written, _mark);
+
+    /// <param name="withMark">The whole machine went back in time, so nothing on it can tell.</param>
+    public void Restore(Image image, bool withMark)
+    {
+        (_log, _blocks, _written) = ([.. image.Log], [.. image.Blocks], image.Written);
+        if (withMark) _mark = image.Mark;
+    }
+
+    public void LoseLog()
+    {
+        _log.Clear();
+        _written = 0;
+    }
+
+    public void LoseAll()
+    {
+        LoseLog();
+        _blocks.Clear();
+    }
 
     public void AppendLog(IEnumerable<DurableRecord> records)
     {
@@ -22,12 +54,17 @@ public sealed class SimulatedDisk
         {
             if (record is DurableRecord.Reset) _log.Clear();
             _log.Add(DurableRecordCodec.Encode(record));
+            _written++;
         }
+
+        _mark = Math.Max(_mark, _written);
     }
+
+    /// <summary>The loss was noticed; a log that starts over counts on from where the lost one ended.</summary>
+    public void AcceptLoss() => _written = _mark;
 
     public void AppendBlocks(IEnumerable<CommittedBlock> blocks)
     {
-        // The stored form is a one-block answer; an uncertified block keeps the certificate of its run's end apart.
         foreach (var block in blocks) _blocks.Add(StoredBlock.Encode(block));
     }
 

@@ -473,16 +473,16 @@ public sealed class ProtocolRuleTests
     {
         var one = _bench.Samples.Block(_bench.Genesis, First, 0);
         var genesis = QuorumCertificate.ForGenesis(_bench.Genesis.Digest);
-        _bench.Give(_bench.Samples.Messages(0).Status(First, one.Height, false, genesis));
+        _bench.Give(_bench.Samples.Messages(0).Status(First, one.Height, StatusKind.Question, genesis, genesis));
         var asked = Assert.Single(_bench.All<PeerMessage.Status>());
-        Assert.False(asked.IsAnswer);
+        Assert.Equal(StatusKind.Question, asked.Kind);
 
         var leader = new ConsensusBench(me: 0);
         leader.Pbft.Propose(leader.Samples.Block(leader.Genesis, First, 0), leader.Outbox);
-        leader.Give(leader.Samples.Messages(3).Status(First, default, true, genesis));
+        leader.Give(leader.Samples.Messages(3).Status(First, default, StatusKind.Answer, genesis, genesis));
         leader.Sent.Clear();
         leader.Wait(200);
-        leader.Give(leader.Samples.Messages(1).Status(First, default, false, genesis));
+        leader.Give(leader.Samples.Messages(1).Status(First, default, StatusKind.Question, genesis, genesis));
         Assert.Contains(leader.All<PeerMessage.PrePrepare>(), p => p.Block.Digest == one.Digest);
     }
 

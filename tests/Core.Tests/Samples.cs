@@ -78,7 +78,7 @@ internal sealed class Samples
         yield return Messages(1).ViewChange(view, prepare, new Height(5), new Justification(new View(0, 2), suspicions, null));
         yield return Messages(3).NewView(view, [.. changes.Select(c => new SignedClaim(c.Sender, c.Claim, c.Signature))], prepare);
         yield return Messages(3).Heartbeat(view, commit);
-        yield return Messages(0).Status(view, new Height(12), true, commit);
+        yield return Messages(0).Status(view, new Height(12), StatusKind.Answer, commit, prepare);
         yield return Messages(3).Handover(view);
         yield return new PeerMessage.GetTransactions([Digest(1), Digest(2)]);
         yield return new PeerMessage.Transactions([body, body]);
@@ -101,5 +101,7 @@ internal sealed class Samples
         yield return new DurableRecord.BestCertificate(newView.Best);
         yield return new DurableRecord.NewViewSent(newView);
         yield return new DurableRecord.ViewEntered(newView);
+        yield return new DurableRecord.Quarantined();
+        yield return new DurableRecord.VoteFromTerm(7);
     }
 }

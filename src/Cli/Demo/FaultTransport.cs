@@ -1,4 +1,5 @@
 using System.Threading;
+using System.Threading.Tasks;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Hosting;
@@ -33,9 +34,12 @@ internal sealed class FaultTransport(IPeerTransport mesh, ValidatorIndex me, int
             return;
         }
 
-        foreach (var lie in liar.Distort(message))
-            if (lie.To != me)
-                Pass(lie);
+        foreach (var (lie, delayMs) in liar.Distort(message))
+        {
+            if (lie.To == me) continue;
+            if (delayMs == 0) Pass(lie);
+            else _ = Task.Delay(delayMs).ContinueWith(_ => Pass(lie), TaskScheduler.Default);
+        }
     }
 
     private void Pass(Outgoing message)

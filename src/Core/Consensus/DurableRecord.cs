@@ -38,6 +38,12 @@ public abstract record DurableRecord
 
     /// <summary>Before the first vote in a view.</summary>
     public sealed record ViewEntered(PeerMessage.NewView Message) : DurableRecord;
+
+    /// <summary>Votes were lost; nothing is signed until the others have said where they stand (rule A1).</summary>
+    public sealed record Quarantined : DurableRecord;
+
+    /// <summary>The first term in which this validator votes again (rule A2).</summary>
+    public sealed record VoteFromTerm(ulong Term) : DurableRecord;
 }
 
 /// <summary>Stored form of the records.</summary>
@@ -45,7 +51,7 @@ public static class DurableRecordCodec
 {
     private enum Tag : byte
     {
-        Reset = 1, Proposed = 2, BlockHeld = 3, PrepareVote = 4, CommitVote = 5, ViewChangeSent = 6, BestCertificate = 7, NewViewSent = 8, ViewEntered = 9,
+        Reset = 1, Proposed = 2, BlockHeld = 3, PrepareVote = 4, CommitVote = 5, ViewChangeSent = 6, BestCertificate = 7, NewViewSent = 8, ViewEntered = 9, Quarantined = 10, VoteFromTerm = 11,
     }
 
     public static byte[] Encode(DurableRecord record)
@@ -91,6 +97,13 @@ public static class DurableRecordCodec
                 writer.UInt8((byte)Tag.ViewEntered);
                 writer.Bytes(MessageCodec.Encode(r.Message));
                 break;
+            case DurableRecord.Quarantined:
+                writer.UInt8((byte)Tag.Quarantined);
+                break;
+            case DurableRecord.VoteFromTerm r:
+                writer.UInt8((byte)Tag.VoteFromTerm);
+                writer.UInt64(r.Term);
+                break;
             default:
                 throw Invariant.Unreachable(record);
         }
@@ -129,6 +142,10 @@ public static class DurableRecordCodec
                 return ReadNewView(ref reader) is { } sent ? new DurableRecord.NewViewSent(sent) : null;
             case Tag.ViewEntered:
                 return ReadNewView(ref reader) is { } entered ? new DurableRecord.ViewEntered(entered) : null;
+            case Tag.Quarantined:
+                return new DurableRecord.Quarantined();
+            case Tag.VoteFromTerm:
+                return new DurableRecord.VoteFromTerm(reader.UInt64());
             default:
                 reader.Fail(DecodeError.UnknownTag);
                 return null;

@@ -11,6 +11,16 @@ public sealed class EarlyMessages(int validators, int perSenderMax)
 {
     private readonly (View View, List<PeerMessage.Signed> Messages)[] _bySender = new (View, List<PeerMessage.Signed>)[validators];
 
+    public int Count
+    {
+        get
+        {
+            var count = 0;
+            foreach (var (_, messages) in _bySender) count += messages?.Count ?? 0;
+            return count;
+        }
+    }
+
     public void Keep(PeerMessage.Signed message, View view)
     {
         ref var slot = ref _bySender[message.Sender.Value];

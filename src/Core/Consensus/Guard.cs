@@ -1,3 +1,4 @@
+using System;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Consensus;
@@ -16,6 +17,9 @@ public sealed class Guard
 
     /// <summary>Highest view a VIEW-CHANGE was signed for: below it nothing is voted for any more (rule V1).</summary>
     public View ViewChange { get; private set; }
+
+    /// <summary>The last term anything was signed in.</summary>
+    public ulong Term => Math.Max(Math.Max(Proposed?.View.Term ?? 0, Prepared?.View.Term ?? 0), Math.Max(Committed?.View.Term ?? 0, ViewChange.Term));
 
     public void Propose(Vote vote) => Proposed = Advance(Proposed, vote);
 

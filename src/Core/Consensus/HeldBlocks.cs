@@ -15,6 +15,8 @@ public sealed class HeldBlocks(int blocksMax)
     private readonly SortedDictionary<(View, Height, Digest), Block> _byRank = [];
     private readonly Dictionary<Digest, Block> _byDigest = [];
 
+    public int Count => _byRank.Count;
+
     public bool TryFind(Digest digest, [NotNullWhen(true)] out Block? block) => _byDigest.TryGetValue(digest, out block);
 
     public IEnumerable<Block> All => _byRank.Values;

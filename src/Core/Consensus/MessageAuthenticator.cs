@@ -89,8 +89,9 @@ public sealed class MessageAuthenticator(ChainContext chain, Digest genesisBlock
     private bool Status(PeerMessage.Status m)
     {
         Span<byte> extra = stackalloc byte[9];
-        Statements.WriteStatusExtra(extra, m.Tip, m.IsAnswer);
-        return Signed(m, StatementType.Status, m.View, m.Committed.Height, m.Committed.Digest, extra) && CommitCertificate(m.Committed);
+        Statements.WriteStatusExtra(extra, m.Tip, m.Kind);
+        return Signed(m, StatementType.Status, m.View, m.Committed.Height, m.Committed.Digest, extra) && CommitCertificate(m.Committed)
+               && (m.Best is not { } best || Certificate(best));
     }
 
     private bool CommitCertificate(QuorumCertificate certificate) =>

@@ -76,8 +76,10 @@ public static class MessageCodec
                 Begin(writer, Tag.Status, m);
                 writer.View(m.View);
                 writer.Height(m.Tip);
-                writer.UInt8(m.IsAnswer ? (byte)1 : (byte)0);
+                writer.UInt8((byte)m.Kind);
                 m.Committed.Write(writer);
+                writer.UInt8(m.Best is null ? (byte)0 : (byte)1);
+                m.Best?.Write(writer);
                 break;
             case PeerMessage.Handover m:
                 Begin(writer, Tag.Handover, m);
@@ -138,7 +140,8 @@ public static class MessageCodec
             case Tag.Heartbeat:
                 return new PeerMessage.Heartbeat(sender, reader.View(), QuorumCertificate.Read(ref reader), signature);
             case Tag.Status:
-                return new PeerMessage.Status(sender, reader.View(), reader.Height(), ReadFlag(ref reader), QuorumCertificate.Read(ref reader), signature);
+                return new PeerMessage.Status(sender, reader.View(), reader.Height(), ReadStatusKind(ref reader), QuorumCertificate.Read(ref reader),
+                    ReadFlag(ref reader) ? QuorumCertificate.Read(ref reader) : null, signature);
             case Tag.Handover:
                 return new PeerMessage.Handover(sender, reader.View(), signature);
             default:
@@ -302,6 +305,13 @@ public static class MessageCodec
         var reason = reader.UInt8();
         if (reason is < (byte)SuspectReason.NoProgress or > (byte)SuspectReason.Slow) reader.Fail(DecodeError.UnknownTag);
         return (SuspectReason)reason;
+    }
+
+    private static StatusKind ReadStatusKind(ref CanonicalReader reader)
+    {
+        var kind = reader.UInt8();
+        if (kind > (byte)StatusKind.Quarantined) reader.Fail(DecodeError.UnknownTag);
+        return (StatusKind)kind;
     }
 
     private static bool ReadFlag(ref CanonicalReader reader)

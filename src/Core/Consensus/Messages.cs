@@ -26,6 +26,17 @@ public enum SuspectReason : byte
     Slow = 6,
 }
 
+public enum StatusKind : byte
+{
+    /// <summary>Answered with whatever the sender lacks.</summary>
+    Question = 0,
+
+    Answer = 1,
+
+    /// <summary>The sender has lost its votes: answered in any case, with the best certificate (rule A1).</summary>
+    Quarantined = 2,
+}
+
 /// <summary>What a VIEW-CHANGE says about its sender: its best certificate, and how far it has committed.</summary>
 public readonly record struct Claim(Rank Best, Digest BestBlock, Digest CertificateDigest, Height Committed);
 
@@ -70,9 +81,10 @@ public abstract record PeerMessage
     /// <summary>The leader is alive; carries its last commit certificate for those who missed it.</summary>
     public sealed record Heartbeat(ValidatorIndex Sender, View View, QuorumCertificate Committed, Signature Signature) : Signed(Sender, Signature);
 
-    /// <summary>Where the sender stands. Answered with whatever it lacks, unless it is an answer itself.</summary>
+    /// <summary>Where the sender stands.</summary>
+    /// <param name="Best">Its best certificate, when that is another one than <paramref name="Committed"/>.</param>
     public sealed record Status(
-        ValidatorIndex Sender, View View, Height Tip, bool IsAnswer, QuorumCertificate Committed, Signature Signature)
+        ValidatorIndex Sender, View View, Height Tip, StatusKind Kind, QuorumCertificate Committed, QuorumCertificate? Best, Signature Signature)
         : Signed(Sender, Signature);
 
     /// <summary>The leader resigns (a planned stop): counts like f+1 suspicions.</summary>

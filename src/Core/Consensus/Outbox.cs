@@ -26,6 +26,12 @@ public abstract record Notice
 
     public sealed record CaughtUp(Height From, Height To) : Notice;
 
+    /// <summary>This validator does not know what it has signed (rule A1).</summary>
+    public sealed record Quarantined(string Why) : Notice;
+
+    /// <summary>It votes again from this term on (rule A2).</summary>
+    public sealed record Abstaining(ulong UntilTerm) : Notice;
+
     public sealed record BodiesRequested(Height Height, int Count, ValidatorIndex From) : Notice;
 }
 

@@ -55,6 +55,14 @@ public sealed class Pbft
     private readonly SortedDictionary<ulong, PeerMessage.PrePrepare> _proposals = [];
     private readonly SortedDictionary<ulong, Timestamp> _proposedAt = [];
 
+    // Amnesia.
+    private bool[]? _answered;
+    private ulong _highestTerm;
+    private ulong _voteFromTerm;
+    private bool _votedSinceStart;
+    private ulong _closing; // the term being closed, plus one
+    private readonly List<Timestamp> _termsClosed = [];
+
     // Retransmission.
     private readonly EarlyMessages _early;
     private readonly Timestamp?[] _answeredAt;
@@ -121,6 +129,22 @@ public sealed class Pbft
 
     /// <summary>Set by the owner: validators this one is connected to, itself not counted.</summary>
     public int ConnectedPeers { get; set; } = int.MaxValue - 1;
+
+    /// <summary>What is kept because of others, with the bound of each (protocol section 16, invariant I7).</summary>
+    public IEnumerable<(string Name, int Size, int Bound)> Sizes
+    {
+        get
+        {
+            var window = _parameters.Window;
+            yield return ("held blocks", _held.Count, 8 * window);
+            yield return ("proposals", _proposals.Count, 2 * window);
+            yield return ("heights with prepares", _prepares.Count, 2 * window);
+            yield return ("heights with commits", _commits.Count, 2 * window);
+            yield return ("early messages", _early.Count, _chainContext.Validators.Count * (2 * window + 2));
+            yield return ("accepted blocks", _chain.Count, window);
+            yield return ("recent digests", _recent.Count, 4 * window + 1);
+        }
+    }
 
     public void Receive(PeerMessage.Signed message, Timestamp now, Outbox outbox)
     {
@@ -198,7 +222,7 @@ public sealed class Pbft
     /// </summary>
     public Block? NextCandidate(Timestamp now, Outbox outbox)
     {
-        if (_changing || !_proposals.TryGetValue(_tip.Height.Value + 1, out var proposal)) return null;
+        if (_changing || !MayVote || MissedView || !_proposals.TryGetValue(_tip.Height.Value + 1, out var proposal)) return null;
         if (_tip.Height.Value - _committed.Height.Value >= (ulong)_parameters.Window) return null;
         var block = proposal.Block;
         if (ProposalProblem(block) is { } problem)
@@ -222,7 +246,6 @@ public sealed class Pbft
         if (header.Proposer != Leader) return "proposer is not the leader of the view";
         if (header.Height > _parameters.LastHeight(_view.Term)) return "the height is beyond the term";
         if (header.Parent != _tip.Digest) return "parent is not the block accepted before it";
-        if (header.View < _tip.Header.View) return "view is below the parent's view";
         if (header.Time <= _tip.Header.Time) return "block time is not above the parent's";
         if (header.ChainId != _chainContext.ChainId || header.Epoch != _chainContext.Epoch) return "chain or epoch is another one";
         if (header.ValidatorsHash != _committed.Header.ValidatorsHash || header.NextValidatorsHash != _committed.Header.NextValidatorsHash)
@@ -278,6 +301,7 @@ public sealed class Pbft
     private void VotePrepare(Block block, Outbox outbox)
     {
         _guard.Prepare(new Guard.Vote(_view, block.Height, block.Digest));
+        _votedSinceStart = true;
         outbox.Records.Add(new DurableRecord.PrepareVote(_view, block.Height, block.Digest));
         outbox.Broadcast(_signer.Prepare(_view, block.Height, block.Digest));
     }
@@ -301,7 +325,7 @@ public sealed class Pbft
 
     private void ReviewVotes(Height height, Timestamp now, Outbox outbox)
     {
-        if (!_changing && _chain.TryGetValue(height.Value, out var block)
+        if (!_changing && MayVote && _chain.TryGetValue(height.Value, out var block)
             && _prepares.TryCertify(_chainContext.Epoch, _view, height, block.Digest) is { } prepared)
             VoteCommit(block, prepared, outbox);
         // A commit quorum may be for a block this replica never accepted: it still commits, once the block is fetched.
@@ -323,6 +347,7 @@ public sealed class Pbft
     /// <summary>A commit certificate of any view commits its block and every ancestor (rule N7).</summary>
     private void OnCommitCertificate(QuorumCertificate certificate, Timestamp now, Outbox outbox)
     {
+        LookForForgottenVotes(certificate, outbox);
         if (certificate.Height <= _committed.Height) return;
         if (_held.Path(_committed, certificate.Digest) is { } path)
         {
@@ -433,8 +458,11 @@ public sealed class Pbft
 
     /// <summary>Leads an active view and has a free slot in the window.</summary>
     public bool CanPropose =>
-        !_changing && Leader == _me && ProposalParent.Height < _parameters.LastHeight(_view.Term)
+        !_changing && MayVote && !MissedView && Leader == _me && ProposalParent.Height < _parameters.LastHeight(_view.Term)
         && ProposalParent.Height.Value - _committed.Height.Value < (ulong)_parameters.Window;
+
+    /// <summary>The chain has gone on in a view this replica has not entered yet; in its own view nothing can be decided any more (rule N10).</summary>
+    private bool MissedView => _tip.Header.View > _view;
 
     /// <summary>True when nothing proposed or accepted waits for its commit.</summary>
     public bool NothingInFlight => ProposalParent.Height == _committed.Height;
@@ -453,6 +481,7 @@ public sealed class Pbft
     /// <summary>Suspect the leader but keep voting: only f+1 suspicions end a view (rule V2).</summary>
     public void Suspect(SuspectReason reason, Timestamp now, Outbox outbox)
     {
+        if (!MayVote) return;
         // A proven fault stays the reason until the view ends; a mere suspicion gives way to it.
         if (_changing || IsProven(_suspicion) || (_suspicion is not null && !IsProven(reason))) return;
         _suspicion = reason;
@@ -489,7 +518,7 @@ public sealed class Pbft
 
     private void StartViewChange(View target, string reason, Justification justification, Outbox outbox)
     {
-        if (target <= _view || (_changing && target <= _target) || TermIsComplete) return;
+        if (target <= _view || (_changing && target <= _target) || TermIsComplete || !MayVote) return;
         // A certificate of that view or a later one exists: a quorum is there already, and what is missing here is its NEW-VIEW.
         if (target <= _best.View) return;
         _changing = true;
@@ -515,12 +544,13 @@ public sealed class Pbft
             if (m.Sender != _me && m.View.Term <= _view.Term && MayAnswer(m.Sender, now))
             {
                 if (_newView is not null && m.View.Term == _view.Term) outbox.Send(m.Sender, _newView);
-                if (m.Claim.Committed < _committed.Height) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, true, _committedProof));
+                if (m.Claim.Committed < _committed.Height) outbox.Send(m.Sender, MyStatus(StatusKind.Answer));
             }
 
             return;
         }
 
+        LookForForgottenVotes(m.Best, outbox);
         _viewChanges.Keep(m);
         // Leaving is contagious when it is justified, so a Byzantine minority cannot pull one replica out alone (rule V3).
         if (!_changing && m.Justification.LeftView == _view && Justifies(m.Justification))
@@ -623,7 +653,7 @@ public sealed class Pbft
         _heartbeatAt = now;
         outbox.Notices.Add(new Notice.ViewEntered(_view, Leader, _tip.Height, "new view"));
         // Re-prepare the tip itself, never the lower heights: they are implied, and separate votes for them fork (rule V6).
-        if (best.Kind == CertificateKind.Prepare && path.Count > 0) VotePrepare(_tip, outbox);
+        if (best.Kind == CertificateKind.Prepare && path.Count > 0 && MayVote) VotePrepare(_tip, outbox);
         if (best.Kind == CertificateKind.Commit) OnCommitCertificate(best, now, outbox);
         foreach (var early in _early.TakeFor(_view)) Receive(early, now, outbox);
     }
@@ -683,7 +713,7 @@ public sealed class Pbft
     {
         _pacemaker.Tick(now);
         // What was said while a peer was not there is lost to it, and what it said to us.
-        if (ConnectedPeers > _knownPeers) outbox.Broadcast(_signer.Status(_view, _tip.Height, false, _committedProof));
+        if (ConnectedPeers > _knownPeers) outbox.Broadcast(MyStatus(StatusKind.Question));
         _knownPeers = ConnectedPeers;
         if (ConnectedPeers + 1 < _chainContext.Validators.Quorum || TermIsComplete)
         {
@@ -706,7 +736,7 @@ public sealed class Pbft
         }
 
         if (now >= _resendAt) Resend(now, outbox);
-        if (!_changing && Leader == _me && now >= _heartbeatAt)
+        if (!_changing && MayVote && Leader == _me && now >= _heartbeatAt)
         {
             _heartbeatAt = now.PlusMs(_parameters.IdleTimeoutMs / 5);
             outbox.Broadcast(_signer.Heartbeat(_view, _committedProof));
@@ -720,7 +750,8 @@ public sealed class Pbft
         else if (_suspicion is { } reason) outbox.Broadcast(_signer.Suspect(_view, reason));
         var stuck = _changing || _best.View > _view || _suspicion is not null || _ahead is not null || _pendingNewView is not null
                     || (_tip.Height > _committed.Height && _committed.Height == _committedAtResend);
-        if (stuck) outbox.Broadcast(_signer.Status(_view, _tip.Height, false, _committedProof));
+        if (!MayVote) outbox.Broadcast(MyStatus(StatusKind.Quarantined));
+        else if (stuck) outbox.Broadcast(MyStatus(StatusKind.Question));
         _committedAtResend = _committed.Height;
     }
 
@@ -734,19 +765,28 @@ public sealed class Pbft
         }
 
         // A leader of a view this replica has not entered: ask it for the NEW-VIEW.
-        if (m.View > _view && m.Sender != _me && MayAnswer(m.Sender, now)) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, false, _committedProof));
+        if (m.View > _view && m.Sender != _me && MayAnswer(m.Sender, now)) outbox.Send(m.Sender, MyStatus(StatusKind.Question));
     }
 
     /// <summary>Gives the sender what it lacks: the view, the proposals, this replica's votes, the last commit certificate.</summary>
     private void OnStatus(PeerMessage.Status m, Timestamp now, Outbox outbox)
     {
         OnCommitCertificate(m.Committed, now, outbox);
-        if (m.Sender == _me || m.IsAnswer || !MayAnswer(m.Sender, now)) return;
+        if (m.Best is { } best) LookForForgottenVotes(best, outbox);
+        if (m.Sender == _me) return;
+        if (m.Kind == StatusKind.Answer) NoteAnswer(m, outbox);
+        if (m.Kind == StatusKind.Answer || !MayAnswer(m.Sender, now)) return;
+        if (m.Kind == StatusKind.Quarantined && m.Committed.Height >= _committed.Height)
+        {
+            CloseTerm(now);
+            outbox.Send(m.Sender, MyStatus(StatusKind.Answer));
+        }
+
         // The sender has proposals this replica missed: say so, and it sends them.
-        if (m.View == _view && !_changing && m.Tip > _tip.Height) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, false, _committedProof));
+        if (m.View == _view && !_changing && m.Tip > _tip.Height) outbox.Send(m.Sender, MyStatus(StatusKind.Question));
         if (m.View < _view && m.View.Term == _view.Term && _newView is not null) outbox.Send(m.Sender, _newView);
         if (_changing && _sentNewView?.View == _target) outbox.Send(m.Sender, _sentNewView);
-        if (m.Committed.Height < _committed.Height) outbox.Send(m.Sender, _signer.Status(_view, _tip.Height, true, _committedProof));
+        if (m.Committed.Height < _committed.Height) outbox.Send(m.Sender, MyStatus(StatusKind.Answer));
         if (m.View != _view || _changing) return;
         foreach (var (height, proposal) in _proposals)
             if (height > m.Tip.Value)
@@ -756,6 +796,8 @@ public sealed class Pbft
         if (_guard.Committed is { } committed && committed.View == _view && committed.Height > m.Committed.Height)
             outbox.Send(m.Sender, _signer.Commit(_view, committed.Height, committed.Digest));
     }
+
+    private PeerMessage.Status MyStatus(StatusKind kind) => _signer.Status(_view, _tip.Height, kind, _committedProof, _best);
 
     /// <summary>One answer per peer and resend period, so that nobody can make this replica talk without end.</summary>
     private bool MayAnswer(ValidatorIndex peer, Timestamp now)
@@ -768,8 +810,73 @@ public sealed class Pbft
     /// <summary>A planned stop: a leader resigns instead of letting the others wait for a timer.</summary>
     public void HandOver(Outbox outbox)
     {
-        if (!_changing && Leader == _me && _chainContext.Validators.Count > 1) outbox.Broadcast(_signer.Handover(_view));
+        if (!_changing && MayVote && Leader == _me && _chainContext.Validators.Count > 1) outbox.Broadcast(_signer.Handover(_view));
     }
+
+    // ---- Amnesia (protocol §11) -------------------------------------------------------------------------------
+
+    /// <summary>Knows what it has signed in this term. While false it follows the chain, serves others, and signs no vote (rules A1, A2).</summary>
+    public bool MayVote => _answered is null && _view.Term >= _voteFromTerm;
+
+    /// <summary>
+    /// The record of own votes is lost or older than it was (rule A1). Votes matter only inside their term, and this validator can have
+    /// voted in term T only after Q validators signed COMMITs in term T − 1. Any n − Q + f others contain an honest one of those, so the
+    /// highest term t* among their certificates is at least T − 1, and from t* + 2 on nothing can have been forgotten.
+    /// </summary>
+    public void Quarantine(string why, Outbox outbox)
+    {
+        _answered = new bool[_chainContext.Validators.Count];
+        _highestTerm = 0;
+        outbox.Records.Add(new DurableRecord.Quarantined());
+        outbox.Notices.Add(new Notice.Quarantined(why));
+    }
+
+    private void NoteAnswer(PeerMessage.Status m, Outbox outbox)
+    {
+        if (_answered is null) return;
+        _answered[m.Sender.Value] = true;
+        _highestTerm = Math.Max(_highestTerm, Math.Max(m.Committed.View.Term, m.Best?.View.Term ?? 0));
+        var count = 0;
+        foreach (var answered in _answered)
+            if (answered)
+                count++;
+        var n = _chainContext.Validators.Count;
+        if (count < n - _chainContext.Validators.Quorum + Quorum.Faulty(n)) return;
+        _answered = null;
+        _voteFromTerm = _highestTerm + 2;
+        outbox.Records.Add(new DurableRecord.VoteFromTerm(_voteFromTerm));
+        outbox.Notices.Add(new Notice.Abstaining(_voteFromTerm));
+    }
+
+    /// <summary>
+    /// A certificate with a vote of this validator that it does not know of (rule A3): before its first vote since the start, its disk
+    /// is an older one; later, another process signs with its key.
+    /// </summary>
+    private void LookForForgottenVotes(QuorumCertificate certificate, Outbox outbox)
+    {
+        if (!MayVote || certificate.View.Term < _voteFromTerm) return;
+        var known = certificate.Kind == CertificateKind.Prepare ? _guard.Prepared : _guard.Committed;
+        if (known is { } last && (last.View, last.Height).CompareTo((certificate.View, certificate.Height)) >= 0) return;
+        foreach (var (signer, _) in certificate.Signatures)
+        {
+            if (signer != _me) continue;
+            Invariant.Holds(!_votedSinceStart, "another process signs with this validator's key");
+            Quarantine($"a certificate holds a vote of this validator for view {certificate.View} height {certificate.Height}, which it does not remember", outbox);
+            return;
+        }
+    }
+
+    /// <summary>Asked by a quarantined validator: an idle chain would keep it waiting for ever. Bounded, because empty blocks are not free.</summary>
+    private void CloseTerm(Timestamp now)
+    {
+        if (_termsClosed.Count > 0 && now.Since(_termsClosed[0]) > 3_600_000) _termsClosed.RemoveAt(0);
+        if (_closing == _view.Term + 1 || _termsClosed.Count >= 4) return;
+        _closing = _view.Term + 1;
+        _termsClosed.Add(now);
+    }
+
+    /// <summary>The leader may fill the rest of the term with empty blocks (rule A4).</summary>
+    public bool MayProposeEmpty => _closing == _view.Term + 1;
 
     // ---- Recovery (protocol §11) ------------------------------------------------------------------------------
 
@@ -794,6 +901,12 @@ public sealed class Pbft
         switch (record)
         {
             case DurableRecord.Reset:
+                break;
+            case DurableRecord.Quarantined:
+                _answered = new bool[_chainContext.Validators.Count];
+                break;
+            case DurableRecord.VoteFromTerm r:
+                (_answered, _voteFromTerm) = (null, r.Term);
                 break;
             case DurableRecord.Proposed r:
                 _guard.Propose(new Guard.Vote(r.Block.Header.View, r.Block.Height, r.Block.Digest));
@@ -840,8 +953,14 @@ public sealed class Pbft
     /// <summary>Starts, or starts again: says once more what was said last (the same bytes), and asks the others where they stand.</summary>
     public void Resume(Timestamp now, Outbox outbox)
     {
+        // Votes of a term whose beginning is not in the block store (it was lost): wait until that term is reached again.
+        _voteFromTerm = Math.Max(_voteFromTerm, _guard.Term);
         _pacemaker.EnterView(AttemptsSinceProgress(_changing ? _target : _view), now);
-        if (_changing)
+        if (!MayVote)
+        {
+            _changing = false;
+        }
+        else if (_changing)
         {
             if (_best.View < _target)
             {
@@ -858,7 +977,7 @@ public sealed class Pbft
             if (_guard.Committed is { } c && c.View == _view && c.Height > _committed.Height) outbox.Broadcast(_signer.Commit(c.View, c.Height, c.Digest));
         }
 
-        outbox.Broadcast(_signer.Status(_view, _tip.Height, false, _committedProof));
+        outbox.Broadcast(MyStatus(MayVote ? StatusKind.Question : StatusKind.Quarantined));
         _resendAt = now.PlusMs(_parameters.ResendMs);
         // The log may know a commit the block store had not written yet.
         if (_best.Kind == CertificateKind.Commit) OnCommitCertificate(_best, now, outbox);
@@ -875,5 +994,7 @@ public sealed class Pbft
         if (_guard.Committed is { } c) yield return new DurableRecord.CommitVote(c.View, c.Height, c.Digest, _best);
         if (_guard.ViewChange > default(View)) yield return new DurableRecord.ViewChangeSent(_guard.ViewChange);
         if (_sentNewView is { } sent) yield return new DurableRecord.NewViewSent(sent);
+        if (_answered is not null) yield return new DurableRecord.Quarantined();
+        else if (_voteFromTerm > 0) yield return new DurableRecord.VoteFromTerm(_voteFromTerm);
     }
 }

@@ -37,10 +37,10 @@ public static class Statements
         return Digest.Sha256(DigestDomain.NewView, buffer.WrittenSpan);
     }
 
-    public static void WriteStatusExtra(Span<byte> extra, Height tip, bool isAnswer)
+    public static void WriteStatusExtra(Span<byte> extra, Height tip, StatusKind kind)
     {
         BinaryPrimitives.WriteUInt64BigEndian(extra, tip.Value);
-        extra[8] = isAnswer ? (byte)1 : (byte)0;
+        extra[8] = (byte)kind;
     }
 }
 
@@ -75,11 +75,11 @@ public sealed class MessageSigner(ChainContext chain, ValidatorIndex me, ISigner
     public PeerMessage.Heartbeat Heartbeat(View view, QuorumCertificate committed) =>
         new(Me, view, committed, Sign(StatementType.Heartbeat, view, committed.Height, committed.Digest));
 
-    public PeerMessage.Status Status(View view, Height tip, bool isAnswer, QuorumCertificate committed)
+    public PeerMessage.Status Status(View view, Height tip, StatusKind kind, QuorumCertificate committed, QuorumCertificate best)
     {
         Span<byte> extra = stackalloc byte[9];
-        Statements.WriteStatusExtra(extra, tip, isAnswer);
-        return new(Me, view, tip, isAnswer, committed, Sign(StatementType.Status, view, committed.Height, committed.Digest, extra));
+        Statements.WriteStatusExtra(extra, tip, kind);
+        return new(Me, view, tip, kind, committed, best.Rank == committed.Rank ? null : best, Sign(StatementType.Status, view, committed.Height, committed.Digest, extra));
     }
 
     public PeerMessage.Handover Handover(View view) => new(Me, view, Sign(StatementType.Handover, view, default, default));

@@ -18,6 +18,9 @@ public sealed class VoteTally(CertificateKind kind, ValidatorSet validators)
 
     private readonly SortedDictionary<ulong, Slot> _slots = [];
 
+    /// <summary>Heights with a vote.</summary>
+    public int Count => _slots.Count;
+
     public enum Outcome
     {
         Added,

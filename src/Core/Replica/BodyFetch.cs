@@ -24,6 +24,8 @@ public sealed class BodyFetch(ChainContext chain, ValidatorIndex me)
     private Timestamp _askAt;
     private int _attempt;
 
+    public int Count => _fetched.Count;
+
     public bool TryFind(Digest transaction, out AlertEnvelope? envelope) => _fetched.TryGetValue(transaction, out envelope);
 
     public void Want(Block block, ImmutableArray<Digest> missing, Timestamp now)

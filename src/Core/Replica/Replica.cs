@@ -70,7 +70,20 @@ public sealed class Replica
     public int StateEntries => _ledger.StateEntries;
     public Block Committed => _pbft.Committed;
     public LeaderScores Leaders => _ledger.Leaders;
+    public bool MayVote => _pbft.MayVote;
     public bool IsCatchingUp => _pbft.Ahead is not null;
+
+    /// <summary>What is kept because of others, with the bound of each (protocol section 16, invariant I7).</summary>
+    public IEnumerable<(string Name, int Size, int Bound)> Sizes
+    {
+        get
+        {
+            foreach (var size in _pbft.Sizes) yield return size;
+            yield return ("bodies of held blocks", _bodies.Count, 16 * _parameters.Window + 1);
+            yield return ("state roots", _roots.Count, 4 * _parameters.Window + 1);
+            yield return ("fetched bodies", _fetch.Count, _parameters.BlockTransactionsMax);
+        }
+    }
 
     // ---- Inputs -----------------------------------------------------------------------------------------------
 
@@ -195,6 +208,9 @@ public sealed class Replica
         _pbft.Restore(record);
     }
 
+    /// <summary>The host found that votes were lost (no log, a damaged one, or an older one than was written); called before <see cref="Resume"/>.</summary>
+    public void Quarantine(string why, Effects effects) => _pbft.Quarantine(why, effects);
+
     /// <summary>Starts, or goes on after recovery.</summary>
     public void Resume(Timestamp now, Effects effects)
     {
@@ -297,10 +313,10 @@ public sealed class Replica
 
     private bool Propose(Timestamp now, Effects effects)
     {
-        if (!_pbft.CanPropose || _pool.Count == 0) return false;
+        if (!_pbft.CanPropose || (_pool.Count == 0 && !_pbft.MayProposeEmpty)) return false;
         var parent = _pbft.ProposalParent;
         var (transactions, bytes, oldest) = SelectTransactions();
-        if (transactions.Length == 0) return false;
+        if (transactions.Length == 0 && !(_pbft.MayProposeEmpty && _pbft.NothingInFlight)) return false;
         // With a block in flight the next one waits a little for company; alone it goes at once (protocol §6).
         var due = _pbft.NothingInFlight || transactions.Length >= _parameters.BlockTransactionsMax
                   || bytes >= _parameters.BlockBytesMax / 2 || now.Since(oldest) >= _parameters.BatchDelayMs;

@@ -58,4 +58,10 @@ internal static partial class Log
 
     [LoggerMessage(50, LogLevel.Warning, "projection behind, will retry: {Reason}")]
     public static partial void ProjectionRetry(ILogger logger, string reason);
+
+    [LoggerMessage(60, LogLevel.Error, "quarantined, signs no vote: {Why}")]
+    public static partial void Quarantined(ILogger logger, string why);
+
+    [LoggerMessage(61, LogLevel.Warning, "abstains from voting until term {Term}, when nothing it forgot can matter any more")]
+    public static partial void Abstaining(ILogger logger, ulong term);
 }

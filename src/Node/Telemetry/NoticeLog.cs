@@ -37,6 +37,12 @@ internal sealed class NoticeLog(ValidatorSet validators, Metrics metrics, ILogge
             case Notice.CaughtUp n:
                 Log.CaughtUp(logger, n.From.Value, n.To.Value);
                 break;
+            case Notice.Quarantined n:
+                Log.Quarantined(logger, n.Why);
+                break;
+            case Notice.Abstaining n:
+                Log.Abstaining(logger, n.UntilTerm);
+                break;
             case Notice.BodiesRequested n:
                 metrics.BodiesRequested.Add(n.Count);
                 Log.BodiesRequested(logger, Name(n.From), n.Count, n.Height.Value);

@@ -1,0 +1,35 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+
+namespace CyberMesh.Simulator;
+
+/// <summary>What runs reached. Every counter must be above zero over a CI run, or the simulator tests less than it claims.</summary>
+public sealed class Report
+{
+    private readonly SortedDictionary<string, long> _counters = new(StringComparer.Ordinal);
+
+    /// <summary>Everything the simulator claims to reach.</summary>
+    public static readonly string[] Expected =
+    [
+        .. Enum.GetNames<FaultKind>().Select(k => "fault " + k),
+        .. Enum.GetNames<Strategy>().Where(s => s != nameof(Strategy.None)).Select(s => "liar " + s),
+        "blocks", "messages", "lost", "duplicated", "refused", "terms entered", "view changes", "view changes with a prepared block", "views of attempt 3 or more",
+        "catch-ups", "catch-ups over 20 blocks", "equivocations seen", "body fetches", "proposals refused", "quarantines", "abstentions", "forgotten votes noticed",
+        "batches that survived a crash unsynced", "suspicions NoProgress", "suspicions Silent", "suspicions Censorship", "suspicions InvalidProposal", "suspicions Equivocation",
+        "runs with validators down for good", "leaders barred or of the lowest class",
+    ];
+
+    public long this[string name] => _counters.GetValueOrDefault(name);
+
+    public void Count(string name, long by = 1) => _counters[name] = _counters.GetValueOrDefault(name) + by;
+
+    public void Add(Report other)
+    {
+        foreach (var (name, value) in other._counters) Count(name, value);
+    }
+
+    public IEnumerable<(string Name, long Value)> Counters() => _counters.Select(c => (c.Key, c.Value));
+
+    public IEnumerable<string> Missing() => Expected.Where(name => this[name] == 0);
+}
