@@ -36,6 +36,8 @@ public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureV
     /// <summary>This one may sign twice from now on: its whole machine went back in time.</summary>
     public void MayHaveForgotten(int node) => _forgetful.Add(node);
 
+    public bool IsForgetful(int node) => _forgetful.Contains(node);
+
     public ulong HighestDecided { get; private set; }
 
     /// <summary>I1 agreement, I2 linkage and certificate, I3 every transaction accepted once, I5 equal roots.</summary>
@@ -58,6 +60,7 @@ public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureV
 
         foreach (var receipt in committed.Receipts)
         {
+            if (receipt.Kind == Core.Alerts.AlertKind.Misbehaviour) continue;
             if (!published.Contains(receipt.Transaction)) throw new PropertyViolation($"I3: height {height} has a transaction nobody published");
             if (receipt.Accepted && !_accepted.TryAdd((node, receipt.Transaction), committed.Block.Height))
                 throw new PropertyViolation($"I3: validator {node} accepted a transaction twice, again at height {height}");

@@ -1,6 +1,5 @@
 using System;
 using System.Collections.Generic;
-using System.Collections.Immutable;
 using System.Linq;
 using System.Security.Cryptography;
 using CyberMesh.Core.Alerts;
@@ -66,7 +65,7 @@ public sealed class Cluster
             [new Producer(producer.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V1, 1000, default, null, false)],
             new ChainParameters { TermBlocks = options.TermBlocks });
         _producer = new AlertFactory(producer);
-        _envelopes = new EnvelopeAuthenticator(_signatures);
+        _envelopes = new EnvelopeAuthenticator(_signatures, _genesis.Chain);
         _peers = new PeerAuthenticator(_genesis.Chain, _genesis.Block.Digest, _signatures);
         _checker = new Checker(_genesis.Chain, _genesis.Block.Digest, _signatures);
         _nodes = [.. signers.Select((s, i) => new Node(i, s, i < options.Liars
@@ -178,7 +177,7 @@ public sealed class Cluster
             var bodies = stored.Block.Bodies.Select(Recover).ToArray();
             foreach (var receipt in replica.Replay(stored.Block.Block, [.. bodies], stored.Certificate))
             {
-                node.Decided.Add(receipt.Transaction);
+                if (receipt.Kind != AlertKind.Misbehaviour) node.Decided.Add(receipt.Transaction);
                 if (receipt.Accepted) accepted.Add(receipt.Transaction);
             }
 
@@ -252,9 +251,10 @@ public sealed class Cluster
         {
             input(replica, Now(node), node.Effects);
         }
-        catch (InvariantViolation) when (node.Liar is not null)
+        catch (InvariantViolation) when (node.Liar is not null || _checker.IsForgetful(node.Number))
         {
-            // Its lies have come back to it; what it does then is its own business.
+            // Its lies, or votes it does not remember, have come back to it: it stops, and somebody starts it again.
+            Report.Count("stops of liars and forgetful ones");
             Crash(node, 100, 0);
             return;
         }
@@ -329,7 +329,12 @@ public sealed class Cluster
         foreach (var committed in decided)
         {
             if (node.Liar is null) _checker.Decided(node.Number, committed, _published);
-            foreach (var receipt in committed.Receipts) node.Decided.Add(receipt.Transaction);
+            foreach (var receipt in committed.Receipts)
+            {
+                if (receipt.Kind != AlertKind.Misbehaviour) node.Decided.Add(receipt.Transaction);
+                else if (receipt.Accepted) Report.Count("convictions");
+            }
+
             _trace.AppendData(committed.StateRoot.ToArray());
         }
 
@@ -353,8 +358,13 @@ public sealed class Cluster
                 break;
             case Notice.Equivocation n:
                 Report.Count("equivocations seen");
-                if (node.Liar is null && n.Offender.Value >= _options.Liars + _options.Amnesiacs)
+                if (node.Liar is null && n.Offender.Value >= _options.Liars && !_checker.IsForgetful(n.Offender.Value))
                     throw new PropertyViolation($"I6: validator {node.Number} accuses the honest validator {n.Offender}");
+                break;
+            case Notice.Misbehaved n:
+                Report.Count("accusations " + n.Proof.Kind);
+                if (node.Liar is null && n.Proof.Offender.Value >= _options.Liars && !_checker.IsForgetful(n.Proof.Offender.Value))
+                    throw new PropertyViolation($"I6: validator {node.Number} accuses the honest validator {n.Proof.Offender}: {n.Proof.Kind} {n.Proof.First} {n.Proof.Second}");
                 break;
             case Notice.BodiesRequested: Report.Count("body fetches"); break;
             case Notice.ProposalRefused n:

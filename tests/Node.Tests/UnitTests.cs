@@ -141,22 +141,24 @@ public sealed class StorageTests
 {
     private static readonly Digest Chain = Digest.Sha256([1]);
 
+    private static string Mark(TemporaryDirectory directory) => Path.Combine(directory.Path, "votes.mark");
+
     private static DurableRecord Vote(ulong height) => new DurableRecord.PrepareVote(default, new Height(height), Chain);
 
     [Fact]
     public void D1_records_are_there_again_after_the_file_is_opened_again()
     {
         using var directory = new TemporaryDirectory();
-        using (var store = LocalStore.Open(directory.Path, Chain))
+        using (var store = LocalStore.Open(directory.Path, Chain, Mark(directory)))
         {
-            Assert.Empty(store.ReadLog());
+            Assert.Empty(store.ReadLog().Records);
             store.AppendLog([Vote(1), Vote(2)]);
             store.AppendLog([new DurableRecord.Reset(), Vote(3)]);
             store.AppendLog([Vote(4)]);
         }
 
-        using var again = LocalStore.Open(directory.Path, Chain);
-        Assert.Equal([new DurableRecord.Reset(), Vote(3), Vote(4)], again.ReadLog());
+        using var again = LocalStore.Open(directory.Path, Chain, Mark(directory));
+        Assert.Equal([new DurableRecord.Reset(), Vote(3), Vote(4)], again.ReadLog().Records);
         again.AppendLog([Vote(5)]);
     }
 
@@ -169,7 +171,7 @@ public sealed class StorageTests
     public void A_damaged_or_shortened_log_is_never_voted_from(string damage)
     {
         using var directory = new TemporaryDirectory();
-        using (var store = LocalStore.Open(directory.Path, Chain))
+        using (var store = LocalStore.Open(directory.Path, Chain, Mark(directory)))
         {
             store.AppendLog([Vote(1), Vote(2), Vote(3)]);
             store.AppendBlocks([], default);
@@ -183,17 +185,46 @@ public sealed class StorageTests
             command.ExecuteNonQuery();
         }
 
-        using var again = LocalStore.Open(directory.Path, Chain);
-        Assert.Contains("may vote twice", Assert.Throws<UserError>(() => again.ReadLog()).Message, StringComparison.Ordinal);
+        using var again = LocalStore.Open(directory.Path, Chain, Mark(directory));
+        var log = again.ReadLog();
+        Assert.NotNull(log.Loss);
+        Assert.Empty(log.Records);
+        // The log that starts over is a sound one.
+        again.AppendLog([new DurableRecord.Quarantined()]);
+    }
+
+    [Fact]
+    public void A_directory_that_vanished_or_went_back_in_time_is_noticed_by_the_mark_beside_the_key()
+    {
+        using var directory = new TemporaryDirectory();
+        var data = Path.Combine(directory.Path, "data");
+        using (var store = LocalStore.Open(data, Chain, Mark(directory))) store.AppendLog([Vote(1), new DurableRecord.Reset(), Vote(2)]);
+        Directory.Delete(data, recursive: true);
+        using (var store = LocalStore.Open(data, Chain, Mark(directory)))
+        {
+            Assert.Contains("was written once", store.ReadLog().Loss, StringComparison.Ordinal);
+            store.AppendLog([new DurableRecord.Quarantined()]);
+        }
+
+        using (var store = LocalStore.Open(data, Chain, Mark(directory)))
+        {
+            Assert.Equal([new DurableRecord.Quarantined()], store.ReadLog().Records);
+            store.AppendLog([Vote(3)]);
+        }
+
+        File.WriteAllText(Path.Combine(data, "votes.db"), "this is no database, whatever its name says");
+        File.Delete(Path.Combine(data, "votes.db-wal"));
+        using var broken = LocalStore.Open(data, Chain, Mark(directory));
+        Assert.NotNull(broken.ReadLog().Loss);
     }
 
     [Fact]
     public void One_directory_belongs_to_one_process_and_one_chain()
     {
         using var directory = new TemporaryDirectory();
-        using (LocalStore.Open(directory.Path, Chain))
-            Assert.Contains("another process", Assert.Throws<UserError>(() => LocalStore.Open(directory.Path, Chain)).Message, StringComparison.Ordinal);
-        Assert.Contains("another chain", Assert.Throws<UserError>(() => LocalStore.Open(directory.Path, Digest.Sha256([2]))).Message, StringComparison.Ordinal);
+        using (LocalStore.Open(directory.Path, Chain, Mark(directory)))
+            Assert.Contains("another process", Assert.Throws<UserError>(() => LocalStore.Open(directory.Path, Chain, Mark(directory))).Message, StringComparison.Ordinal);
+        Assert.Contains("another chain", Assert.Throws<UserError>(() => LocalStore.Open(directory.Path, Digest.Sha256([2]), Mark(directory))).Message, StringComparison.Ordinal);
     }
 }
 

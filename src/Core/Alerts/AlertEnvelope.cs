@@ -25,6 +25,8 @@ public abstract record AlertContent
     public sealed record Evidence(
         string EvidenceType, ImmutableArray<Digest> Refs, ReadOnlyMemory<byte> ProofBlob, ImmutableArray<CustodyEntry> Custody) : AlertContent;
 
+    public sealed record Misbehaviour(Chain.Misbehaviour Proof) : AlertContent;
+
     public sealed record Policy(string Action, string Rule, ReadOnlyMemory<byte> Params) : AlertContent;
 }
 
@@ -83,6 +85,10 @@ public sealed class AlertEnvelope
 
     /// <summary>Length of <see cref="ToBody"/> in bytes.</summary>
     public int BodyLength => 1 + Record.Length;
+
+    /// <summary>The transaction that brings a proof of misbehaviour on chain. Its id is the digest: the same proof is the same transaction.</summary>
+    public static AlertEnvelope Of(Chain.Misbehaviour proof) =>
+        new(AlertKind.Misbehaviour, proof.Encode()) { Content = new AlertContent.Misbehaviour(proof) };
 
     private static Digest TransactionDigest(AlertKind kind, ReadOnlySpan<byte> record)
     {

@@ -2,12 +2,15 @@ using System;
 
 namespace CyberMesh.Core.Alerts;
 
-/// <summary>The three signed inputs. The number is the first byte of the transaction.</summary>
+/// <summary>What a transaction is. The number is its first byte.</summary>
 public enum AlertKind : byte
 {
     Anomaly = 1,
     Evidence = 2,
     Policy = 3,
+
+    /// <summary>Proof that a validator signed what an honest one never signs; made by validators, not by producers.</summary>
+    Misbehaviour = 4,
 }
 
 /// <summary>Which bytes a producer's signature covers. v1 is what existing producers sign, v2 covers every field.</summary>
@@ -43,6 +46,7 @@ public static class AlertKindNames
         AlertKind.Anomaly => "anomaly",
         AlertKind.Evidence => "evidence",
         AlertKind.Policy => "policy",
+        AlertKind.Misbehaviour => "misbehaviour",
     };
 
     public static AlertKinds Flag(this AlertKind kind) => kind switch
@@ -50,5 +54,6 @@ public static class AlertKindNames
         AlertKind.Anomaly => AlertKinds.Anomaly,
         AlertKind.Evidence => AlertKinds.Evidence,
         AlertKind.Policy => AlertKinds.Policy,
+        AlertKind.Misbehaviour => AlertKinds.None,
     };
 }

@@ -1,3 +1,4 @@
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Alerts;
@@ -6,11 +7,19 @@ namespace CyberMesh.Core.Alerts;
 /// Checks the producer's signature: the one place that turns an envelope into a <see cref="Verified{T}"/>. It says only
 /// "this key signed this"; whether the key is trusted, and the profile allowed, is for <see cref="EnvelopeRules"/> and the ledger.
 /// </summary>
-public sealed class EnvelopeAuthenticator(ISignatureVerifier verifier)
+/// <param name="chain">The validators, for proofs of misbehaviour; without it those are refused.</param>
+public sealed class EnvelopeAuthenticator(ISignatureVerifier verifier, ChainContext? chain = null)
 {
     /// <summary>Tries the profiles in <paramref name="profiles"/>. The domains differ, so at most one can match.</summary>
     public bool TryAuthenticate(AlertEnvelope envelope, SigningProfiles profiles, out Verified<AlertEnvelope> verified)
     {
+        if (envelope.Content is AlertContent.Misbehaviour { Proof: var proof })
+        {
+            var genuine = chain is not null && proof.Verify(chain, verifier);
+            verified = genuine ? new Verified<AlertEnvelope>(envelope) : default;
+            return genuine;
+        }
+
         envelope.Profile = Match(envelope, profiles);
         if (envelope.Profile == SigningProfile.V2) envelope.CustodyVerified = VerifyCustody(envelope);
         verified = envelope.Profile == SigningProfile.None ? default : new Verified<AlertEnvelope>(envelope);

@@ -25,6 +25,13 @@ public static class EnvelopeDecoder
     public static bool TryDecodeBody(
         ReadOnlyMemory<byte> body, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection)
     {
+        if (body.Length > 0 && body.Span[0] == (byte)AlertKind.Misbehaviour)
+        {
+            envelope = Chain.Misbehaviour.TryDecode(body.Span[1..], out var proof) ? AlertEnvelope.Of(proof) : null;
+            rejection = envelope is null ? new Rejection(RejectionReason.Malformed, "the body is no proof of misbehaviour") : null;
+            return envelope is not null;
+        }
+
         if (body.Length > 0 && body.Span[0] is (byte)AlertKind.Anomaly or (byte)AlertKind.Evidence or (byte)AlertKind.Policy)
             return TryDecode((AlertKind)body.Span[0], body[1..], out envelope, out rejection);
         envelope = null;
@@ -56,6 +63,7 @@ public static class EnvelopeDecoder
             AlertKind.Anomaly => CheckAnomaly(raw, candidate),
             AlertKind.Evidence => CheckEvidence(raw, candidate),
             AlertKind.Policy => CheckPolicy(raw, candidate),
+            AlertKind.Misbehaviour => throw Invariant.Unreachable(kind),
         };
         if (rejection is not null) return false;
         envelope = candidate;
@@ -80,6 +88,7 @@ public static class EnvelopeDecoder
             AlertKind.Anomaly => AnomalyFields,
             AlertKind.Evidence => EvidenceFields,
             AlertKind.Policy => PolicyFields,
+            AlertKind.Misbehaviour => throw Invariant.Unreachable(kind),
         };
         var walk = new ProtobufWalk(record.Span);
         var onceOnly = true;

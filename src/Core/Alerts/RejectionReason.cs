@@ -23,6 +23,7 @@ public enum RejectionReason : ushort
     FutureTimestamp = 12,
     BadSignature = 13,
     ReplayedNonce = 14,
+    AlreadyConvicted = 15,
 }
 
 /// <summary>A refusal as a value: the stable code and a sentence for people that says what was found and what is allowed.</summary>
@@ -50,13 +51,14 @@ public static class RejectionReasons
         RejectionReason.FutureTimestamp => "future_timestamp",
         RejectionReason.BadSignature => "bad_signature",
         RejectionReason.ReplayedNonce => "replayed_nonce",
+        RejectionReason.AlreadyConvicted => "already_convicted",
     };
 
     /// <summary>The reason with this number, for receipts read back from disk.</summary>
     public static RejectionReason FromNumber(ushort number)
     {
         var reason = (RejectionReason)number;
-        Invariant.Holds(number <= (ushort)RejectionReason.ReplayedNonce, "known rejection reason");
+        Invariant.Holds(number <= (ushort)RejectionReason.AlreadyConvicted, "known rejection reason");
         return reason;
     }
 }

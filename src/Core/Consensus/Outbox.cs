@@ -22,6 +22,9 @@ public abstract record Notice
     /// <summary>A validator signed two different statements for one slot. Both are known to this replica.</summary>
     public sealed record Equivocation(ValidatorIndex Offender, StatementType Type, View View, Height Height) : Notice;
 
+    /// <summary>A proof against a validator, on its way into a block.</summary>
+    public sealed record Misbehaved(Misbehaviour Proof) : Notice;
+
     public sealed record ProposalRefused(ValidatorIndex Leader, Height Height, string Reason) : Notice;
 
     public sealed record CaughtUp(Height From, Height To) : Notice;

@@ -29,6 +29,7 @@ public sealed class Pbft
     private readonly ViewChangeBook _viewChanges;
     private readonly HeldBlocks _held;
     private readonly Queue<Decision> _decisions = new();
+    private readonly Accusations _accusations;
 
     // The chain as far as this replica knows it.
     private Block _committed;
@@ -85,6 +86,7 @@ public sealed class Pbft
         _viewChanges = new ViewChangeBook(chain.Validators, parameters);
         _held = new HeldBlocks(8 * parameters.Window);
         _early = new EarlyMessages(chain.Validators.Count, 2 * parameters.Window + 2);
+        _accusations = new Accusations(chain.Validators.Count);
         _answeredAt = new Timestamp?[chain.Validators.Count];
         _committed = _tip = genesis;
         _committedProof = _best = QuorumCertificate.ForGenesis(genesis.Digest);
@@ -141,7 +143,7 @@ public sealed class Pbft
             yield return ("heights with prepares", _prepares.Count, 2 * window);
             yield return ("heights with commits", _commits.Count, 2 * window);
             yield return ("early messages", _early.Count, _chainContext.Validators.Count * (2 * window + 2));
-            yield return ("accepted blocks", _chain.Count, window);
+            yield return ("accepted blocks", _chain.Count, 8 * window);
             yield return ("recent digests", _recent.Count, 4 * window + 1);
         }
     }
@@ -205,6 +207,7 @@ public sealed class Pbft
             if (first.Block.Digest == m.Block.Digest) return;
             // Two proposals for one height prove the fault; spreading both makes every honest validator see it.
             if (IsProven(_suspicion)) return;
+            _accusations.Add(m.Sender, SignedVotes.Of(first), SignedVotes.Of(m));
             outbox.Notices.Add(new Notice.Equivocation(m.Sender, StatementType.PrePrepare, _view, header.Height));
             outbox.Broadcast(first);
             outbox.Broadcast(m);
@@ -313,6 +316,9 @@ public sealed class Pbft
         switch (tally.Add(sender, height, digest, signature))
         {
             case VoteTally.Outcome.Conflicting:
+                var (other, otherSignature) = tally.Find(sender, height)!.Value;
+                _accusations.Add(
+                    sender, new SignedVote(type, _view, height, other, default, otherSignature), new SignedVote(type, _view, height, digest, default, signature));
                 outbox.Notices.Add(new Notice.Equivocation(sender, type, _view, height));
                 break;
             case VoteTally.Outcome.Added:
@@ -551,6 +557,7 @@ public sealed class Pbft
         }
 
         LookForForgottenVotes(m.Best, outbox);
+        LookForDeniedVotes(m.View, new SignedClaim(m.Sender, m.Claim, m.Signature));
         _viewChanges.Keep(m);
         // Leaving is contagious when it is justified, so a Byzantine minority cannot pull one replica out alone (rule V3).
         if (!_changing && m.Justification.LeftView == _view && Justifies(m.Justification))
@@ -559,6 +566,21 @@ public sealed class Pbft
         if (_viewChanges.JoinTarget(current) is { } join)
             StartViewChange(join, "f+1 validators are ahead", Justification.None, outbox);
         ReviewViewChanges(now, outbox);
+    }
+
+    /// <summary>The next contradiction found in what somebody signed (rule E1).</summary>
+    public bool TryTakeAccusation([NotNullWhen(true)] out Misbehaviour? proof) => _accusations.TryTake(out proof);
+
+    /// <summary>A claim below a COMMIT of the same validator that this replica holds, alone or in a certificate.</summary>
+    private void LookForDeniedVotes(View view, SignedClaim signed)
+    {
+        var claim = SignedVotes.Of(view, signed);
+        foreach (var (signer, signature) in _committedProof.Signatures)
+            if (signer == signed.Sender)
+                _accusations.Add(signer, new SignedVote(StatementType.Commit, _committedProof.View, _committedProof.Height, _committedProof.Digest, default, signature), claim);
+        for (var height = _committed.Height.Next; height <= _tip.Height; height = height.Next)
+            if (_commits.Find(signed.Sender, height) is { } vote)
+                _accusations.Add(signed.Sender, new SignedVote(StatementType.Commit, _view, height, vote.Digest, default, vote.Signature), claim);
     }
 
     private bool Justifies(Justification justification) =>
@@ -622,6 +644,10 @@ public sealed class Pbft
 
     private void OnNewView(PeerMessage.NewView m, Timestamp now, Outbox outbox)
     {
+        foreach (var other in (ReadOnlySpan<PeerMessage.NewView?>)[_newView, _pendingNewView])
+            if (other is not null && other.View == m.View && other.Sender == m.Sender)
+                _accusations.Add(m.Sender, SignedVotes.Of(other), SignedVotes.Of(m));
+        foreach (var claim in m.Claims) LookForDeniedVotes(m.View, claim);
         if (m.View.Term != _view.Term || m.View <= _view || (_changing && m.View < _target) || TermIsComplete) return;
         if (m.Sender != _order.Leader(m.View.Attempt)) return;
         if (_pendingNewView is { } pending && pending.View >= m.View) return;
@@ -691,6 +717,7 @@ public sealed class Pbft
         StartTerm(order);
         _pacemaker.EnterTerm(now);
         _demand.EnterTerm();
+        _accusations.Clear();
         _heartbeatAt = now;
         outbox.Notices.Add(new Notice.ViewEntered(_view, Leader, _tip.Height, "new term"));
         foreach (var early in _early.TakeFor(_view)) Receive(early, now, outbox);

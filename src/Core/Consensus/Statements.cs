@@ -44,6 +44,23 @@ public static class Statements
     }
 }
 
+/// <summary>Messages as the bare statements they sign, for evidence.</summary>
+public static class SignedVotes
+{
+    public static SignedVote Of(PeerMessage.PrePrepare m) =>
+        new(StatementType.PrePrepare, m.Block.Header.View, m.Block.Height, m.Block.Digest, default, m.Signature);
+
+    public static SignedVote Of(PeerMessage.NewView m) =>
+        new(StatementType.NewView, m.View, default, Statements.NewViewDigest(m.Claims, m.Best), default, m.Signature);
+
+    public static SignedVote Of(View view, SignedClaim claim)
+    {
+        var extra = new byte[Statements.ViewChangeExtraSize];
+        Statements.WriteViewChangeExtra(extra, claim.Claim);
+        return new SignedVote(StatementType.ViewChange, view, default, Statements.ViewChangeDigest(claim.Claim), extra, claim.Signature);
+    }
+}
+
 /// <summary>Signs this validator's messages.</summary>
 public sealed class MessageSigner(ChainContext chain, ValidatorIndex me, ISigner signer)
 {

@@ -40,6 +40,10 @@ public sealed class VoteTally(CertificateKind kind, ValidatorSet validators)
         return Outcome.Added;
     }
 
+    /// <summary>The vote this validator cast first at this height.</summary>
+    public (Digest Digest, Signature Signature)? Find(ValidatorIndex sender, Height height) =>
+        _slots.TryGetValue(height.Value, out var slot) ? slot.Votes[sender.Value] : null;
+
     /// <summary>The certificate for this block, or null while fewer than Q validators voted for it.</summary>
     public QuorumCertificate? TryCertify(ulong epoch, View view, Height height, Digest digest)
     {

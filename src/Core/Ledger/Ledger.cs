@@ -26,6 +26,7 @@ public sealed class Ledger
     private readonly ChainParameters _parameters;
     private readonly NonceSet _nonces = new();
     private readonly StateTree _tree = new();
+    private readonly HashSet<Digest> _convictions = [];
     private readonly Dictionary<PublicKey, (ulong Accepted, ulong Rejected)> _producerCounts = [];
 
     public Ledger(ValidatorSet validators, ProducerRegistry producers, ChainParameters parameters, Timestamp genesisTime)
@@ -57,11 +58,12 @@ public sealed class Ledger
     public Digest StateRoot() => _tree.Root();
 
     /// <summary>Was this very transaction accepted recently?</summary>
-    public bool HasAccepted(Digest transaction) => _nonces.ContainsTransaction(transaction);
+    public bool HasAccepted(Digest transaction) => _nonces.ContainsTransaction(transaction) || _convictions.Contains(transaction);
 
     /// <summary>What execution of this message in the next block would say, as far as the state is known now. A filter, not a verdict.</summary>
     public Rejection? Check(AlertEnvelope envelope, Timestamp blockTime)
     {
+        if (envelope.Content is AlertContent.Misbehaviour { Proof: var proof }) return CheckMisbehaviour(proof);
         var rejection = EnvelopeRules.CheckProducer(envelope, Producers, Height.Next)
                         ?? EnvelopeRules.CheckProfile(envelope, Producers)
                         ?? EnvelopeRules.CheckTime(envelope, blockTime, _parameters.AlertAgeMaxMs, _parameters.AlertAheadMs);
@@ -96,8 +98,36 @@ public sealed class Ledger
         return receipts.MoveToImmutable();
     }
 
+    /// <summary>While a validator is barred, more evidence against it changes nothing and would only fill blocks (rule E2).</summary>
+    private Rejection? CheckMisbehaviour(Misbehaviour proof)
+    {
+        var standing = Leaders[proof.Offender];
+        return standing.BarredThrough > 0 && standing.BarredThrough >= Leaders.Term
+            ? new Rejection(RejectionReason.AlreadyConvicted, $"validator {_validators[proof.Offender].Name} is barred through term {standing.BarredThrough} already")
+            : null;
+    }
+
+    private void Convict(Misbehaviour proof, Digest transaction, Height height)
+    {
+        Leaders.Convict(proof.Offender);
+        WriteLeaders();
+        _convictions.Add(transaction);
+        Span<byte> key = stackalloc byte[StateKeys.ConvictionLength];
+        Span<byte> value = stackalloc byte[2 + 1 + 8];
+        BinaryPrimitives.WriteUInt16BigEndian(value, proof.Offender.Value);
+        value[2] = (byte)proof.Kind;
+        BinaryPrimitives.WriteUInt64BigEndian(value[3..], height.Value);
+        _tree.Set(StateKeys.Conviction(key, transaction), value);
+    }
+
     private void Accept(AlertEnvelope envelope, Height height, int index)
     {
+        if (envelope.Content is AlertContent.Misbehaviour { Proof: var proof })
+        {
+            Convict(proof, envelope.Digest, height);
+            return;
+        }
+
         var expiresAt = Timestamp.FromSeconds(envelope.TimestampSeconds).PlusMs(_parameters.AlertAgeMaxMs);
         _nonces.Add(new UsedNonce(expiresAt, envelope.Producer, envelope.Nonce), envelope.Digest);
         Span<byte> nonceKey = stackalloc byte[StateKeys.NonceLength];

@@ -10,6 +10,7 @@ internal static class StateKeys
 {
     public const int TransactionLength = 2 + Digest.Size;
     public const int ProducerLength = 1 + PublicKey.Size;
+    public const int ConvictionLength = 1 + Digest.Size;
     public const int LeaderLength = 1 + 2;
     public const int NonceLength = 1 + PublicKey.Size + 16;
 
@@ -25,6 +26,13 @@ internal static class StateKeys
     {
         key[0] = (byte)'p';
         producer.CopyTo(key[1..]);
+        return key;
+    }
+
+    public static ReadOnlySpan<byte> Conviction(Span<byte> key, Digest transaction)
+    {
+        key[0] = (byte)'m';
+        transaction.CopyTo(key[1..]);
         return key;
     }
 

@@ -24,7 +24,7 @@ public sealed class Incoming
 public sealed class PeerAuthenticator(ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier)
 {
     private readonly MessageAuthenticator _messages = new(chain, genesisBlock, verifier);
-    private readonly EnvelopeAuthenticator _envelopes = new(verifier);
+    private readonly EnvelopeAuthenticator _envelopes = new(verifier, chain);
 
     /// <summary>False with a sentence for the log when the bytes are no message, or something in it is not genuine.</summary>
     public bool TryVerify(ReadOnlySpan<byte> bytes, out Verified<Incoming> verified, out string? problem)

@@ -224,9 +224,20 @@ public sealed class Replica
     private void Advance(Timestamp now, Effects effects)
     {
         var progressed = true;
-        while (progressed) progressed = Execute(effects) || Vote(now, effects) || Propose(now, effects);
+        while (progressed) progressed = Execute(effects) || Vote(now, effects) || Accuse(now, effects) || Propose(now, effects);
         DropForgottenBodies();
         RequestProposal(now, effects);
+    }
+
+    /// <summary>Contradictions become ordinary transactions (rule E1), brought to the leader at once.</summary>
+    private bool Accuse(Timestamp now, Effects effects)
+    {
+        if (!_pbft.TryTakeAccusation(out var proof)) return false;
+        effects.Notices.Add(new Notice.Misbehaved(proof));
+        var envelope = AlertEnvelope.Of(proof);
+        if (Admit(new Verified<AlertEnvelope>(envelope), now).Kind == AdmissionKind.Admitted && _pbft.Leader != _me)
+            effects.Send(_pbft.Leader, new PeerMessage.Transactions([envelope.ToBody()]));
+        return true;
     }
 
     private bool Execute(Effects effects)

@@ -132,6 +132,7 @@ public sealed class ApiServer : IAsyncDisposable
                     ["leader"] = NameOf(status.Leader),
                     ["changing_view"] = status.ChangingView,
                     ["catching_up"] = status.CatchingUp,
+                    ["may_vote"] = status.MayVote,
                 },
                 ["peers"] = new JsonObject { ["connected"] = connected.Length, ["needed"] = quorum - 1, ["names"] = new JsonArray([.. connected.Select(i => (JsonNode)NameOf(i))]) },
                 ["kafka"] = new JsonObject { ["status"] = kafka is null ? "ok" : "unavailable", ["reason"] = kafka },

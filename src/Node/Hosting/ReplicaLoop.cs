@@ -20,7 +20,7 @@ public readonly record struct Submission(Verified<AlertEnvelope> Alert, Action<A
 /// <summary>What the loop shows to the outside; replaced as a whole, so a reader always sees one moment.</summary>
 public sealed record ReplicaStatus(
     Height Height, Timestamp BlockTime, Digest StateRoot, Digest BlockDigest, View View, ValidatorIndex Leader, bool ChangingView, bool CatchingUp,
-    int PoolCount, int PoolBytes, ImmutableArray<Standing> Leaders, ImmutableArray<ValidatorIndex> LeaderOrder);
+    bool MayVote, int PoolCount, int PoolBytes, ImmutableArray<Standing> Leaders, ImmutableArray<ValidatorIndex> LeaderOrder);
 
 /// <summary>
 /// The only owner of a <see cref="Replica"/>. It never waits for the disk: each batch of effects goes to the store's writer, which makes it
@@ -46,6 +46,7 @@ public sealed class ReplicaLoop
     private readonly Action<IReadOnlyList<CommittedBlock>> _onStored;
     private readonly Action<Notice> _onNotice;
     private readonly Action<BlockRequest> _onBlockRequest;
+    private readonly string? _lostVotes;
     private readonly Effects _effects = new();
     private readonly SemaphoreSlim _signal = new(0);
     private readonly Channel<PeerInput> _peers = Channel.CreateBounded<PeerInput>(PeerQueueMax);
@@ -58,10 +59,13 @@ public sealed class ReplicaLoop
 
     private sealed record Batch(DurableRecord[] Records, Outgoing[] Messages, CommittedBlock[] Decided);
 
+    /// <param name="lostVotes">Why the log of own votes cannot be trusted; null when it can.</param>
     public ReplicaLoop(
         Replica replica, LocalStore store, IPeerTransport transport, ValidatorIndex me, TimeProvider time,
-        Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<BlockRequest> onBlockRequest)
+        Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<BlockRequest> onBlockRequest,
+        string? lostVotes)
     {
+        _lostVotes = lostVotes;
         _replica = replica;
         _store = store;
         _transport = transport;
@@ -101,6 +105,7 @@ public sealed class ReplicaLoop
         var writer = Task.Factory.StartNew(() => Write(stop), stop, TaskCreationOptions.LongRunning, TaskScheduler.Default);
         try
         {
+            if (_lostVotes is not null) _replica.Quarantine(_lostVotes, _effects);
             _replica.Resume(_clock.Now(), _effects);
             var nextTick = _clock.Now();
             while (!stop.IsCancellationRequested && !writer.IsCompleted)
@@ -207,5 +212,5 @@ public sealed class ReplicaLoop
 
     private ReplicaStatus Snapshot() => new(
         _replica.Height, _replica.BlockTime, _replica.StateRoot, _replica.Committed.Digest, _replica.View, _replica.Leader,
-        _replica.IsChangingView, _replica.IsCatchingUp, _replica.PoolCount, _replica.PoolBytes, _replica.Leaders.Standings, _replica.Leaders.Order.Attempts);
+        _replica.IsChangingView, _replica.IsCatchingUp, _replica.MayVote, _replica.PoolCount, _replica.PoolBytes, _replica.Leaders.Standings, _replica.Leaders.Order.Attempts);
 }

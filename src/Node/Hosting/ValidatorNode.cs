@@ -9,6 +9,7 @@ using System.Threading.Channels;
 using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
@@ -70,13 +71,16 @@ public sealed class ValidatorNode : IAsyncDisposable
         VerdictTable.Check(verifier);
 
         _notices = new NoticeLog(genesis.Chain.Validators, _metrics, options.Logger);
-        _store = LocalStore.Open(Path.Combine(options.Home, "data"), genesis.Chain.ChainId);
+        _store = LocalStore.Open(Path.Combine(options.Home, "data"), genesis.Chain.ChainId, Path.Combine(options.Home, "votes.mark"));
         try
         {
-            var replica = Recover(genesis, me, verifier);
+            var log = _store.ReadLog();
+            if (log.Loss is not null && Quorum.Faulty(genesis.Chain.Validators.Count) == 0)
+                throw new UserError(log.Loss, "with fewer than four validators no vote may be lost: restore the disk, or replace this validator");
+            var replica = Recover(genesis, me, verifier, log.Records);
             _mesh = new MeshTransport(genesis, me, _identity.Consensus, verifier, settings.MeshListen, settings.Peers, options.Time, options.Logger);
             _transport = options.WrapTransport?.Invoke(_mesh, me, _identity.Consensus) ?? _mesh;
-            _loop = new ReplicaLoop(replica, _store, _transport, me, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request));
+            _loop = new ReplicaLoop(replica, _store, _transport, me, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request), log.Loss);
             _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
             _projection = new SqliteProjection(
                 Path.Combine(options.Home, "data", "projection.db"), Reader(), genesis.Chain.Validators, genesis.Producers, options.Logger);
@@ -140,11 +144,10 @@ public sealed class ValidatorNode : IAsyncDisposable
     }
 
     /// <summary>Executes the stored blocks again and feeds the consensus log: the same code that runs in service.</summary>
-    private Replica Recover(Genesis genesis, ValidatorIndex me, ISignatureVerifier verifier)
+    private Replica Recover(Genesis genesis, ValidatorIndex me, ISignatureVerifier verifier, IReadOnlyList<DurableRecord> records)
     {
         var replica = new Replica(genesis, me, _identity.Consensus, _options.Settings.MempoolTransactionsMax, _options.Settings.MempoolBytesMax);
-        var authenticator = new EnvelopeAuthenticator(verifier);
-        var records = _store.ReadLog();
+        var authenticator = new EnvelopeAuthenticator(verifier, genesis.Chain);
         using var reader = _store.OpenReader();
         var certified = true;
         foreach (var block in reader.Read(new Height(1)))

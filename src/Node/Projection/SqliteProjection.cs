@@ -63,6 +63,8 @@ public sealed class SqliteProjection : IDisposable
                 refs TEXT NOT NULL, custody_count INTEGER NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL);
             CREATE TABLE IF NOT EXISTS policies (digest TEXT PRIMARY KEY, id TEXT NOT NULL, action TEXT NOT NULL, rule TEXT NOT NULL, time_s INTEGER NOT NULL,
                 producer TEXT NOT NULL, params BLOB NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL);
+            CREATE TABLE IF NOT EXISTS misbehaviour (digest TEXT PRIMARY KEY, validator TEXT NOT NULL, kind TEXT NOT NULL, view TEXT NOT NULL,
+                slot_height INTEGER NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL);
             CREATE TABLE IF NOT EXISTS cursor (name TEXT PRIMARY KEY, height INTEGER NOT NULL);
             INSERT INTO cursor (name, height) VALUES ('blocks', 0) ON CONFLICT DO NOTHING;
             """);
@@ -169,6 +171,11 @@ public sealed class SqliteProjection : IDisposable
             case AlertContent.Policy p:
                 Execute("INSERT INTO policies VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING", transaction,
                     envelope.Digest.ToString(), envelope.Id, p.Action, p.Rule, envelope.TimestampSeconds, name, p.Params.ToArray(), height, position);
+                break;
+            case AlertContent.Misbehaviour m:
+                Execute("INSERT INTO misbehaviour VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING", transaction,
+                    envelope.Digest.ToString(), _validators[m.Proof.Offender].Name, m.Proof.Kind.ToString(), m.Proof.First.View.ToString(),
+                    (long)m.Proof.First.Height.Value, height, position);
                 break;
             default:
                 throw Invariant.Unreachable(envelope.Content);

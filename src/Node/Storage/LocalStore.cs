@@ -2,6 +2,7 @@ using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.Collections.Immutable;
+using System.Globalization;
 using System.IO;
 using System.Security.Cryptography;
 using CyberMesh.Core.Alerts;
@@ -13,6 +14,9 @@ using CyberMesh.Core.Replica;
 using Microsoft.Data.Sqlite;
 
 namespace CyberMesh.Node.Storage;
+
+/// <summary>The consensus log as it was found: either its records, or why they cannot be trusted.</summary>
+public sealed record StoredLog(IReadOnlyList<DurableRecord> Records, string? Loss);
 
 /// <summary>Where a Kafka record stood.</summary>
 public readonly record struct SourcePosition(string Topic, int Partition, long Offset);
@@ -32,19 +36,22 @@ public sealed class LocalStore : IDisposable
     private readonly SqliteConnection _votes;
     private readonly SqliteConnection _blocks;
     private readonly string _blocksPath;
+    private readonly string _markPath;
     private long _lastLsn;
     private byte[] _lastHash = new byte[32];
 
-    private LocalStore(FileStream fileLock, SqliteConnection votes, SqliteConnection blocks, string blocksPath)
+    private LocalStore(FileStream fileLock, SqliteConnection votes, SqliteConnection blocks, string blocksPath, string markPath)
     {
+        _markPath = markPath;
         _lock = fileLock;
         _votes = votes;
         _blocks = blocks;
         _blocksPath = blocksPath;
     }
 
+    /// <param name="markPath">A small file beside the key, outside the directory: how far the log was written, so that a lost or restored directory is noticed.</param>
     /// <exception cref="UserError">Another process uses it, it belongs to another chain or version, or it is damaged.</exception>
-    public static LocalStore Open(string directory, Digest chainId)
+    public static LocalStore Open(string directory, Digest chainId, string markPath)
     {
         Directory.CreateDirectory(directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         FileStream fileLock;
@@ -60,9 +67,9 @@ public sealed class LocalStore : IDisposable
         try
         {
             var blocksPath = Path.Combine(directory, "blocks.db");
-            var votes = Connect(Path.Combine(directory, "votes.db"), "PRAGMA locking_mode=EXCLUSIVE;");
+            var votes = ConnectVotes(Path.Combine(directory, "votes.db"));
             var blocks = Connect(blocksPath, "");
-            var store = new LocalStore(fileLock, votes, blocks, blocksPath);
+            var store = new LocalStore(fileLock, votes, blocks, blocksPath, markPath);
             store.Prepare(chainId);
             return store;
         }
@@ -73,12 +80,38 @@ public sealed class LocalStore : IDisposable
         }
     }
 
+    /// <summary>A file that is no database any more is put aside: the log counts as lost, and the mark tells.</summary>
+    private static SqliteConnection ConnectVotes(string path)
+    {
+        try
+        {
+            return Connect(path, "PRAGMA locking_mode=EXCLUSIVE;");
+        }
+        catch (SqliteException problem) when (problem.SqliteErrorCode is 11 or 26) // SQLITE_CORRUPT, SQLITE_NOTADB
+        {
+            File.Move(path, path + ".damaged", overwrite: true);
+            File.Delete(path + "-wal");
+            File.Delete(path + "-shm");
+            return Connect(path, "PRAGMA locking_mode=EXCLUSIVE;");
+        }
+    }
+
     private static SqliteConnection Connect(string path, string extra)
     {
         var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = path, Pooling = false }.ToString());
-        connection.Open();
-        Execute(connection, extra + "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;");
-        return connection;
+        try
+        {
+            connection.Open();
+            Execute(connection, extra + "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;");
+            // SQLite looks at the file only when it must; this makes it look now.
+            Execute(connection, "SELECT count(*) FROM sqlite_master");
+            return connection;
+        }
+        catch
+        {
+            connection.Dispose();
+            throw;
+        }
     }
 
     private void Prepare(Digest chainId)
@@ -111,37 +144,62 @@ public sealed class LocalStore : IDisposable
     // ---- Consensus log ----------------------------------------------------------------------------------------
 
     /// <summary>
-    /// The records in the order they were written. Rows are numbered and hash-chained and the last row is noted in the other file, because
-    /// SQLite silently cuts its own log at damage in the middle.
+    /// The records in the order they were written. Rows are numbered and hash-chained, and the last row is noted in the other file and
+    /// beside the key, because SQLite silently cuts its own log at damage in the middle. A log that is not what was written is put aside
+    /// and starts over: this validator may have voted and must not vote again before nothing it forgot can matter (rule A1).
     /// </summary>
-    /// <exception cref="UserError">A row is missing, changed or lost: going on could mean voting twice.</exception>
-    public List<DurableRecord> ReadLog()
+    public StoredLog ReadLog()
     {
+        var mark = Math.Max(ReadMeta("log_mark") is { } noted ? BinaryPrimitives.ReadInt64BigEndian(noted) : 0, ReadMark());
         var records = new List<DurableRecord>();
-        using var command = _votes.CreateCommand();
-        command.CommandText = "SELECT lsn, hash, payload FROM log ORDER BY lsn";
-        using var reader = command.ExecuteReader();
-        var first = true;
-        while (reader.Read())
+        var loss = ReadRows(records);
+        if (loss is null && mark > _lastLsn) loss = $"it ends at row {_lastLsn}, but row {mark} was written once";
+        if (loss is null)
         {
-            var lsn = reader.GetInt64(0);
-            var hash = (byte[])reader[1];
-            var payload = (byte[])reader[2];
-            var expected = first ? hash : ChainHash(_lastHash, payload);
-            if ((!first && lsn != _lastLsn + 1) || !hash.AsSpan().SequenceEqual(expected) || !DurableRecordCodec.TryDecode(payload, out var record, out _))
-                throw Damaged($"row {lsn} is damaged or does not follow row {_lastLsn}");
-            records.Add(record);
-            (_lastLsn, _lastHash, first) = (lsn, hash, false);
+            WriteMark();
+            return new StoredLog(records, null);
         }
 
-        if (ReadMeta("log_mark") is { } mark && BinaryPrimitives.ReadInt64BigEndian(mark) > _lastLsn)
-            throw Damaged($"it ends at row {_lastLsn}, but row {BinaryPrimitives.ReadInt64BigEndian(mark)} was written once");
-        return records;
+        Execute(_votes, "DROP TABLE IF EXISTS damaged; ALTER TABLE log RENAME TO damaged; CREATE TABLE log (lsn INTEGER PRIMARY KEY, hash BLOB NOT NULL, payload BLOB NOT NULL);");
+        _lastLsn = Math.Max(mark, _lastLsn);
+        return new StoredLog([], "the consensus log (votes.db) is not what this validator wrote: " + loss);
     }
 
-    private static UserError Damaged(string how) => new(
-        "the consensus log (votes.db) is not what this validator wrote: " + how,
-        "do not start this validator with it; a validator that forgot its votes may vote twice. Restore the disk, or replace the validator");
+    private string? ReadRows(List<DurableRecord> records)
+    {
+        try
+        {
+            using var command = _votes.CreateCommand();
+            command.CommandText = "SELECT lsn, hash, payload FROM log ORDER BY lsn";
+            using var reader = command.ExecuteReader();
+            for (var first = true; reader.Read(); first = false)
+            {
+                var lsn = reader.GetInt64(0);
+                var hash = (byte[])reader[1];
+                var payload = (byte[])reader[2];
+                var expected = first ? hash : ChainHash(_lastHash, payload);
+                if ((!first && lsn != _lastLsn + 1) || !hash.AsSpan().SequenceEqual(expected) || !DurableRecordCodec.TryDecode(payload, out var record, out _))
+                    return $"row {lsn} is damaged or does not follow row {_lastLsn}";
+                records.Add(record);
+                (_lastLsn, _lastHash) = (lsn, hash);
+            }
+
+            return null;
+        }
+        catch (SqliteException problem) when (problem.SqliteErrorCode is 11 or 26)
+        {
+            return problem.Message;
+        }
+    }
+
+    private long ReadMark() =>
+        File.Exists(_markPath) && long.TryParse(File.ReadAllText(_markPath), NumberStyles.None, CultureInfo.InvariantCulture, out var mark) ? mark : 0;
+
+    private void WriteMark()
+    {
+        File.WriteAllText(_markPath + ".new", _lastLsn.ToString(CultureInfo.InvariantCulture));
+        File.Move(_markPath + ".new", _markPath, overwrite: true);
+    }
 
     /// <summary>Appends a batch in one transaction with one sync.</summary>
     public void AppendLog(IReadOnlyList<DurableRecord> records)
@@ -150,11 +208,13 @@ public sealed class LocalStore : IDisposable
         using var insert = _votes.CreateCommand();
         insert.Transaction = transaction;
         insert.CommandText = "INSERT INTO log (lsn, hash, payload) VALUES ($lsn, $hash, $payload)";
+        var startsOver = false;
         var lsn = insert.Parameters.Add("$lsn", SqliteType.Integer);
         var hash = insert.Parameters.Add("$hash", SqliteType.Blob);
         var content = insert.Parameters.Add("$payload", SqliteType.Blob);
         foreach (var record in records)
         {
+            startsOver |= record is DurableRecord.Reset;
             if (record is DurableRecord.Reset) Execute(_votes, "DELETE FROM log", transaction);
             var payload = DurableRecordCodec.Encode(record);
             _lastHash = ChainHash(_lastHash, payload);
@@ -165,6 +225,7 @@ public sealed class LocalStore : IDisposable
         }
 
         transaction.Commit();
+        if (startsOver) WriteMark();
     }
 
     private static byte[] ChainHash(byte[] previous, byte[] payload)

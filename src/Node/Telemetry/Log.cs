@@ -59,6 +59,9 @@ internal static partial class Log
     [LoggerMessage(50, LogLevel.Warning, "projection behind, will retry: {Reason}")]
     public static partial void ProjectionRetry(ILogger logger, string reason);
 
+    [LoggerMessage(18, LogLevel.Error, "proof against {Offender} ({Kind}, view {View}, height {Height}) goes into a block")]
+    public static partial void Misbehaved(ILogger logger, string offender, string kind, string view, ulong height);
+
     [LoggerMessage(60, LogLevel.Error, "quarantined, signs no vote: {Why}")]
     public static partial void Quarantined(ILogger logger, string why);
 

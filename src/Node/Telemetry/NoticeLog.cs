@@ -30,6 +30,9 @@ internal sealed class NoticeLog(ValidatorSet validators, Metrics metrics, ILogge
                 metrics.Equivocations.Increment();
                 Log.Equivocation(logger, Name(n.Offender), n.Type.ToString(), n.View.ToString(), n.Height.Value);
                 break;
+            case Notice.Misbehaved n:
+                Log.Misbehaved(logger, Name(n.Proof.Offender), n.Proof.Kind.ToString(), n.Proof.First.View.ToString(), n.Proof.First.Height.Value);
+                break;
             case Notice.ProposalRefused n:
                 metrics.ProposalsRefused.Increment();
                 Log.ProposalRefused(logger, Name(n.Leader), n.Height.Value, n.Reason);

@@ -1,0 +1,30 @@
+using System.Collections.Generic;
+using System.Diagnostics.CodeAnalysis;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Consensus;
+
+/// <summary>
+/// Contradictions found in what validators signed, for the owner to bring on chain. Bounded: a few for each validator, because
+/// one is enough to bar it.
+/// </summary>
+public sealed class Accusations(int validators)
+{
+    private const int PerOffenderMax = 4;
+
+    private readonly Queue<Misbehaviour> _waiting = new();
+    private readonly int[] _perOffender = new int[validators];
+
+    public void Add(ValidatorIndex offender, SignedVote one, SignedVote other)
+    {
+        if (_perOffender[offender.Value] == PerOffenderMax || Misbehaviour.TryCreate(offender, one, other) is not { } proof) return;
+        _perOffender[offender.Value]++;
+        _waiting.Enqueue(proof);
+    }
+
+    public bool TryTake([NotNullWhen(true)] out Misbehaviour? proof) => _waiting.TryDequeue(out proof);
+
+    /// <summary>A new term: everyone may be accused again.</summary>
+    public void Clear() => System.Array.Clear(_perOffender);
+}
