@@ -14,7 +14,7 @@ public sealed class PropertyViolation(string what) : Exception(what);
 /// The safety properties, checked after every event over everything honest validators send and decide. It knows nothing of how
 /// the replica works.
 /// </summary>
-public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier)
+public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier, bool expectFork)
 {
     private readonly Dictionary<ulong, (Digest Block, Digest StateRoot)> _decided = [];
     private readonly Dictionary<(int Node, StatementType, View, ulong), Digest> _signed = [];
@@ -38,6 +38,9 @@ public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureV
 
     public bool IsForgetful(int node) => _forgetful.Contains(node);
 
+    /// <summary>Two honest validators decided differently.</summary>
+    public bool HasForked { get; private set; }
+
     public ulong HighestDecided { get; private set; }
 
     /// <summary>I1 agreement, I2 linkage and certificate, I3 every transaction accepted once, I5 equal roots.</summary>
@@ -46,10 +49,16 @@ public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureV
         var height = committed.Block.Height.Value;
         if (!_decided.TryAdd(height, (committed.Block.Digest, committed.StateRoot))
             && _decided[height] != (committed.Block.Digest, committed.StateRoot))
+        {
+            HasForked = true;
+            if (expectFork) return;
             throw new PropertyViolation($"I1: validator {node} decided another block or state at height {height}");
+        }
+
         HighestDecided = Math.Max(HighestDecided, height);
 
         var parent = _lastDecided.GetValueOrDefault(node, genesisBlock);
+        if (expectFork) return;
         if (committed.Block.Header.Parent != parent) throw new PropertyViolation($"I2: validator {node} decided height {height} on another parent");
         _lastDecided[node] = committed.Block.Digest;
         if (committed.Certificate is { } certificate && _certified.Add(certificate.Hash()))

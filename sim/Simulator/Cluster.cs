@@ -45,6 +45,7 @@ public sealed class Cluster
     private long _steps;
     private long _nowMs;
     private bool _healed;
+    private bool _convicted;
 
     public Cluster(Options options)
     {
@@ -67,9 +68,10 @@ public sealed class Cluster
         _producer = new AlertFactory(producer);
         _envelopes = new EnvelopeAuthenticator(_signatures, _genesis.Chain);
         _peers = new PeerAuthenticator(_genesis.Chain, _genesis.Block.Digest, _signatures);
-        _checker = new Checker(_genesis.Chain, _genesis.Block.Digest, _signatures);
+        _checker = new Checker(_genesis.Chain, _genesis.Block.Digest, _signatures, options.ExpectFork);
+        var pairs = new Dictionary<Digest, Digest>();
         _nodes = [.. signers.Select((s, i) => new Node(i, s, i < options.Liars
-            ? new Liar(_genesis.Chain, _genesis.Block.Digest, Index(i), s, options.Strategy, options.Seed)
+            ? new Liar(_genesis.Chain, _genesis.Block.Digest, Index(i), s, options.Strategy, options.Seed, pairs)
             : null))];
         foreach (var node in _nodes)
         {
@@ -95,6 +97,12 @@ public sealed class Cluster
         At(5, Publish);
         At(ImageEveryMs, TakeImages);
         foreach (var fault in _options.Faults ?? Fault.Plan(_options)) At(fault.AtMs, () => Inject(fault));
+        if (_options.ExpectFork)
+        {
+            RunForked();
+            return;
+        }
+
         if (_options.Liars > 0) Report.Count("liar " + _options.Strategy);
         while (_nowMs < _options.ChaosMs) Step();
         Heal();
@@ -108,6 +116,32 @@ public sealed class Cluster
         Report.Count("virtual ms", _nowMs);
         Report.Count("events", _steps);
         if (_checker.HighestDecided == 0) throw new PropertyViolation("L1: nothing was ever decided");
+    }
+
+    /// <summary>More than f liars: safety is lost, but not silently. Runs until an honest validator holds the proof, or time is over.</summary>
+    private void RunForked()
+    {
+        while (_nowMs < _options.ChaosMs && !_convicted) Step();
+        if (!_checker.HasForked) return;
+        Report.Count("forks");
+        if (!_healed) Heal();
+        while (!_convicted && _nowMs < _options.ChaosMs + HealedLimitMs) Step();
+        if (_convicted) Report.Count("forks proven");
+    }
+
+    /// <summary>F1: the proof holds offline, names at least f + 1 validators, and none of them is honest.</summary>
+    private void CheckProof(int node, ForkProof proof)
+    {
+        if (!_options.ExpectFork) throw new PropertyViolation($"F1: validator {node} saw a fork with at most f liars");
+        var decoded = ForkProof.TryDecode(proof.Encode(), out var read);
+        Invariant.Holds(decoded, "a fork proof decodes");
+        if (!read!.TryVerify(_genesis.Chain, _genesis.Block.Digest, _signatures, out var verdict, out var problem))
+            throw new PropertyViolation($"F1: the proof of validator {node} does not hold: {problem}");
+        foreach (var culprit in verdict.Culprits)
+            if (culprit.Value >= _options.Liars)
+                throw new PropertyViolation($"I6: the proof of validator {node} names the honest validator {culprit}");
+        if (verdict.Culprits.Length >= _genesis.Chain.Validators.OneHonest) _convicted = true;
+        else Report.Count("fork proofs with too few names");
     }
 
     private void Step()
@@ -267,6 +301,7 @@ public sealed class Cluster
     private void Drain(Node node)
     {
         var effects = node.Effects;
+        if (effects.Fork is { } fork && node.Liar is null) CheckProof(node.Number, fork);
         foreach (var notice in effects.Notices) Note(node, notice);
         foreach (var request in effects.BlockRequests)
             if (node.Disk.Serve(request.FirstHeight, request.LastHeight, 32) is { } answer)
@@ -369,7 +404,7 @@ public sealed class Cluster
             case Notice.BodiesRequested: Report.Count("body fetches"); break;
             case Notice.ProposalRefused n:
                 Report.Count("proposals refused");
-                if (node.Liar is null && n.Leader.Value >= _options.Liars)
+                if (node.Liar is null && n.Leader.Value >= _options.Liars && !_options.ExpectFork)
                     throw new PropertyViolation($"I6: validator {node.Number} calls a proposal of the honest validator {n.Leader} invalid: {n.Reason}");
                 break;
             case Notice.Quarantined n:

@@ -14,12 +14,15 @@ public readonly record struct Lie(Outgoing Message, int DelayMs = 0);
 /// A Byzantine validator: takes what its honest replica would send and sends something else, properly signed. Used by the
 /// simulator and by the demo's <c>--fault liar</c>.
 /// </summary>
-public sealed class Liar(ChainContext chain, Digest genesis, ValidatorIndex me, ISigner signer, Strategy strategy, ulong seed = 0)
+/// <param name="pairs">Which two blocks belong together; shared by all liars that collude.</param>
+public sealed class Liar(
+    ChainContext chain, Digest genesis, ValidatorIndex me, ISigner signer, Strategy strategy, ulong seed = 0, Dictionary<Digest, Digest>? pairs = null)
 {
     private const int RememberedMessages = 64;
 
     private readonly MessageSigner _signer = new(chain, me, signer);
     private readonly Prng _prng = new(seed, $"liar {me}");
+    private readonly Dictionary<Digest, Digest> _pairs = pairs ?? [];
     private readonly List<PeerMessage> _said = [];
     private readonly PeerMessage.ViewChange?[] _heard = new PeerMessage.ViewChange?[chain.Validators.Count];
     private readonly ValidatorIndex _victim = new((ushort)((me.Value + 1) % chain.Validators.Count));
@@ -59,7 +62,9 @@ public sealed class Liar(ChainContext chain, Digest genesis, ValidatorIndex me, 
                 return Split(message.Message, twin);
             case Strategy.DoubleVote when message.To is null && message.Message is PeerMessage.Prepare or PeerMessage.Commit:
                 return Split(message.Message, Twin(message.Message)!);
-            case Strategy.Understate when message.Message is PeerMessage.ViewChange:
+            case Strategy.Collude when message.To is null && CollusiveTwin(message.Message) is { } twin:
+                return Split(message.Message, twin);
+            case Strategy.Understate or Strategy.Collude when message.Message is PeerMessage.ViewChange:
                 return [new Lie(message with { Message = Twin(message.Message)! })];
             case Strategy.TwoNewViews when message.To is null && message.Message is PeerMessage.NewView m:
                 return Split(m, OtherNewView(m));
@@ -107,12 +112,14 @@ public sealed class Liar(ChainContext chain, Digest genesis, ValidatorIndex me, 
         return false;
     }
 
-    private IEnumerable<Lie> Split(PeerMessage one, PeerMessage other)
+    /// <summary>Itself gets what it said; the odd ones get the other message. A vote that is for the odd ones' block already goes to them as it is.</summary>
+    private IEnumerable<Lie> Split(PeerMessage said, PeerMessage twin)
     {
+        var isForOdd = strategy == Strategy.Collude && me.Value % 2 == 1 && said is not PeerMessage.PrePrepare;
         for (var i = 0; i < chain.Validators.Count; i++)
         {
             var to = new ValidatorIndex((ushort)i);
-            yield return new Lie(new Outgoing(to, to == me || i % 2 == 0 ? one : other));
+            yield return new Lie(new Outgoing(to, to == me || i % 2 == 1 == isForOdd ? said : twin));
         }
     }
 
@@ -142,6 +149,25 @@ public sealed class Liar(ChainContext chain, Digest genesis, ValidatorIndex me, 
         PeerMessage.ViewChange m => _signer.ViewChange(m.View, QuorumCertificate.ForGenesis(genesis), default, m.Justification),
         _ => null,
     };
+
+    /// <summary>The other half of a pair of blocks, or the vote for it.</summary>
+    private PeerMessage? CollusiveTwin(PeerMessage message)
+    {
+        switch (message)
+        {
+            case PeerMessage.PrePrepare m:
+                var other = (PeerMessage.PrePrepare)Twin(m)!;
+                if (_pairs.TryGetValue(m.Block.Header.Parent, out var parent)) other = _signer.PrePrepare(With(m.Block, other.Block.Header with { Parent = parent }));
+                (_pairs[m.Block.Digest], _pairs[other.Block.Digest]) = (other.Block.Digest, m.Block.Digest);
+                return other;
+            case PeerMessage.Prepare m when _pairs.TryGetValue(m.Digest, out var digest):
+                return _signer.Prepare(m.View, m.Height, digest);
+            case PeerMessage.Commit m when _pairs.TryGetValue(m.Digest, out var digest):
+                return _signer.Commit(m.View, m.Height, digest);
+            default:
+                return null;
+        }
+    }
 
     /// <summary>As genuine as the first: the last Q claims instead of the first Q, if there are more than Q.</summary>
     private PeerMessage.NewView OtherNewView(PeerMessage.NewView message)

@@ -46,6 +46,9 @@ public sealed record Options
     /// <summary>When the rest heals, this many of the last validators stay down for good; with liars and amnesiacs at most f.</summary>
     public int StayDown { get; init; }
 
+    /// <summary>More than f validators lie: the run is about what the honest ones see and prove.</summary>
+    public bool ExpectFork { get; init; }
+
     /// <summary>The faults to inject instead of those the seed gives: set when a failing run is cut down.</summary>
     public ImmutableArray<Fault>? Faults { get; init; }
 
@@ -81,12 +84,26 @@ public sealed record Options
             DriftPerMille = prng.Chance(20) ? prng.Between(1, 5) : 0,
             Liars = liars,
             Amnesiacs = amnesiacs,
-            Strategy = liars == 0 ? Strategy.None : (Strategy)prng.Between((int)Strategy.Silent, (int)Strategy.Mixed),
+            Strategy = liars == 0 ? Strategy.None : (Strategy)prng.Between((int)Strategy.Silent, (int)Strategy.Collude),
             StayDown = liars + amnesiacs < f && prng.Chance(30) ? f - liars - amnesiacs : 0,
         };
 
         int Every(int percent) => prng.Chance(percent) ? prng.Between(400, 4_000) : 0;
     }
+
+    /// <summary>A run with f + 1 equivocating liars.</summary>
+    public static Options Fork(ulong seed) => FromSeed(seed) with
+    {
+        Validators = 4,
+        Liars = 2,
+        Amnesiacs = 0,
+        StayDown = 0,
+        Strategy = new Prng(seed, "fork").Pick<Strategy>([Strategy.Collude, Strategy.Collude, Strategy.Understate]),
+        ChaosMs = 8000,
+        IsolateEveryMs = 400,
+        ExpectFork = true,
+        Faults = null,
+    };
 
     public override string ToString()
     {

@@ -73,4 +73,7 @@ public enum Strategy
 
     /// <summary>Any of the above, chosen anew for each message.</summary>
     Mixed,
+
+    /// <summary>All liars together: as leaders they show two valid blocks, vote for both, and deny it in view changes.</summary>
+    Collude,
 }

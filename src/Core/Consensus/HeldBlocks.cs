@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Collections.Immutable;
 using System.Diagnostics.CodeAnalysis;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
@@ -60,6 +61,15 @@ public sealed class HeldBlocks(int blocksMax)
 
         path.Reverse();
         return path;
+    }
+
+    /// <summary>Headers of the held blocks from this one down to just above a height, lowest first.</summary>
+    public ImmutableArray<BlockHeader> HeadersDownTo(Digest from, Height floor)
+    {
+        var headers = ImmutableArray.CreateBuilder<BlockHeader>();
+        for (var digest = from; _byDigest.TryGetValue(digest, out var block) && block.Height > floor; digest = block.Header.Parent)
+            headers.Insert(0, block.Header);
+        return headers.ToImmutable();
     }
 
     /// <summary>The first block on the way down from <paramref name="from"/> that is not held and stands above <paramref name="floor"/>.</summary>

@@ -30,6 +30,7 @@ public sealed class Pbft
     private readonly HeldBlocks _held;
     private readonly Queue<Decision> _decisions = new();
     private readonly Accusations _accusations;
+    private Branch? _contradiction;
 
     // The chain as far as this replica knows it.
     private Block _committed;
@@ -354,6 +355,7 @@ public sealed class Pbft
     private void OnCommitCertificate(QuorumCertificate certificate, Timestamp now, Outbox outbox)
     {
         LookForForgottenVotes(certificate, outbox);
+        if (_recent.TryGetValue(certificate.Height.Value, out var mine) && mine != certificate.Digest) Contradict(new Branch([], certificate));
         if (certificate.Height <= _committed.Height) return;
         if (_held.Path(_committed, certificate.Digest) is { } path)
         {
@@ -568,6 +570,23 @@ public sealed class Pbft
         ReviewViewChanges(now, outbox);
     }
 
+    /// <summary>A certified branch without a block that is committed here: more than f validators lied, and nothing can be trusted any more (rule F1).</summary>
+    public Branch? Contradiction => _contradiction;
+
+    /// <summary>The branch has been checked: its certificate is genuine and its headers lead to it.</summary>
+    public void Contradict(Branch other)
+    {
+        if (_contradiction is not null) return;
+        _contradiction = other;
+        // The views between the two branches were opened by claims that deny one of them.
+        if (_newView is { } entered && other.Certificate.Kind == CertificateKind.Commit)
+            foreach (var claim in entered.Claims)
+                foreach (var (signer, signature) in other.Certificate.Signatures)
+                    if (signer == claim.Sender)
+                        _accusations.Add(signer, new SignedVote(
+                            StatementType.Commit, other.Certificate.View, other.Certificate.Height, other.Certificate.Digest, default, signature), SignedVotes.Of(entered.View, claim));
+    }
+
     /// <summary>The next contradiction found in what somebody signed (rule E1).</summary>
     public bool TryTakeAccusation([NotNullWhen(true)] out Misbehaviour? proof) => _accusations.TryTake(out proof);
 
@@ -665,8 +684,8 @@ public sealed class Pbft
         {
             if (_held.Path(_committed, best.Digest) is not { } found)
             {
-                // The certified base is on another branch than what this replica committed: more than f validators lied.
-                throw new InvariantViolation("a NEW-VIEW certificate contradicts a committed block");
+                Contradict(new Branch(_held.HeadersDownTo(best.Digest, _committed.Height), best));
+                return;
             }
 
             path = found;

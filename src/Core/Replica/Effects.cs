@@ -38,7 +38,10 @@ public sealed class Effects : Outbox
     public List<CommittedBlock> Decided { get; } = [];
     public List<BlockRequest> BlockRequests { get; } = [];
 
-    public bool IsEmpty => Records.Count + Messages.Count + Notices.Count + Decided.Count + BlockRequests.Count == 0;
+    /// <summary>The chain has forked: the host keeps the proof and stops.</summary>
+    public ForkProof? Fork { get; set; }
+
+    public bool IsEmpty => Fork is null && Records.Count + Messages.Count + Notices.Count + Decided.Count + BlockRequests.Count == 0;
 
     public void Clear()
     {
@@ -47,6 +50,7 @@ public sealed class Effects : Outbox
         Notices.Clear();
         Decided.Clear();
         BlockRequests.Clear();
+        Fork = null;
     }
 }
 

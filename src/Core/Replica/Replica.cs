@@ -40,6 +40,9 @@ public sealed class Replica
     /// <summary>Committed blocks not reported stored yet, and the last few for peers that ask for a body.</summary>
     private readonly SortedDictionary<ulong, CommittedBlock> _recent = [];
 
+    /// <summary>The last proof against each validator, for the case that the chain forks.</summary>
+    private readonly SortedDictionary<ValidatorIndex, Misbehaviour> _proofs = [];
+
     private Height _stored;
     private Height _logResetAt;
     private View _transactionTimersView;
@@ -108,6 +111,7 @@ public sealed class Replica
 
     public void Receive(ValidatorIndex from, Verified<Incoming> incoming, Timestamp now, Effects effects)
     {
+        if (IsFrozen) return;
         switch (incoming.Value.Message)
         {
             case PeerMessage.Signed m:
@@ -144,6 +148,7 @@ public sealed class Replica
     /// <summary>Deadlines live inside; the host only supplies time, every few milliseconds.</summary>
     public void Tick(Timestamp now, Effects effects)
     {
+        if (IsFrozen) return;
         _pbft.WorkWaiting = _pool.Count > 0;
         _pbft.Tick(now, effects);
         CheckTransactionTimers(now, effects);
@@ -223,6 +228,13 @@ public sealed class Replica
 
     private void Advance(Timestamp now, Effects effects)
     {
+        if (IsFrozen) return;
+        if (_pbft.Contradiction is { } other)
+        {
+            Freeze(other, effects);
+            return;
+        }
+
         var progressed = true;
         while (progressed) progressed = Execute(effects) || Vote(now, effects) || Accuse(now, effects) || Propose(now, effects);
         DropForgottenBodies();
@@ -234,10 +246,27 @@ public sealed class Replica
     {
         if (!_pbft.TryTakeAccusation(out var proof)) return false;
         effects.Notices.Add(new Notice.Misbehaved(proof));
+        _proofs[proof.Offender] = proof;
         var envelope = AlertEnvelope.Of(proof);
         if (Admit(new Verified<AlertEnvelope>(envelope), now).Kind == AdmissionKind.Admitted && _pbft.Leader != _me)
             effects.Send(_pbft.Leader, new PeerMessage.Transactions([envelope.ToBody()]));
         return true;
+    }
+
+    /// <summary>A fork was seen and proven; this replica does nothing any more (rule F1).</summary>
+    public bool IsFrozen { get; private set; }
+
+    private void Freeze(Branch other, Effects effects)
+    {
+        IsFrozen = true;
+        while (_pbft.TryTakeAccusation(out var proof)) _proofs[proof.Offender] = proof;
+        // The other branch tells the block at its lowest header's parent, or only at its certificate.
+        var height = other.Headers.IsEmpty ? other.Certificate.Height : other.Headers[0].Height.Minus(1);
+        var headers = ImmutableArray.CreateBuilder<BlockHeader>();
+        foreach (var (at, block) in _recent)
+            if (at >= height.Value && at <= _pbft.Committed.Height.Value)
+                headers.Add(block.Block.Header);
+        effects.Fork = new ForkProof(height, new Branch(headers.ToImmutable(), _pbft.CommittedProof), other, [.. _proofs.Values]);
     }
 
     private bool Execute(Effects effects)
@@ -525,7 +554,12 @@ public sealed class Replica
                 continue;
             }
 
-            if (block.Header.Parent != parent.Digest || block.Height != parent.Height.Next) return;
+            if (block.Header.Parent != parent.Digest || block.Height != parent.Height.Next)
+            {
+                LookForFork(message, now, effects);
+                return;
+            }
+
             if (bodies.Length - taken < block.Transactions.Length || !Matches(block, bodies.AsSpan(taken, block.Transactions.Length))) return;
             taken += block.Transactions.Length;
             blocks.Add(block);
@@ -542,6 +576,19 @@ public sealed class Replica
 
         _blockPeers.Answered();
         _pbft.CatchUp(blocks, message.Certificate, now, effects);
+    }
+
+    /// <summary>A run that does not continue the committed block: a lie, unless it links up to its certificate without it.</summary>
+    private void LookForFork(PeerMessage.Blocks message, Timestamp now, Effects effects)
+    {
+        var headers = ImmutableArray.CreateBuilder<BlockHeader>();
+        foreach (var item in message.Items)
+            if (item.Block.Height > _pbft.Committed.Height)
+                headers.Add(item.Block.Header);
+        var branch = new Branch(headers.ToImmutable(), message.Certificate);
+        if (headers.Count == 0 || !branch.IsLinked() || branch.DigestAt(_pbft.Committed.Height) is not { } digest || digest == _pbft.Committed.Digest) return;
+        _pbft.Contradict(branch);
+        Advance(now, effects);
     }
 
     private static bool Matches(Block block, ReadOnlySpan<AlertEnvelope> bodies)

@@ -46,6 +46,7 @@ public sealed class ReplicaLoop
     private readonly Action<IReadOnlyList<CommittedBlock>> _onStored;
     private readonly Action<Notice> _onNotice;
     private readonly Action<BlockRequest> _onBlockRequest;
+    private readonly Action<ForkProof> _onFork;
     private readonly string? _lostVotes;
     private readonly Effects _effects = new();
     private readonly SemaphoreSlim _signal = new(0);
@@ -63,8 +64,9 @@ public sealed class ReplicaLoop
     public ReplicaLoop(
         Replica replica, LocalStore store, IPeerTransport transport, ValidatorIndex me, TimeProvider time,
         Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<BlockRequest> onBlockRequest,
-        string? lostVotes)
+        Action<ForkProof> onFork, string? lostVotes)
     {
+        _onFork = onFork;
         _lostVotes = lostVotes;
         _replica = replica;
         _store = store;
@@ -150,6 +152,12 @@ public sealed class ReplicaLoop
     private async ValueTask HandAsync(CancellationToken stop)
     {
         if (_effects.IsEmpty) return;
+        if (_effects.Fork is { } fork)
+        {
+            _onFork(fork);
+            throw new InvariantViolation("the chain has forked: more than f validators lied; this validator stops for good");
+        }
+
         foreach (var notice in _effects.Notices) _onNotice(notice);
         foreach (var request in _effects.BlockRequests) _onBlockRequest(request);
         var batch = new Batch([.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided]);

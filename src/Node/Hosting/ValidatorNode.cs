@@ -60,6 +60,8 @@ public sealed class ValidatorNode : IAsyncDisposable
     public ValidatorNode(ValidatorOptions options)
     {
         _options = options;
+        if (File.Exists(ForkProofPath))
+            throw new UserError($"this chain has forked; the proof is {ForkProofPath}", "verify it with 'cybermesh evidence verify' and agree with the other operators how to go on; this validator does not");
         var genesis = options.Genesis;
         var settings = options.Settings;
         settings.CheckQuorum(genesis.Chain.Validators);
@@ -80,7 +82,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             var replica = Recover(genesis, me, verifier, log.Records);
             _mesh = new MeshTransport(genesis, me, _identity.Consensus, verifier, settings.MeshListen, settings.Peers, options.Time, options.Logger);
             _transport = options.WrapTransport?.Invoke(_mesh, me, _identity.Consensus) ?? _mesh;
-            _loop = new ReplicaLoop(replica, _store, _transport, me, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request), log.Loss);
+            _loop = new ReplicaLoop(replica, _store, _transport, me, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request), KeepForkProof, log.Loss);
             _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
             _projection = new SqliteProjection(
                 Path.Combine(options.Home, "data", "projection.db"), Reader(), genesis.Chain.Validators, genesis.Producers, options.Logger);
@@ -229,6 +231,14 @@ public sealed class ValidatorNode : IAsyncDisposable
         {
             // a planned stop
         }
+    }
+
+    private string ForkProofPath => Path.Combine(_options.Home, "fork.proof");
+
+    private void KeepForkProof(ForkProof proof)
+    {
+        File.WriteAllBytes(ForkProofPath, proof.Encode());
+        Log.Forked(_options.Logger, proof.Height.Value, ForkProofPath);
     }
 
     /// <summary>A planned stop: a leader hands over first.</summary>

@@ -62,6 +62,9 @@ internal static partial class Log
     [LoggerMessage(18, LogLevel.Error, "proof against {Offender} ({Kind}, view {View}, height {Height}) goes into a block")]
     public static partial void Misbehaved(ILogger logger, string offender, string kind, string view, ulong height);
 
+    [LoggerMessage(19, LogLevel.Critical, "the chain has forked at height {Height}; the proof is in {Path}")]
+    public static partial void Forked(ILogger logger, ulong height, string path);
+
     [LoggerMessage(60, LogLevel.Error, "quarantined, signs no vote: {Why}")]
     public static partial void Quarantined(ILogger logger, string why);
 
