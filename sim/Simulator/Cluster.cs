@@ -348,8 +348,16 @@ public sealed class Cluster
     private void Release(Node node, LogBatch batch)
     {
         node.PendingLog.Remove(batch);
-        node.Disk.AppendLog(batch.Records);
-        foreach (var outgoing in batch.Messages) Send(node, outgoing);
+        var crash = CrashHere(node);
+        if (crash != CrashMode.Before) node.Disk.AppendLog(batch.Records);
+        var sent = crash switch { null => batch.Messages.Length, CrashMode.Torn => (batch.Messages.Length + 1) / 2, _ => 0 };
+        foreach (var outgoing in batch.Messages.AsSpan(0, sent)) Send(node, outgoing);
+        if (crash is not null)
+        {
+            Crash(node, 300, 0);
+            return;
+        }
+
         if (batch.Decided.Length == 0) return;
         // A crash may fall between the log and the blocks.
         node.PendingBlocks.AddLast(batch.Decided);
@@ -360,7 +368,14 @@ public sealed class Cluster
     private void Store(Node node, CommittedBlock[] decided)
     {
         node.PendingBlocks.Remove(decided);
-        node.Disk.AppendBlocks(decided);
+        var crash = CrashHere(node);
+        if (crash != CrashMode.Before) node.Disk.AppendBlocks(decided);
+        if (crash is not null)
+        {
+            Crash(node, 300, 0);
+            return;
+        }
+
         foreach (var committed in decided)
         {
             if (node.Liar is null) _checker.Decided(node.Number, committed, _published);
@@ -375,6 +390,15 @@ public sealed class Cluster
 
         Do(node, (replica, now, effects) => replica.Stored(decided[^1].Block.Height, now, effects));
     }
+
+    private CrashMode? CrashHere(Node node)
+    {
+        node.Writes++;
+        return _options.CrashAt is { } point && point.Node == node.Number && point.Write == node.Writes ? point.Mode : null;
+    }
+
+    /// <summary>How often each validator wrote to its disk.</summary>
+    public IEnumerable<int> WritesByNode => _nodes.Select(n => n.Writes);
 
     private void Note(Node node, Notice notice)
     {

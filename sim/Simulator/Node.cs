@@ -49,6 +49,9 @@ internal sealed class Node(int number, ISigner signer, Liar? liar)
     public HashSet<Digest> Decided { get; } = [];
 
     public int EventsSinceSizes { get; set; }
+
+    /// <summary>Writes to log and block store so far: the points at which a crash can fall.</summary>
+    public int Writes { get; set; }
 }
 
 /// <summary>One batch on its way to the log, with what may happen once it is there.</summary>

@@ -49,6 +49,9 @@ public sealed record Options
     /// <summary>More than f validators lie: the run is about what the honest ones see and prove.</summary>
     public bool ExpectFork { get; init; }
 
+    /// <summary>One crash at exactly this point (see <see cref="CrashPoints"/>).</summary>
+    public CrashPoint? CrashAt { get; init; }
+
     /// <summary>The faults to inject instead of those the seed gives: set when a failing run is cut down.</summary>
     public ImmutableArray<Fault>? Faults { get; init; }
 

@@ -48,6 +48,7 @@ public sealed class Pbft
     private View _target;
     private PeerMessage.ViewChange? _sentViewChange;
     private SuspectReason? _suspicion;
+    private bool _equivocated; // the leader of this view, and everyone was told
     private PeerMessage.NewView? _newView;
     private PeerMessage.NewView? _pendingNewView;
     private PeerMessage.NewView? _sentNewView;
@@ -207,7 +208,8 @@ public sealed class Pbft
         {
             if (first.Block.Digest == m.Block.Digest) return;
             // Two proposals for one height prove the fault; spreading both makes every honest validator see it.
-            if (IsProven(_suspicion)) return;
+            if (_equivocated) return;
+            _equivocated = true;
             _accusations.Add(m.Sender, SignedVotes.Of(first), SignedVotes.Of(m));
             outbox.Notices.Add(new Notice.Equivocation(m.Sender, StatementType.PrePrepare, _view, header.Height));
             outbox.Broadcast(first);
@@ -715,6 +717,7 @@ public sealed class Pbft
         _view = view;
         _changing = false;
         _suspicion = null;
+        _equivocated = false;
         _pendingNewView = null;
         _wantedBase = null;
         _chain.Clear();
