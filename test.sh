@@ -2,7 +2,7 @@
 # Everything CI runs. Usage: ./test.sh [--seeds N]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 CYBERMESH_SEEDS=500
+export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 CYBERMESH_SEEDS=1000
 if [ "${1:-}" = --seeds ]; then export CYBERMESH_SEEDS=$2; fi
 
 step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
@@ -19,7 +19,7 @@ step "the main job, as the README runs it"
 ./cybermesh demo --duration 5s --api-port 0
 
 passed=0 failed=0
-for suite in Core Architecture Node; do
+for suite in Core Architecture Planted Node; do
   step "$suite tests"
   log=$(mktemp)
   "tests/$suite.Tests/bin/Release/net10.0/CyberMesh.$suite.Tests" -noColor -parallelAlgorithm aggressive | tee "$log" || true

@@ -104,6 +104,7 @@ public sealed class Cluster
         }
 
         if (_options.Liars > 0) Report.Count("liar " + _options.Strategy);
+        if (_options.FarMs > 0) Report.Count("runs with delays beyond the timers");
         while (_nowMs < _options.ChaosMs) Step();
         Heal();
         while (!Finished())
@@ -509,7 +510,7 @@ public sealed class Cluster
             return;
         }
 
-        var delay = _network.Between(_options.DelayMinMs, _healed ? Math.Min(_options.DelayMaxMs, 40) : _options.DelayMaxMs);
+        var delay = _options.FarMs + _network.Between(_options.DelayMinMs, _healed ? Math.Min(_options.DelayMaxMs, 40) : _options.DelayMaxMs);
         Arrive(from.Number, _nodes[to], message, _nowMs + delay);
         if (_healed || !_network.Chance(_options.DuplicatePercent)) return;
         Report.Count("duplicated");

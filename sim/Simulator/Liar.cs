@@ -66,6 +66,8 @@ public sealed class Liar(
                 return Split(message.Message, twin);
             case Strategy.Understate or Strategy.Collude when message.Message is PeerMessage.ViewChange:
                 return [new Lie(message with { Message = Twin(message.Message)! })];
+            case Strategy.Understate when message.Message is PeerMessage.NewView m:
+                return [new Lie(message with { Message = _signer.NewView(m.View, m.Claims, QuorumCertificate.ForGenesis(genesis)) })];
             case Strategy.TwoNewViews when message.To is null && message.Message is PeerMessage.NewView m:
                 return Split(m, OtherNewView(m));
             case Strategy.SelectiveVotes when message.To is null && message.Message is PeerMessage.Prepare or PeerMessage.Commit:

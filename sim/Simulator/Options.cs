@@ -19,6 +19,10 @@ public sealed record Options
     public int DuplicatePercent { get; init; }
     public int DelayMinMs { get; init; } = 1;
     public int DelayMaxMs { get; init; } = 2;
+
+    /// <summary>Every message takes this much longer, also after the healing: more than the timers begin with.</summary>
+    public int FarMs { get; init; }
+
     public int PartitionEveryMs { get; init; }
     public int IsolateEveryMs { get; init; }
     public int OneWayEveryMs { get; init; }
@@ -74,6 +78,7 @@ public sealed record Options
             DuplicatePercent = prng.Chance(40) ? prng.Between(1, 20) : 0,
             DelayMinMs = delay,
             DelayMaxMs = delay + (prng.Chance(30) ? prng.Between(50, 400) : prng.Between(0, 30)),
+            FarMs = prng.Chance(4) ? prng.Between(400, 900) : 0,
             PartitionEveryMs = Every(30),
             IsolateEveryMs = Every(20),
             OneWayEveryMs = Every(20),

@@ -18,7 +18,7 @@ public static class SeedRun
     public sealed record Outcome(int Seeds, IReadOnlyList<Failure> Failures, Report Report, TimeSpan Elapsed);
 
     /// <summary>Seeds <paramref name="first"/> to first + count − 1; stops early after a handful of failures.</summary>
-    public static Outcome Run(ulong first, int count, CancellationToken stop = default)
+    public static Outcome Run(ulong first, int count, CancellationToken stop = default, int failuresMax = 5)
     {
         var clock = Stopwatch.StartNew();
         var failures = new List<Failure>();
@@ -32,7 +32,7 @@ public static class SeedRun
                 done++;
                 report.Add(reached);
                 if (failure is not null) failures.Add(failure);
-                if (failures.Count >= 5) state.Stop();
+                if (failures.Count >= failuresMax) state.Stop();
             }
         });
         failures.Sort((x, y) => x.Seed.CompareTo(y.Seed));

@@ -37,12 +37,22 @@ public static class Twins
     /// <param name="twins">Identities with two instances each: f are tolerated, f + 1 are not.</param>
     public static Outcome Run(TwinsRounds kind, int rounds, int twins = 1, int limit = int.MaxValue)
     {
+        var setup = new TwinsSetup(Validators, twins);
         long scenarios = 0, forks = 0, proven = 0;
         var violations = new List<string>();
         Parallel.ForEach(Enumerate(kind, rounds, twins).Take(limit), scenario =>
         {
-            var run = new TwinsRun(kind, twins, scenario, Validators);
-            var problem = run.Play();
+            var run = new TwinsRun(kind, setup, scenario);
+            string? problem;
+            try
+            {
+                problem = run.Play();
+            }
+            catch (InvariantViolation violation)
+            {
+                problem = "an honest instance stopped: " + violation.Message;
+            }
+
             Interlocked.Increment(ref scenarios);
             if (run.Forked) Interlocked.Increment(ref forks);
             if (run.Proven) Interlocked.Increment(ref proven);
@@ -121,6 +131,34 @@ public static class Twins
     }
 }
 
+/// <summary>What all scenarios share: the keys and the genesis.</summary>
+internal sealed class TwinsSetup
+{
+    public TwinsSetup(int validators, int twins)
+    {
+        Twins = twins;
+        // Signatures count only where proofs are to be checked; without them a scenario runs ten times faster.
+        Signers = [.. Enumerable.Range(0, validators).Select(i => twins > Quorum.Faulty(validators) ? Signatures.NewSigner($"validator {i}") : new NoSigner(i)).OrderBy(s => s.PublicKey)];
+        PublicKey Role(int i, byte role) => PublicKey.From([.. Enumerable.Repeat(role, 31), (byte)i]);
+        Genesis = new Genesis(
+            "twins", Timestamp.FromSeconds(1_790_000_000),
+            Signers.Select((s, i) => new Validator($"v{i}", s.PublicKey, Role(i, 200), Role(i, 201), Role(i, 202))), [],
+            new ChainParameters { TermBlocks = 100_000, ResendMs = 250, IdleTimeoutMs = 600_000 });
+    }
+
+    public int Twins { get; }
+    public StubSignatures Signatures { get; } = new();
+    public ImmutableArray<ISigner> Signers { get; }
+    public Genesis Genesis { get; }
+
+    private sealed class NoSigner(int number) : ISigner
+    {
+        public PublicKey PublicKey { get; } = PublicKey.From([.. Enumerable.Repeat((byte)(number + 1), 32)]);
+
+        public Signature Sign(ReadOnlySpan<byte> message) => default;
+    }
+}
+
 /// <summary>One scenario: the instances on one thread, messages delivered at once within a group and lost between groups.</summary>
 internal sealed class TwinsRun
 {
@@ -128,18 +166,15 @@ internal sealed class TwinsRun
     private const int RoundMs = 1_500;
     private const int HeightMax = 6;
 
-    private static readonly ChainParameters Parameters = new() { TermBlocks = 100_000, ResendMs = 250, IdleTimeoutMs = 600_000 };
-    private static readonly Timestamp Start = Timestamp.FromSeconds(1_790_000_000);
-
     private readonly TwinsRounds _kind;
     private readonly int _twins;
     private readonly Twins.Round[] _scenario;
-    private readonly StubSignatures _signatures = new();
+    private readonly StubSignatures _signatures;
     private readonly Genesis _genesis;
     private readonly Instance[] _instances;
     private readonly Queue<(Instance To, PeerMessage.Signed Message)> _queue = new();
     private readonly Dictionary<ulong, Digest> _decided = [];
-    private Timestamp _now = Start.PlusMs(1000);
+    private Timestamp _now;
     private int _round;
 
     private sealed class Instance(int number, ValidatorIndex identity, bool honest, Pbft pbft)
@@ -155,19 +190,16 @@ internal sealed class TwinsRun
         public List<Misbehaviour> Accusations { get; } = [];
     }
 
-    public TwinsRun(TwinsRounds kind, int twins, Twins.Round[] scenario, int validators)
+    public TwinsRun(TwinsRounds kind, TwinsSetup setup, Twins.Round[] scenario)
     {
-        (_kind, _twins, _scenario) = (kind, twins, scenario);
-        // Signatures count only where proofs are to be checked; without them a scenario runs ten times faster.
-        var signers = Enumerable.Range(0, validators).Select(i => twins > Quorum.Faulty(validators) ? _signatures.NewSigner($"validator {i}") : new NoSigner(i))
-            .OrderBy(s => s.PublicKey).ToArray();
-        PublicKey Role(int i, byte role) => PublicKey.From([.. Enumerable.Repeat(role, 31), (byte)i]);
-        _genesis = new Genesis("twins", Start, signers.Select((s, i) => new Validator($"v{i}", s.PublicKey, Role(i, 200), Role(i, 201), Role(i, 202))), [], Parameters);
+        (_kind, _twins, _scenario, _signatures, _genesis) = (kind, setup.Twins, scenario, setup.Signatures, setup.Genesis);
+        _now = _genesis.Time.PlusMs(1000);
+        var validators = _genesis.Chain.Validators.Count;
         var order = new LeaderOrder([.. scenario.Select(r => Index(r.Leader)), .. Enumerable.Range(1, 8).Select(i => Index(i % validators))]);
-        _instances = [.. Enumerable.Range(0, validators + twins).Select(i =>
+        _instances = [.. Enumerable.Range(0, validators + _twins).Select(i =>
         {
-            var identity = i < 2 * twins ? i / 2 : i - twins;
-            return new Instance(i, Index(identity), i >= 2 * twins, new Pbft(_genesis.Chain, Parameters, _genesis.Block, order, Index(identity), signers[identity]));
+            var identity = i < 2 * _twins ? i / 2 : i - _twins;
+            return new Instance(i, Index(identity), i >= 2 * _twins, new Pbft(_genesis.Chain, _genesis.Parameters, _genesis.Block, order, Index(identity), setup.Signers[identity]));
         })];
     }
 
@@ -177,13 +209,6 @@ internal sealed class TwinsRun
     public bool Proven { get; private set; }
 
     private static ValidatorIndex Index(int identity) => new((ushort)identity);
-
-    private sealed class NoSigner(int number) : ISigner
-    {
-        public PublicKey PublicKey { get; } = PublicKey.From([.. Enumerable.Repeat((byte)(number + 1), 32)]);
-
-        public Signature Sign(ReadOnlySpan<byte> message) => default;
-    }
 
     /// <summary>Plays the rounds, then lets everybody talk to everybody. Null, or what was violated.</summary>
     public string? Play()

@@ -22,17 +22,19 @@ internal sealed class DemoCluster : IAsyncDisposable
     private readonly string _brokers;
     private readonly Genesis _genesis;
     private readonly ValidatorIndex? _liar;
+    private readonly Strategy _lies;
     private readonly ValidatorNode?[] _nodes;
     private readonly ConcurrentDictionary<Digest, long> _committedAtMs = new();
 
-    public DemoCluster(string directory, int validators, int apiPort, string brokers, IReadOnlyList<Producer> producers, bool withLiar)
+    public DemoCluster(string directory, int validators, int apiPort, string brokers, IReadOnlyList<Producer> producers, Strategy lies)
     {
         _brokers = brokers;
         int[] apiPorts = apiPort == 0 ? Testnet.FreePorts(validators) : [.. Enumerable.Range(apiPort, validators)];
         _homes = Testnet.Generate(directory, Testnet.FreePorts(validators), apiPorts, producers, brokers, TimeProvider.System);
         _genesis = GenesisFile.Load(Path.Combine(_homes[0], "genesis.json"));
         // The liar leads the first view, where lying does most harm.
-        _liar = withLiar ? new ValidatorIndex(0) : null;
+        _lies = lies;
+        _liar = lies == Strategy.None ? null : new ValidatorIndex(0);
         _nodes = new ValidatorNode?[validators];
     }
 
@@ -64,7 +66,7 @@ internal sealed class DemoCluster : IAsyncDisposable
             _homes[number], _genesis, settings, TimeProvider.System, logger, (mesh, me, signer) =>
             {
                 if (me == _liar) LiarNumber = number;
-                var liar = me == _liar ? new Liar(_genesis.Chain, _genesis.Block.Digest, me, signer, Strategy.Equivocate) : null;
+                var liar = me == _liar ? new Liar(_genesis.Chain, _genesis.Block.Digest, me, signer, _lies) : null;
                 return new FaultTransport(mesh, me, _nodes.Length, Partition, liar);
             },
             Committed));
@@ -93,7 +95,7 @@ internal sealed class DemoCluster : IAsyncDisposable
         var now = Environment.TickCount64;
         foreach (var committed in run)
             foreach (var receipt in committed.Receipts)
-                if (receipt.Accepted)
+                if (receipt.Accepted && receipt.Kind != AlertKind.Misbehaviour)
                     _committedAtMs.TryAdd(receipt.Transaction, now);
     }
 

@@ -14,6 +14,7 @@ using CyberMesh.Core.Primitives;
 using CyberMesh.Node;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;
+using CyberMesh.Simulator;
 using Spectre.Console;
 
 namespace CyberMesh.Cli.Demo;
@@ -24,7 +25,7 @@ internal static class DemoVerb
     private static readonly TimeSpan DrainLimit = TimeSpan.FromSeconds(60);
 
     private sealed record DemoOptions(
-        int Validators, TimeSpan? Duration, int Rate, string EveFile, string Fault, bool Json, string Home, bool Keep, int ApiPort);
+        int Validators, TimeSpan? Duration, int Rate, string EveFile, string Fault, Strategy Lies, bool Json, string Home, bool Keep, int ApiPort);
 
     public static Command Create()
     {
@@ -33,11 +34,13 @@ internal static class DemoVerb
         var rate = new Option<int>("--rate") { Description = "Messages per second.", DefaultValueFactory = _ => 50 };
         var eve = new Option<FileInfo?>("--eve") { Description = "Suricata EVE lines to publish; a small sample comes with the program." };
         var fault = new Option<string>("--fault") { Description = "A fault to inject once.", DefaultValueFactory = _ => "none" }.AcceptOnlyFromAmong("none", "crash", "liar", "partition");
+        var lies = new Option<string>("--lies") { Description = "How the liar lies: " + string.Join(", ", Names()) + ".", DefaultValueFactory = _ => "equivocate" };
+        lies.AcceptOnlyFromAmong([.. Names()]);
         var json = new Option<bool>("--json") { Description = "Print the summary as one JSON object on the last line." };
         var home = new Option<DirectoryInfo?>("--home") { Description = "Where to put the validators; a temporary directory by default." };
         var keep = new Option<bool>("--keep") { Description = "Keep that directory." };
         var apiPort = new Option<int>("--api-port") { Description = "HTTP port of the first validator; 0 picks free ports.", DefaultValueFactory = _ => 8443 };
-        var command = new Command("demo", "Run a whole cluster with real alerts on this machine.") { validators, duration, rate, eve, fault, json, home, keep, apiPort };
+        var command = new Command("demo", "Run a whole cluster with real alerts on this machine.") { validators, duration, rate, eve, fault, lies, json, home, keep, apiPort };
         command.SetAction(async (parsed, stop) =>
         {
             var n = parsed.GetValue(validators);
@@ -53,7 +56,8 @@ internal static class DemoVerb
             var directory = parsed.GetValue(home)?.FullName ?? Directory.CreateTempSubdirectory("cybermesh-demo-").FullName;
             var options = new DemoOptions(
                 n, limit, parsed.GetValue(rate), parsed.GetValue(eve)?.FullName ?? Path.Combine(AppContext.BaseDirectory, "Samples", "eve-sample.ndjson"),
-                parsed.GetValue(fault)!, parsed.GetValue(json), directory, parsed.GetValue(keep) || !temporary, parsed.GetValue(apiPort));
+                parsed.GetValue(fault)!, parsed.GetValue(fault) == "liar" ? Enum.Parse<Strategy>(parsed.GetValue(lies)!.Replace("-", "", StringComparison.Ordinal), ignoreCase: true) : Strategy.None,
+                parsed.GetValue(json), directory, parsed.GetValue(keep) || !temporary, parsed.GetValue(apiPort));
             try
             {
                 return await RunAsync(options, stop);
@@ -67,11 +71,15 @@ internal static class DemoVerb
         return command;
     }
 
+    /// <summary>The strategies as words of the command line: DoubleVote is double-vote.</summary>
+    private static IEnumerable<string> Names() =>
+        Enum.GetNames<Strategy>().Where(n => n != nameof(Strategy.None)).Select(n => string.Concat(n.Select((c, i) => i > 0 && char.IsUpper(c) ? "-" + c : c.ToString())).ToLowerInvariant());
+
     private static async Task<int> RunAsync(DemoOptions options, CancellationToken stop)
     {
         using var broker = new EmbeddedBroker(BrokerVerb.DefaultTopics.Split(','));
         using var producers = new DemoProducers(broker.BootstrapServers, options.EveFile);
-        var cluster = new DemoCluster(options.Home, options.Validators, options.ApiPort, broker.BootstrapServers, [.. producers.Trusted()], options.Fault == "liar");
+        var cluster = new DemoCluster(options.Home, options.Validators, options.ApiPort, broker.BootstrapServers, [.. producers.Trusted()], options.Lies);
         await using var ownedCluster = cluster;
         await cluster.StartAllAsync();
         Console.WriteLine($"broker {broker.BootstrapServers}");

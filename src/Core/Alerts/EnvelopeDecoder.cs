@@ -25,14 +25,7 @@ public static class EnvelopeDecoder
     public static bool TryDecodeBody(
         ReadOnlyMemory<byte> body, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection)
     {
-        if (body.Length > 0 && body.Span[0] == (byte)AlertKind.Misbehaviour)
-        {
-            envelope = Chain.Misbehaviour.TryDecode(body.Span[1..], out var proof) ? AlertEnvelope.Of(proof) : null;
-            rejection = envelope is null ? new Rejection(RejectionReason.Malformed, "the body is no proof of misbehaviour") : null;
-            return envelope is not null;
-        }
-
-        if (body.Length > 0 && body.Span[0] is (byte)AlertKind.Anomaly or (byte)AlertKind.Evidence or (byte)AlertKind.Policy)
+        if (body.Length > 0 && body.Span[0] is >= (byte)AlertKind.Anomaly and <= (byte)AlertKind.Misbehaviour)
             return TryDecode((AlertKind)body.Span[0], body[1..], out envelope, out rejection);
         envelope = null;
         rejection = new Rejection(RejectionReason.Malformed, "the transaction body does not start with a known kind");
@@ -48,6 +41,13 @@ public static class EnvelopeDecoder
         {
             rejection = new Rejection(RejectionReason.TooLarge, $"record has {record.Length} bytes; at most {Limits.RecordBytesMax} are accepted");
             return false;
+        }
+
+        if (kind == AlertKind.Misbehaviour)
+        {
+            envelope = Chain.Misbehaviour.TryDecode(record.Span, out var proof) ? AlertEnvelope.Of(proof) : null;
+            rejection = envelope is null ? new Rejection(RejectionReason.Malformed, "the record is no proof of misbehaviour") : null;
+            return envelope is not null;
         }
 
         var raw = new RawFields();

@@ -231,6 +231,8 @@ public sealed class Pbft
         if (_changing || !MayVote || MissedView || !_proposals.TryGetValue(_tip.Height.Value + 1, out var proposal)) return null;
         if (_tip.Height.Value - _committed.Height.Value >= (ulong)_parameters.Window) return null;
         var block = proposal.Block;
+        // Rule D3: on another branch than the one voted for in this view there is nothing to accept.
+        if (VotedAlready is { } voted && voted.Height == block.Height && voted.Digest != block.Digest) return null;
         if (ProposalProblem(block) is { } problem)
         {
             Refuse(block, problem, now, outbox);
@@ -304,8 +306,18 @@ public sealed class Pbft
         _held.Add(block.Block, held => _chain.TryGetValue(held.Height.Value, out var own) && own.Digest == held.Digest);
     }
 
+    /// <summary>The last PREPARE of the current view. After a restart the accepted chain can be shorter: blocks that came by catching up were not stored yet.</summary>
+    private Guard.Vote? VotedAlready => _guard.Prepared is { } vote && vote.View == _view ? vote : null;
+
+    /// <summary>Rule D3: up to the last vote of the view, which speaks for its ancestors, nothing is voted for again; the vote itself is repeated.</summary>
     private void VotePrepare(Block block, Outbox outbox)
     {
+        if (VotedAlready is { } voted && voted.Height >= block.Height)
+        {
+            if (voted.Digest == block.Digest) outbox.Broadcast(_signer.Prepare(_view, block.Height, block.Digest));
+            return;
+        }
+
         _guard.Prepare(new Guard.Vote(_view, block.Height, block.Digest));
         _votedSinceStart = true;
         outbox.Records.Add(new DurableRecord.PrepareVote(_view, block.Height, block.Digest));
@@ -966,7 +978,7 @@ public sealed class Pbft
                 break;
             case DurableRecord.PrepareVote r:
                 _guard.Prepare(new Guard.Vote(r.View, r.Height, r.Digest));
-                if (_held.Path(_committed, r.Digest) is { } path)
+                if (r.View == _view && _held.Path(_committed, r.Digest) is { } path)
                 {
                     _chain.Clear();
                     _tip = _committed;

@@ -3,10 +3,16 @@ using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Replica;
 
-/// <summary>One request at a time, to one validator after the other: a silent or lying peer costs one timeout.</summary>
+/// <summary>
+/// One request at a time, to one validator after the other: a silent or lying peer costs one timeout. Each request without an answer
+/// doubles the patience, or answers over a slow link would always come too late.
+/// </summary>
 public sealed class PeerRotation(ChainContext chain, ValidatorIndex me, long timeoutMs)
 {
+    private const int DoublingsMax = 5;
+
     private Timestamp? _deadline;
+    private int _doublings;
     private int _next = me.Value + 1;
 
     /// <summary>The validator that was asked and has not answered yet.</summary>
@@ -20,7 +26,8 @@ public sealed class PeerRotation(ChainContext chain, ValidatorIndex me, long tim
         if (_next % chain.Validators.Count == me.Value) _next++;
         peer = new ValidatorIndex((ushort)(_next++ % chain.Validators.Count));
         Asked = peer;
-        _deadline = now.PlusMs(timeoutMs);
+        _deadline = now.PlusMs(timeoutMs << _doublings);
+        _doublings = _doublings < DoublingsMax ? _doublings + 1 : DoublingsMax;
         return true;
     }
 
@@ -35,5 +42,6 @@ public sealed class PeerRotation(ChainContext chain, ValidatorIndex me, long tim
     {
         Asked = null;
         _deadline = null;
+        _doublings = 0;
     }
 }

@@ -219,8 +219,9 @@ public sealed class SqliteProjection : IDisposable
         First("WHERE digest = $1 OR id = $1 ORDER BY height, position LIMIT 1", AlertOf, AlertColumns, digestOrId);
 
     /// <summary>Every transaction of the given results, for accounting.</summary>
+    /// <summary>Results of what producers published, in order.</summary>
     public List<(string Digest, string Result)> AllResults() =>
-        Query("SELECT digest, result FROM transactions ORDER BY height, position", r => (r.GetString(0), r.GetString(1)));
+        Query("SELECT digest, result FROM transactions WHERE kind <> 'misbehaviour' ORDER BY height, position", r => (r.GetString(0), r.GetString(1)));
 
     public long AlertCount() => Query("SELECT count(*) FROM alerts", r => r.GetInt64(0))[0];
 

@@ -1,0 +1,175 @@
+using System;
+using System.Linq;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Primitives;
+using Xunit;
+
+namespace CyberMesh.Core.Tests;
+
+/// <summary>Lost votes (rules A1 to A4), views that were missed (N10) and evidence (E1, E2).</summary>
+public sealed class AmnesiaTests
+{
+    private const int Term = 4;
+    private readonly ConsensusBench _bench = new(termBlocks: Term);
+
+    private Samples Samples => _bench.Samples;
+
+    private PeerMessage.Status Answer(int from, QuorumCertificate best) =>
+        Samples.Messages(from).Status(best.View, best.Height, StatusKind.Answer, QuorumCertificate.ForGenesis(_bench.Genesis.Digest), best);
+
+    private QuorumCertificate Prepared(ulong term) => Samples.Certificate(CertificateKind.Prepare, new View(term, 0), new Height(term * Term + 1), Samples.Digest(7), 0, 2, 3);
+
+    [Fact]
+    public void A1_a_validator_that_lost_its_votes_signs_none_until_enough_others_have_answered()
+    {
+        _bench.Pbft.Quarantine("test", _bench.Outbox);
+        _bench.Wait(20);
+        Assert.Contains(new DurableRecord.Quarantined(), _bench.Records);
+        var block = _bench.Propose(_bench.Genesis);
+        _bench.Prepares(block, default, 0, 2, 3);
+        _bench.Wait(3000);
+        Assert.DoesNotContain(_bench.Sent, m => m is PeerMessage.Prepare or PeerMessage.Commit or PeerMessage.ViewChange or PeerMessage.Suspect);
+        Assert.Contains(_bench.All<PeerMessage.Status>(), s => s.Kind == StatusKind.Quarantined);
+
+        // n − Q + f = 2 answers of different others are needed.
+        _bench.Give(Answer(0, Prepared(0)), Answer(0, Prepared(0)));
+        Assert.DoesNotContain(_bench.Records, r => r is DurableRecord.VoteFromTerm);
+        _bench.Give(Answer(2, Prepared(0)));
+        Assert.Contains(new DurableRecord.VoteFromTerm(2), _bench.Records);
+        Assert.False(_bench.Pbft.MayVote);
+    }
+
+    [Fact]
+    public void A1_a_validator_in_quarantine_answers_others_and_repeats_nothing_for_ever()
+    {
+        _bench.Pbft.Quarantine("test", _bench.Outbox);
+        var one = Samples.Block(_bench.Genesis, default, 0);
+        var other = new Block(one.Header with { Time = one.Header.Time.PlusMs(1) }, null, []);
+        // Two proposals are spread once, also by one that may not suspect.
+        _bench.Give(Samples.Messages(0).PrePrepare(one), Samples.Messages(0).PrePrepare(other));
+        Assert.Equal(2, _bench.All<PeerMessage.PrePrepare>().Count());
+    }
+
+    [Fact]
+    public void A2_it_votes_again_two_terms_after_the_highest_certificate_shown()
+    {
+        _bench.Pbft.Quarantine("test", _bench.Outbox);
+        _bench.Give(Answer(0, Prepared(0)), Answer(3, Prepared(5)));
+        Assert.Contains(new DurableRecord.VoteFromTerm(7), _bench.Records);
+
+        // The log brings the abstention back after a restart.
+        var again = new Pbft(Samples.Genesis.Chain, Samples.Genesis.Parameters, _bench.Genesis, Samples.Genesis.NewLedger().Leaders.Order, _bench.Me, Samples.Signers[1]);
+        again.Restore(new DurableRecord.Quarantined());
+        Assert.False(again.MayVote);
+        again.Restore(new DurableRecord.VoteFromTerm(7));
+        Assert.False(again.MayVote);
+        Assert.Contains(new DurableRecord.VoteFromTerm(7), again.DurableState(b => new BlockWithBodies(b, [])));
+    }
+
+    [Fact]
+    public void A3_a_certificate_with_a_forgotten_vote_leads_to_quarantine()
+    {
+        var forgotten = Samples.Certificate(CertificateKind.Commit, default, new Height(2), Samples.Digest(7), 0, 1, 2);
+        _bench.Give(Samples.Messages(0).Heartbeat(default, forgotten));
+        Assert.False(_bench.Pbft.MayVote);
+        Assert.Contains(new DurableRecord.Quarantined(), _bench.Records);
+    }
+
+    [Fact]
+    public void A3_a_foreign_vote_with_the_own_key_stops_a_validator_that_has_voted()
+    {
+        _bench.Propose(_bench.Genesis);
+        var foreign = Samples.Certificate(CertificateKind.Commit, default, new Height(2), Samples.Digest(7), 0, 1, 2);
+        var stop = Assert.Throws<InvariantViolation>(() => _bench.Give(Samples.Messages(0).Heartbeat(default, foreign)));
+        Assert.Contains("another process", stop.Message, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void A4_a_leader_may_close_the_term_for_a_quarantined_validator_but_not_for_ever()
+    {
+        var leader = new ConsensusBench(me: 0, termBlocks: Term);
+        Assert.False(leader.Pbft.MayProposeEmpty);
+        var genesis = QuorumCertificate.ForGenesis(leader.Genesis.Digest);
+        leader.Give(leader.Samples.Messages(3).Status(default, default, StatusKind.Quarantined, genesis, genesis));
+        Assert.True(leader.Pbft.MayProposeEmpty);
+        Assert.Contains(leader.All<PeerMessage.Status>(), s => s.Kind == StatusKind.Answer);
+    }
+
+    [Fact]
+    public void N10_nothing_is_voted_for_or_proposed_in_a_view_the_chain_has_left_behind()
+    {
+        // Blocks of view 0.1 come by catching up; this validator is still in view 0.0.
+        var one = Samples.Block(_bench.Genesis, default, 0);
+        var two = Samples.Block(one, new View(0, 1), 1);
+        var certificate = Samples.Certificate(CertificateKind.Commit, new View(0, 1), two.Height, two.Digest, 0, 2, 3);
+        _bench.Pbft.CatchUp([one, two], certificate, _bench.Now, _bench.Outbox);
+        _bench.Give(Samples.Messages(0).PrePrepare(Samples.Block(two, default, 0)));
+        Assert.Empty(_bench.All<PeerMessage.Prepare>());
+        Assert.Empty(_bench.All<PeerMessage.Suspect>());
+
+        var leader = new ConsensusBench(me: 0);
+        leader.Pbft.CatchUp([one, two], certificate, leader.Now, leader.Outbox);
+        Assert.False(leader.Pbft.CanPropose);
+    }
+
+    [Fact]
+    public void E1_contradictory_signatures_become_evidence_that_anyone_can_check()
+    {
+        var block = _bench.Propose(_bench.Genesis);
+        _bench.Give(Samples.Messages(2).Prepare(default, block.Height, block.Digest), Samples.Messages(2).Prepare(default, block.Height, Samples.Digest(9)));
+        Assert.True(_bench.Pbft.TryTakeAccusation(out var proof));
+        Assert.Equal((new ValidatorIndex(2), MisbehaviourKind.TwoVotes), (proof.Offender, proof.Kind));
+        Assert.True(proof.Verify(Samples.Genesis.Chain, Samples.Signatures));
+        Assert.True(Misbehaviour.TryDecode(proof.Encode(), out var read));
+        Assert.Equal(proof.Encode(), read.Encode());
+        // Another offender, another chain: not proven.
+        var bytes = proof.Encode();
+        bytes[1] = 3;
+        Assert.True(Misbehaviour.TryDecode(bytes, out var forged));
+        Assert.False(forged.Verify(Samples.Genesis.Chain, Samples.Signatures));
+        // The other order of the same pair is no second encoding.
+        byte[] swapped = [.. bytes[..2], .. bytes[(2 + (bytes.Length - 2) / 2)..], .. bytes[2..(2 + (bytes.Length - 2) / 2)]];
+        Assert.False(Misbehaviour.TryDecode(swapped, out _));
+    }
+
+    [Fact]
+    public void E1_a_claim_below_an_own_commit_is_a_denial_and_an_honest_claim_is_none()
+    {
+        var block = _bench.Propose(_bench.Genesis);
+        _bench.Give(Samples.Messages(2).Commit(default, block.Height, block.Digest), Samples.Messages(3).Commit(default, block.Height, block.Digest));
+        var known = Samples.Certificate(CertificateKind.Prepare, default, block.Height, block.Digest, 0, 2, 3);
+        _bench.Give(_bench.ViewChange(3, new View(0, 1), known));
+        Assert.False(_bench.Pbft.TryTakeAccusation(out _));
+        _bench.Give(_bench.ViewChange(2, new View(0, 1)));
+        Assert.True(_bench.Pbft.TryTakeAccusation(out var proof));
+        Assert.Equal((new ValidatorIndex(2), MisbehaviourKind.Understated), (proof.Offender, proof.Kind));
+        Assert.True(proof.Verify(Samples.Genesis.Chain, Samples.Signatures));
+    }
+
+    [Fact]
+    public void E2_evidence_costs_the_offender_its_place_once_and_more_of_it_changes_nothing()
+    {
+        var ledger = Samples.Genesis.NewLedger();
+        AlertEnvelope Evidence(byte fill)
+        {
+            var proof = Misbehaviour.TryCreate(new ValidatorIndex(2), Vote(1), Vote(fill))!;
+            Assert.True(EnvelopeDecoder.TryDecodeBody(AlertEnvelope.Of(proof).ToBody(), out var envelope, out _));
+            Assert.True(new EnvelopeAuthenticator(Samples.Signatures, Samples.Genesis.Chain).TryAuthenticate(envelope, SigningProfiles.V1, out _));
+            Assert.False(new EnvelopeAuthenticator(Samples.Signatures).TryAuthenticate(envelope, SigningProfiles.V1, out _));
+            return envelope;
+        }
+
+        SignedVote Vote(byte fill) =>
+            new(StatementType.Prepare, default, new Height(1), Samples.Digest(fill), default, Samples.Messages(2).Prepare(default, new Height(1), Samples.Digest(fill)).Signature);
+
+        var root = ledger.StateRoot();
+        var block = new Block(_bench.Genesis.Header with { Height = new Height(1), Time = _bench.Genesis.Header.Time.PlusMs(1), TransactionCount = 2 }, null, []);
+        var results = ledger.Apply(block, [Evidence(2), Evidence(3)]).Select(r => r.Result);
+        Assert.Equal([RejectionReason.None, RejectionReason.AlreadyConvicted], results);
+        Assert.Equal((0, LeaderScores.BarredTerms), (ledger.Leaders[new ValidatorIndex(2)].Score, ledger.Leaders[new ValidatorIndex(2)].BarredThrough));
+        Assert.NotEqual(root, ledger.StateRoot());
+        Assert.True(ledger.HasAccepted(Evidence(2).Digest));
+    }
+}

@@ -1,0 +1,62 @@
+namespace CyberMesh.Planted.Tests;
+
+/// <summary>One mistake: in <paramref name="File"/> the code <paramref name="Right"/> is replaced by <paramref name="Wrong"/>.</summary>
+internal sealed record Bug(string Name, string File, string Right, string Wrong);
+
+/// <summary>Mistakes that PBFT implementations have made, and those that broke a model of this protocol (docs/testing.md).</summary>
+internal static class Catalogue
+{
+    private const string Pbft = "Core/Consensus/Pbft.cs";
+    private const string Replica = "Core/Replica/Replica.cs";
+    private const string Authenticator = "Core/Consensus/MessageAuthenticator.cs";
+
+    public static readonly Bug[] Bugs =
+    [
+        new("quorum 2f+1 for any n", "Core/Chain/Quorum.cs", "(n + Faulty(n) + 2) / 2", "2 * Faulty(n) + 1"),
+        new("f suspicions are enough", "Core/Chain/Quorum.cs", "OneHonest(int n) => Faulty(n) + 1", "OneHonest(int n) => Faulty(n)"),
+        new("votes for different blocks added up", "Core/Consensus/VoteTally.cs", "is { } vote && vote.Digest == digest)", "is { } vote)"),
+        new("certificate of f+1 votes", "Core/Consensus/VoteTally.cs", "return signatures.Count < validators.Quorum ?", "return signatures.Count < validators.OneHonest ?"),
+        new("certificates ordered by height first", "Core/Chain/QuorumCertificate.cs",
+            "if (View != other.View) return View.CompareTo(other.View);", "if (Height != other.Height) return Height.CompareTo(other.Height);\n        if (View != other.View) return View.CompareTo(other.View);"),
+        new("best certificate forgotten", Pbft, "        RaiseBest(prepared);\n", ""),
+        new("lower heights prepared again", Pbft,
+            "path.Count > 0 && MayVote) VotePrepare(_tip, outbox);", "path.Count > 0 && MayVote) foreach (var lower in path) VotePrepare(lower, outbox);"),
+        new("vote without the accepted parent", Pbft, "if (header.Parent != _tip.Digest) return \"parent is not the block accepted before it\";", ""),
+        new("commit vote after leaving the view", Pbft, "if (!_changing && MayVote && _chain.TryGetValue", "if (MayVote && _chain.TryGetValue"),
+        new("proposal voted for after leaving the view", Pbft, "if (_changing || !MayVote || MissedView || ", "if (!MayVote || MissedView || "),
+        new("old leader goes on after the others left", Pbft, "if (_changing || !MayVote || MissedView || ", "if (_changing || !MayVote || "),
+        new("prepare vote not durable", Pbft, "        outbox.Records.Add(new DurableRecord.PrepareVote(_view, block.Height, block.Digest));\n", ""),
+        new("commit vote not durable", Pbft, "        outbox.Records.Add(new DurableRecord.CommitVote(_view, block.Height, block.Digest, prepared));\n", ""),
+        new("view change not durable", Pbft, "        outbox.Records.Add(new DurableRecord.ViewChangeSent(target));\n", ""),
+        new("new view not durable", Pbft, "        outbox.Records.Add(new DurableRecord.NewViewSent(_sentNewView));\n", ""),
+        new("proposal not durable", Pbft, "        outbox.Records.Add(new DurableRecord.Proposed(block));\n", ""),
+        new("entered view not durable", Pbft, "        outbox.Records.Add(new DurableRecord.ViewEntered(message));\n", ""),
+        new("accepted block not durable", Pbft, "        outbox.Records.Add(new DurableRecord.BlockHeld(block));\n", ""),
+        new("restart forgets the prepare votes", Pbft, "                _guard.Prepare(new Guard.Vote(r.View, r.Height, r.Digest));\n", ""),
+        new("log starts over without the present state", Replica, "        foreach (var record in _pbft.DurableState(WithBodies)) effects.Records.Add(record);\n", ""),
+        new("new view with any certificate", Authenticator, "if (m.Best.Rank != best || !Certificate(m.Best)) return false;", "if (!Certificate(m.Best)) return false;"),
+        new("new view with too few claims", Authenticator, "m.Claims.Length < chain.Validators.Quorum || ", ""),
+        new("new view below the one asked for", Pbft, "m.View <= _view || (_changing && m.View < _target) || TermIsComplete) return;", "m.View <= _view || TermIsComplete) return;"),
+        new("lock against the new view", Pbft, "        if (_pendingNewView is { } pending && pending.View >= m.View) return;\n", "        if (_pendingNewView is { } pending && pending.View >= m.View || m.Best.Rank < _best.Rank) return;\n"),
+        new("signatures not checked", Authenticator, "        SignedStatement.Verify(verifier, chain, message.Sender, message.Signature, type, view, height, digest, extra);", "        true;"),
+        new("votes of the old view kept", Pbft, "        _prepares.Clear();\n", ""),
+        new("certificates of other views ignored", Pbft, "        LookForForgottenVotes(certificate, outbox);\n", "        if (certificate.View != _view) return;\n"),
+        new("nobody joins f+1 others", "Core/Consensus/ViewChangeBook.cs", "if (views.Count < validators.OneHonest) return null;", "if (views.Count < validators.Quorum + 1) return null;"),
+        new("constant timer", "Core/Consensus/Pacemaker.cs", "return Math.Min(_base << doublings, parameters.TimeoutCapMs);", "return Math.Min(_base + 0 * doublings, parameters.TimeoutCapMs);"),
+        new("nothing is sent again", Pbft, "if (now >= _resendAt) Resend(now, outbox);", ""),
+        new("equivocation told for ever", Pbft, "            _equivocated = true;\n", ""),
+        new("state root of the leader believed", Replica, "if (header.StateRoot != RootAt(header.RootHeight)) return \"the state root is not the one this validator computed\";", ""),
+        new("blocks of a peer not linked", Replica, "if (block.Header.Parent != parent.Digest || block.Height != parent.Height.Next)\n", "if (block.Height < parent.Height)\n"),
+        new("each validator has its own leader order", Replica, "_pbft.EnterTerm(_ledger.Leaders.Order, now, effects);",
+            "_pbft.EnterTerm(_me.Value == 3 ? new LeaderOrder([.. _ledger.Leaders.Order.Attempts.Sort()]) : _ledger.Leaders.Order, now, effects);"),
+        new("proposals beyond the term", Pbft, "Leader == _me && ProposalParent.Height < _parameters.LastHeight(_view.Term)\n", "Leader == _me\n"),
+        new("committed transactions stay in the pool", Replica, "        foreach (var receipt in receipts) _pool.Remove(receipt.Transaction);\n", ""),
+        new("transactions in flight proposed again", Replica, "            if (excluded.Contains(envelope.Digest)) continue;\n", ""),
+        new("unbounded buffer for later views", "Core/Consensus/EarlyMessages.cs", "if (view == slot.View && slot.Messages.Count < perSenderMax)", "if (view == slot.View)"),
+        new("quarantine ignored", Pbft, "public bool MayVote => _answered is null && _view.Term >= _voteFromTerm;", "public bool MayVote => true;"),
+        new("abstention two terms too short", Pbft, "_voteFromTerm = _highestTerm + 2;", "_voteFromTerm = _highestTerm;"),
+        new("honest view change taken for a denial", "Core/Chain/Misbehaviour.cs", "|| viewChange.View <= commit.View) return false;", ") return false;"),
+        new("evidence against the wrong one", Pbft, "                    sender, new SignedVote(type,", "                    new ValidatorIndex((ushort)((sender.Value + 1) % 4)), new SignedVote(type,"),
+        new("forks not looked for", Pbft, "if (_recent.TryGetValue(certificate.Height.Value, out var mine) && mine != certificate.Digest) Contradict(new Branch([], certificate));", ""),
+    ];
+}
