@@ -252,6 +252,40 @@ public sealed class ProtocolRuleTests
     }
 
     [Fact]
+    public void D1_leaving_and_opening_a_view_have_their_records()
+    {
+        _bench.Give(_bench.ViewChange(0, Second), _bench.ViewChange(2, Second), _bench.ViewChange(3, Second));
+        var sent = Assert.Single(_bench.All<PeerMessage.NewView>());
+        Assert.Collection(
+            _bench.Records,
+            r => Assert.Equal(Second, Assert.IsType<DurableRecord.ViewChangeSent>(r).View),
+            r => Assert.Same(sent, Assert.IsType<DurableRecord.NewViewSent>(r).Message),
+            r => Assert.Same(sent, Assert.IsType<DurableRecord.ViewEntered>(r).Message));
+    }
+
+    [Fact]
+    public void D3_after_a_restart_on_a_shorter_chain_nothing_is_voted_for_again_up_to_the_last_vote()
+    {
+        // Votes for heights 1 and 2; the restart knows the last vote and its block, but not the block below.
+        var one = _bench.Samples.Block(_bench.Genesis, First, 0);
+        var two = _bench.Samples.Block(one, First, 0);
+        _bench.Pbft.Restore(new DurableRecord.BlockHeld(new BlockWithBodies(two, [])));
+        _bench.Pbft.Restore(new DurableRecord.PrepareVote(First, two.Height, two.Digest));
+        _bench.Give(_bench.Samples.Messages(0).PrePrepare(one), _bench.Samples.Messages(0).PrePrepare(two));
+        Assert.All(_bench.All<PeerMessage.Prepare>(), p => Assert.Equal(two.Digest, p.Digest));
+        Assert.Equal(two.Digest, _bench.Pbft.Tip.Digest);
+        Assert.DoesNotContain(_bench.Records, r => r is DurableRecord.PrepareVote);
+
+        var other = new ConsensusBench();
+        other.Pbft.Restore(new DurableRecord.BlockHeld(new BlockWithBodies(two, [])));
+        other.Pbft.Restore(new DurableRecord.PrepareVote(First, two.Height, two.Digest));
+        var branch = new Block(two.Header with { Time = two.Header.Time.PlusMs(1) }, null, []);
+        other.Give(other.Samples.Messages(0).PrePrepare(one), other.Samples.Messages(0).PrePrepare(branch));
+        Assert.Equal(one.Digest, other.Pbft.Tip.Digest);
+        Assert.Empty(other.All<PeerMessage.Prepare>());
+    }
+
+    [Fact]
     public void D1_what_was_recorded_is_said_again_after_a_restart_and_nothing_else()
     {
         var one = _bench.Propose(_bench.Genesis);

@@ -59,6 +59,44 @@ public sealed class ProcessTests
         }
     }
 
+    /// <summary>
+    /// A validator that comes back with an empty disk follows the others at once, signs nothing while what it forgot could matter (rules A1,
+    /// A2), and is a full member again afterwards, on an idle chain too (A4).
+    /// </summary>
+    [Fact]
+    public async Task A1_a_validator_restarted_on_an_empty_disk_catches_up_abstains_and_votes_again()
+    {
+        using var directory = new TemporaryDirectory();
+        using var broker = CliProcess.Start(["broker"]);
+        var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
+        var (code, output) = await CliProcess.RunAsync("testnet", "--validators", "4", "--out", directory.Path, "--base-port", "0", "--api-port", "0");
+        Assert.True(code == 0, output);
+        var validators = new List<Validator>();
+        for (var i = 1; i <= 4; i++) validators.Add(await Validator.StartAsync(Path.Combine(directory.Path, $"v{i}"), brokers));
+        try
+        {
+            var published = await PublishAsync(directory.Path, brokers, 0, 40);
+            await AllCommitAsync(validators, published);
+            await validators[1].KillAsync();
+            Directory.Delete(Path.Combine(validators[1].Home, "data"), recursive: true);
+            published += await PublishAsync(directory.Path, brokers, published, 40);
+            validators[1] = await Validator.StartAsync(validators[1].Home, brokers);
+            Assert.False(await validators[1].MayVoteAsync());
+            await AllCommitAsync(validators, published);
+
+            for (var i = 0; i < 1200 && !await validators[1].MayVoteAsync(); i++) await Task.Delay(100);
+            Assert.True(await validators[1].MayVoteAsync(), "it never votes again");
+            // Now the quorum needs it.
+            await validators[3].KillAsync();
+            published += await PublishAsync(directory.Path, brokers, published, 20);
+            await AllCommitAsync(validators[..3], published);
+        }
+        finally
+        {
+            foreach (var validator in validators) validator.Dispose();
+        }
+    }
+
     private static async Task<int> PublishAsync(string directory, string brokers, int first, int count)
     {
         var input = Path.Combine(directory, $"alerts-{first}.ndjson");
@@ -130,6 +168,8 @@ public sealed class ProcessTests
         public async Task<JsonNode> GetAsync(string path) => JsonNode.Parse(await Http.GetStringAsync(Url + path))!;
 
         public async Task<ulong> HeightAsync() => (ulong)(await GetAsync("/state"))["height"]!;
+
+        public async Task<bool> MayVoteAsync() => (bool)(await GetAsync("/health"))["components"]!["consensus"]!["may_vote"]!;
 
         public async Task<ulong> ProjectedHeightAsync() => (ulong)(await GetAsync("/health"))["components"]!["projection"]!["height"]!;
 

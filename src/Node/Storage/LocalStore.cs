@@ -37,6 +37,7 @@ public sealed class LocalStore : IDisposable
     private readonly SqliteConnection _blocks;
     private readonly string _blocksPath;
     private readonly string _markPath;
+    private bool _marked;
     private long _lastLsn;
     private byte[] _lastHash = new byte[32];
 
@@ -154,11 +155,7 @@ public sealed class LocalStore : IDisposable
         var records = new List<DurableRecord>();
         var loss = ReadRows(records);
         if (loss is null && mark > _lastLsn) loss = $"it ends at row {_lastLsn}, but row {mark} was written once";
-        if (loss is null)
-        {
-            WriteMark();
-            return new StoredLog(records, null);
-        }
+        if (loss is null) return new StoredLog(records, null);
 
         Execute(_votes, "DROP TABLE IF EXISTS damaged; ALTER TABLE log RENAME TO damaged; CREATE TABLE log (lsn INTEGER PRIMARY KEY, hash BLOB NOT NULL, payload BLOB NOT NULL);");
         _lastLsn = Math.Max(mark, _lastLsn);
@@ -225,7 +222,9 @@ public sealed class LocalStore : IDisposable
         }
 
         transaction.Commit();
-        if (startsOver) WriteMark();
+        // Rarely, because it costs; at once, because a validator that voted once must be known to have voted.
+        if (startsOver || !_marked) WriteMark();
+        _marked = true;
     }
 
     private static byte[] ChainHash(byte[] previous, byte[] payload)
