@@ -36,9 +36,10 @@ public static class CrashPoints
         var points = reference.WritesByNode.SelectMany((writes, node) =>
             Enumerable.Range(1, writes).SelectMany(write => Enum.GetValues<CrashMode>().Select(mode => new CrashPoint(node, write, mode)))).Where((_, i) => i % every == 0).ToArray();
         var failures = new List<(CrashPoint, string)>();
-        Parallel.ForEach(points, point =>
+        Parallel.ForEach(points, (point, state) =>
         {
             if (SeedRun.RunOne(Calm with { CrashAt = point }).Failure is not { } failure) return;
+            if (failures.Count >= 3) state.Stop();
             lock (failures) failures.Add((point, failure.Problem));
         });
         return new Outcome(points.Length, failures);

@@ -29,6 +29,9 @@ public static class Twins
 {
     private const int Validators = 4;
 
+    /// <summary>After so many the rest need not be run.</summary>
+    private const int ViolationsMax = 3;
+
     public sealed record Outcome(long Scenarios, long Forks, long Proven, ImmutableArray<string> Violations);
 
     /// <summary>A round: who leads, and which instances form the second group (bit per instance, instance 0 in the first).</summary>
@@ -40,7 +43,7 @@ public static class Twins
         var setup = new TwinsSetup(Validators, twins);
         long scenarios = 0, forks = 0, proven = 0;
         var violations = new List<string>();
-        Parallel.ForEach(Enumerate(kind, rounds, twins).Take(limit), scenario =>
+        Parallel.ForEach(Enumerate(kind, rounds, twins).Take(limit), (scenario, state) =>
         {
             var run = new TwinsRun(kind, setup, scenario);
             string? problem;
@@ -57,6 +60,7 @@ public static class Twins
             if (run.Forked) Interlocked.Increment(ref forks);
             if (run.Proven) Interlocked.Increment(ref proven);
             if (problem is null) return;
+            if (violations.Count >= ViolationsMax) state.Stop();
             lock (violations) violations.Add($"{string.Join(' ', scenario.Select(r => $"v{r.Leader}/{r.Group:b}"))}: {problem}");
         });
         return new Outcome(scenarios, forks, proven, [.. violations]);

@@ -34,7 +34,7 @@ internal static class Catalogue
         new("accepted block not durable", Pbft, "        outbox.Records.Add(new DurableRecord.BlockHeld(block));\n", ""),
         new("restart forgets the prepare votes", Pbft, "                _guard.Prepare(new Guard.Vote(r.View, r.Height, r.Digest));\n", ""),
         new("log starts over without the present state", Replica, "        foreach (var record in _pbft.DurableState(WithBodies)) effects.Records.Add(record);\n", ""),
-        new("new view with any certificate", Authenticator, "if (m.Best.Rank != best || !Certificate(m.Best)) return false;", "if (!Certificate(m.Best)) return false;"),
+        new("claims of a new view believed", Authenticator, "            if (!Claim(m.View, signed)) return false;\n", ""),
         new("new view with too few claims", Authenticator, "m.Claims.Length < chain.Validators.Quorum || ", ""),
         new("new view below the one asked for", Pbft, "m.View <= _view || (_changing && m.View < _target) || TermIsComplete) return;", "m.View <= _view || TermIsComplete) return;"),
         new("lock against the new view", Pbft, "        if (_pendingNewView is { } pending && pending.View >= m.View) return;\n", "        if (_pendingNewView is { } pending && pending.View >= m.View || m.Best.Rank < _best.Rank) return;\n"),
