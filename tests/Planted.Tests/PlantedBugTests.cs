@@ -19,13 +19,13 @@ public sealed class PlantedBugTests(ITestOutputHelper output)
         ("calm run", build => build.Run("Calm")),
         ("fork proofs", build => build.Run("ForkProofs", 4)),
         ("crash points", build => build.Run("CrashPointsOf", 41)),
+        ("seeds", build => build.Run("Seeds", 1, 20)),
         ("twins by phases", build => build.Run("TwinsByPhases", 3)),
         ("twins by views", build => build.Run("TwinsByViews", 2)),
-        ("seeds", build => build.Run("Seeds", 1, 30)),
     ];
 
     /// <summary>For what the first look did not find: a few percent of what every CI run does on the sound build.</summary>
-    private static readonly (string Name, Func<PlantedBuild, string?> Run) Deeper = ("seeds", build => build.Run("Seeds", 31, 400));
+    private static readonly (string Name, Func<PlantedBuild, string?> Run) Deeper = ("seeds", build => build.Run("Seeds", 21, 400));
 
     [Fact]
     public void Every_planted_bug_is_found_and_every_layer_finds_one()
@@ -42,7 +42,10 @@ public sealed class PlantedBugTests(ITestOutputHelper output)
         {
             using var build = compiler.Build(bug);
             var cells = new List<string>();
-            foreach (var layer in Layers) Try(layer);
+            // Cheap layers first; two that find it are enough.
+            foreach (var layer in Layers)
+                if (cells.Count < 2)
+                    Try(layer);
             if (cells.Count == 0) Try(Deeper);
             void Try((string Name, Func<PlantedBuild, string?> Run) layer)
             {
