@@ -225,7 +225,7 @@ internal static class DemoVerb
         return new Account(
             cluster.Count, common, [.. cluster.Running.Select(n => n.Status.Height.Value)], [.. blocks.OfType<Node.Projection.BlockRow>().Select(b => b.StateRoot).Distinct()],
             producers.Count, nodes.Length == 0 ? 0 : (int)nodes.Min(n => n.Projection.AlertCount()), new SortedDictionary<string, int>(deadLetters.CountByCode().ToDictionary()),
-            deadLetters.Count, nodes.Length == 0 ? 0 : nodes.Max(n => (long)n.Status.View.Attempt), new Latency(Percentile(waits, 50), Percentile(waits, 99)), problems.Count == 0)
+            deadLetters.Count, nodes.Length == 0 ? 0 : nodes.Max(n => n.Metrics.ViewChanges.Value), new Latency(Percentile(waits, 50), Percentile(waits, 99)), problems.Count == 0)
         {
             Problems = problems,
         };

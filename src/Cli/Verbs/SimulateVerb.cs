@@ -19,6 +19,7 @@ internal static class SimulateVerb
             var (from, count) = parsed.GetValue(seed) is { } one ? (one, 1) : (parsed.GetValue(first), parsed.GetValue(seeds));
             var outcome = SeedRun.Run(from, count, stop);
             foreach (var (name, value) in outcome.Report.Counters()) Console.WriteLine($"{name,-40} {value}");
+            foreach (var name in outcome.Report.Missing()) Console.WriteLine($"{name,-40} not reached");
             foreach (var failure in outcome.Failures)
             {
                 Print(failure);
