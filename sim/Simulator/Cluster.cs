@@ -22,8 +22,8 @@ public sealed class Cluster
     private const int ImageEveryMs = 500;
     private const int SizesEveryEvents = 64;
 
-    /// <summary>A message storm ends here instead of running for ever; a calm run needs a hundredth of it.</summary>
-    private const long EventsMax = 3_000_000;
+    /// <summary>A message storm ends here instead of running for ever; a run with faults needs a tenth of it.</summary>
+    private const long EventsMax = 500_000;
 
     private static readonly Timestamp Start = Timestamp.FromSeconds(1_790_000_000);
 

@@ -72,7 +72,8 @@ public sealed record Options
             Seed = seed,
             Validators = n,
             ChaosMs = prng.Between(4_000, 12_000),
-            AlertEveryMs = prng.Between(4, 80),
+            // Now and then there is nothing to do for longer than the idle timer.
+            AlertEveryMs = prng.Chance(8) ? prng.Between(2_500, 4_000) : prng.Between(4, 80),
             TermBlocks = prng.Chance(70) ? prng.Between(4, 40) : 128,
             LossPercent = prng.Chance(50) ? prng.Between(1, 20) : 0,
             DuplicatePercent = prng.Chance(40) ? prng.Between(1, 20) : 0,

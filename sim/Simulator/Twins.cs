@@ -169,6 +169,7 @@ internal sealed class TwinsRun
     private const int TickMs = 100;
     private const int RoundMs = 1_500;
     private const int HeightMax = 6;
+    private const int MessagesMax = 200_000;
 
     private readonly TwinsRounds _kind;
     private readonly int _twins;
@@ -180,6 +181,7 @@ internal sealed class TwinsRun
     private readonly Dictionary<ulong, Digest> _decided = [];
     private Timestamp _now;
     private int _round;
+    private int _messages;
 
     private sealed class Instance(int number, ValidatorIndex identity, bool honest, Pbft pbft)
     {
@@ -241,7 +243,12 @@ internal sealed class TwinsRun
                     i.Pbft.WorkWaiting = i.Pbft.Tip.Height.Value < HeightMax;
                     i.Pbft.Tick(_now, i.Outbox);
                 });
-            while (_queue.TryDequeue(out var next)) Do(next.To, i => i.Pbft.Receive(next.Message, _now, i.Outbox));
+            while (_queue.TryDequeue(out var next))
+            {
+                Invariant.Holds(++_messages < MessagesMax, "no message storm");
+                Do(next.To, i => i.Pbft.Receive(next.Message, _now, i.Outbox));
+            }
+
             foreach (var instance in _instances) Fetch(instance);
         }
     }

@@ -66,6 +66,7 @@ internal sealed class ConsensusBench
             {
                 Outbox.Messages.Remove(outgoing);
                 Sent.Add(outgoing.Message);
+                Assert.True(Sent.Count < 100_000, "a message storm");
                 if (outgoing.To is not null || outgoing.Message is not PeerMessage.Signed own) continue;
                 Pbft.Receive(own, Now, Outbox);
                 again = true;
@@ -249,6 +250,18 @@ public sealed class ProtocolRuleTests
             r => Assert.Equal(one.Digest, Assert.IsType<DurableRecord.BlockHeld>(r).Block.Block.Digest),
             r => Assert.Equal(one.Digest, Assert.IsType<DurableRecord.PrepareVote>(r).Digest),
             r => Assert.Equal(one.Digest, Assert.IsType<DurableRecord.CommitVote>(r).Prepared.Digest));
+    }
+
+    [Fact]
+    public void V5_a_new_view_below_the_own_best_certificate_is_entered_all_the_same()
+    {
+        // Q claims prove that the own certificate was not committed; a lock against them would stall for ever.
+        var one = _bench.Propose(_bench.Genesis);
+        _bench.Prepares(one, First, 0, 2);
+        Assert.Single(_bench.All<PeerMessage.Commit>());
+        _bench.Give(_bench.NewView(Third, QuorumCertificate.ForGenesis(_bench.Genesis.Digest), 0, 2, 3));
+        Assert.Equal(Third, _bench.Pbft.View);
+        Assert.Equal(_bench.Genesis.Digest, _bench.Pbft.Tip.Digest);
     }
 
     [Fact]

@@ -133,7 +133,12 @@ internal sealed class Scenario
         var block = new Block(
             parent.Header with
             {
-                View = pbft.View, Height = parent.Height.Next, Parent = parent.Digest, Time = parent.Header.Time.PlusMs(1), Proposer = new ValidatorIndex((ushort)node.Number), NewViewDigest = pbft.NewViewDigest,
+                View = pbft.View,
+                Height = parent.Height.Next,
+                Parent = parent.Digest,
+                Time = parent.Header.Time.PlusMs(1),
+                Proposer = new ValidatorIndex((ushort)node.Number),
+                NewViewDigest = pbft.NewViewDigest,
             },
             null, []);
         _names[block.Digest] = $"b{_names.Count}";
