@@ -8,7 +8,12 @@ using Xunit;
 
 namespace CyberMesh.Core.Tests;
 
+/// <summary>What measures the memory of the process cannot share it with other tests.</summary>
+[CollectionDefinition(nameof(Alone), DisableParallelization = true)]
+public sealed class Alone;
+
 /// <summary>Protocol section 16: nothing grows with what a peer sends.</summary>
+[Collection(nameof(Alone))]
 public sealed class BoundsTests(ITestOutputHelper output)
 {
     private const int Junk = 10_000_000;
