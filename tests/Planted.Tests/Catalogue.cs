@@ -53,7 +53,7 @@ internal static class Catalogue
         new("transactions of the chain proposed again", Replica, "if (!seen.Add(digest) || _ledger.HasAccepted(digest))", "if (!seen.Add(digest) && _ledger.HasAccepted(digest))"),
         new("unbounded buffer for later views", "Core/Consensus/EarlyMessages.cs", "if (view == slot.View && slot.Messages.Count < perSenderMax)", "if (view == slot.View)"),
         new("quarantine ignored", Pbft, "public bool MayVote => _answered is null && _view.Term >= _voteFromTerm;", "public bool MayVote => true;"),
-        new("abstention two terms too short", Pbft, "_voteFromTerm = _highestTerm + 2;", "_voteFromTerm = _highestTerm;"),
+        new("abstention two terms too short", Pbft, "_voteFromTerm = Math.Max(_voteFromTerm, _highestTerm + 2);", "_voteFromTerm = _highestTerm;"),
         new("honest view change taken for a denial", "Core/Chain/Misbehaviour.cs", "|| viewChange.View <= commit.View) return false;", ") return false;"),
         new("evidence against the wrong one", Pbft, "                    sender, new SignedVote(type,", "                    new ValidatorIndex((ushort)((sender.Value + 1) % 4)), new SignedVote(type,"),
         new("forks not looked for", Pbft, "if (_recent.TryGetValue(certificate.Height.Value, out var mine) && mine != certificate.Digest) Contradict(new Branch([], certificate));", ""),

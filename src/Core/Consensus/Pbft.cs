@@ -904,7 +904,7 @@ public sealed class Pbft
         var n = _chainContext.Validators.Count;
         if (count < n - _chainContext.Validators.Quorum + Quorum.Faulty(n)) return;
         _answered = null;
-        _voteFromTerm = _highestTerm + 2;
+        _voteFromTerm = Math.Max(_voteFromTerm, _highestTerm + 2);
         outbox.Records.Add(new DurableRecord.VoteFromTerm(_voteFromTerm));
         outbox.Notices.Add(new Notice.Abstaining(_voteFromTerm));
     }

@@ -114,6 +114,9 @@ public sealed class Replica
         if (IsFrozen) return;
         switch (incoming.Value.Message)
         {
+            // Rule A1: an answer counts only from its signer's own connection, or an old one, replayed, could end a quarantine too early.
+            case PeerMessage.Status m when m.Sender != from:
+                break;
             case PeerMessage.Signed m:
                 _pbft.Receive(m, now, effects);
                 break;
