@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
@@ -14,7 +15,7 @@ public sealed class PropertyViolation(string what) : Exception(what);
 /// The safety properties, checked after every event over everything honest validators send and decide. It knows nothing of how
 /// the replica works.
 /// </summary>
-public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier, bool expectFork)
+public sealed class Checker(Digest genesisBlock, ISignatureVerifier verifier, bool expectFork)
 {
     private readonly Dictionary<ulong, (Digest Block, Digest StateRoot)> _decided = [];
     private readonly Dictionary<(int Node, StatementType, View, ulong), Digest> _signed = [];
@@ -44,7 +45,7 @@ public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureV
     public ulong HighestDecided { get; private set; }
 
     /// <summary>I1 agreement, I2 linkage and certificate, I3 every transaction accepted once, I5 equal roots.</summary>
-    public void Decided(int node, CommittedBlock committed, IReadOnlySet<Digest> published)
+    public void Decided(int node, CommittedBlock committed, IReadOnlySet<Digest> published, EpochSchedule epochs)
     {
         var height = committed.Block.Height.Value;
         if (!_decided.TryAdd(height, (committed.Block.Digest, committed.StateRoot))
@@ -63,13 +64,13 @@ public sealed class Checker(ChainContext chain, Digest genesisBlock, ISignatureV
         _lastDecided[node] = committed.Block.Digest;
         if (committed.Certificate is { } certificate && _certified.Add(certificate.Hash()))
         {
-            if (certificate.Kind != CertificateKind.Commit || certificate.Digest != committed.Block.Digest || !certificate.Verify(chain, genesisBlock, verifier))
+            if (certificate.Kind != CertificateKind.Commit || certificate.Digest != committed.Block.Digest || epochs.At(certificate.View.Term) is not { } chain || !certificate.Verify(chain, genesisBlock, verifier))
                 throw new PropertyViolation($"I2: the certificate of height {height} is not genuine");
         }
 
         foreach (var receipt in committed.Receipts)
         {
-            if (receipt.Kind == Core.Alerts.AlertKind.Misbehaviour) continue;
+            if (receipt.Kind.IsControl()) continue;
             if (!published.Contains(receipt.Transaction)) throw new PropertyViolation($"I3: height {height} has a transaction nobody published");
             if (receipt.Accepted && !_accepted.TryAdd((node, receipt.Transaction), committed.Block.Height))
                 throw new PropertyViolation($"I3: validator {node} accepted a transaction twice, again at height {height}");

@@ -28,13 +28,16 @@ public sealed class Cluster
     private static readonly Timestamp Start = Timestamp.FromSeconds(1_790_000_000);
 
     private readonly Options _options;
-    private readonly Prng _network, _disk, _clock, _workload;
+    /// <summary>Validators that are not in genesis and join by order of the operators.</summary>
+    private const int Spares = 2;
+
+    private readonly Prng _network, _disk, _clock, _workload, _orders;
     private readonly StubSignatures _signatures = new();
     private readonly Genesis _genesis;
     private readonly Node[] _nodes;
     private readonly AlertFactory _producer;
     private readonly EnvelopeAuthenticator _envelopes;
-    private readonly PeerAuthenticator _peers;
+    private readonly ISigner[] _operators;
     private readonly Checker _checker;
     private readonly IncrementalHash _trace = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private readonly PriorityQueue<Action, (long Time, long Sequence)> _events = new();
@@ -54,23 +57,26 @@ public sealed class Cluster
         _disk = new Prng(options.Seed, "disk");
         _clock = new Prng(options.Seed, "clock");
         _workload = new Prng(options.Seed, "workload");
-        _cutUntilMs = new long[options.Validators, options.Validators];
+        _orders = new Prng(options.Seed, "orders");
+        var spares = options.ChangeEveryMs > 0 ? Spares : 0;
+        _cutUntilMs = new long[options.Validators + spares, options.Validators + spares];
 
         var signers = Enumerable.Range(0, options.Validators).Select(i => _signatures.NewSigner($"validator {i}"))
             .OrderBy(s => s.PublicKey).ToArray();
+        _operators = [.. Enumerable.Range(0, 3).Select(i => _signatures.NewSigner($"operator {i}")).OrderBy(o => o.PublicKey)];
         var producer = _signatures.NewSigner("producer");
         var validators = signers.Select((s, i) => new Validator(
             $"v{i + 1}", s.PublicKey, Role(i, "control"), Role(i, "cosigner"), Role(i, "log")));
         _genesis = new Genesis(
             "simulation", Start, validators,
             [new Producer(producer.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V1, 1000, default, null, false)],
-            new ChainParameters { TermBlocks = options.TermBlocks });
+            new ChainParameters { TermBlocks = options.TermBlocks }, Operators.From(2, _operators.Select(o => o.PublicKey)));
         _producer = new AlertFactory(producer);
-        _envelopes = new EnvelopeAuthenticator(_signatures, _genesis.Chain);
-        _peers = new PeerAuthenticator(_genesis.Chain, _genesis.Block.Digest, _signatures);
-        _checker = new Checker(_genesis.Chain, _genesis.Block.Digest, _signatures, options.ExpectFork);
+        _envelopes = new EnvelopeAuthenticator(_signatures, null, _genesis.Operators);
+        _checker = new Checker(_genesis.Block.Digest, _signatures, options.ExpectFork);
         var pairs = new Dictionary<Digest, Digest>();
-        _nodes = [.. signers.Select((s, i) => new Node(i, s, i < options.Liars
+        var joiners = Enumerable.Range(options.Validators, spares).Select(i => _signatures.NewSigner($"validator {i}"));
+        _nodes = [.. signers.Concat(joiners).Select((s, i) => new Node(i, s, i < options.Liars
             ? new Liar(_genesis.Chain, _genesis.Block.Digest, Index(i), s, options.Strategy, options.Seed, pairs)
             : null))];
         foreach (var node in _nodes)
@@ -96,6 +102,7 @@ public sealed class Cluster
         At(TickMs, Tick);
         At(5, Publish);
         At(ImageEveryMs, TakeImages);
+        if (_options.ChangeEveryMs > 0) At(_options.ChangeEveryMs, GiveOrder);
         foreach (var fault in _options.Faults ?? Fault.Plan(_options)) At(fault.AtMs, () => Inject(fault));
         if (_options.ExpectFork)
         {
@@ -136,7 +143,7 @@ public sealed class Cluster
         if (!_options.ExpectFork) throw new PropertyViolation($"F1: validator {node} saw a fork with at most f liars");
         var decoded = ForkProof.TryDecode(proof.Encode(), out var read);
         Invariant.Holds(decoded, "a fork proof decodes");
-        if (!read!.TryVerify(_genesis.Chain, _genesis.Block.Digest, _signatures, out var verdict, out var problem))
+        if (!read!.TryVerify(_nodes[node].Replica!.Epochs, _genesis.Block.Digest, _signatures, out var verdict, out var problem))
             throw new PropertyViolation($"F1: the proof of validator {node} does not hold: {problem}");
         foreach (var culprit in verdict.Culprits)
             if (culprit.Value >= _options.Liars)
@@ -178,6 +185,63 @@ public sealed class Cluster
         At(_nowMs + _options.AlertEveryMs, Publish);
     }
 
+    /// <summary>The operators sign the next order; it comes over Kafka like everything else.</summary>
+    private void GiveOrder()
+    {
+        if (_healed) return;
+        At(_nowMs + _options.ChangeEveryMs, GiveOrder);
+        if (Foremost is not { } foremost || NextChange(foremost) is not { } change) return;
+        var order = new ChangeOrder(_genesis.Chain.ChainId, foremost.Governance.LastNumber + 1, change, []).SignedBy(0, _operators[0]).SignedBy(2, _operators[2]);
+        Invariant.Holds(_envelopes.TryAuthenticate(AlertEnvelope.Of(order), SigningProfiles.None, out var verified), "the operators sign their orders");
+        Report.Count("orders given");
+        foreach (var node in _nodes)
+            At(_nowMs + _workload.Between(1, 40), () => Do(node, (replica, now, effects) => replica.Submit(verified, now, effects)));
+    }
+
+    private Change? NextChange(Replica foremost)
+    {
+        var set = foremost.Epochs.Latest.Validators;
+        switch (_orders.Below(4))
+        {
+            case 0:
+                return set.Places == _nodes.Length ? null : new Change.AddValidator(Role($"v{set.Places + 1}", set.Places, _nodes[set.Places].Keys[0].PublicKey));
+            case 1:
+                // Those that lie, forget or stay down must not become more than f of the rest.
+                var bad = _options.Liars + _options.Amnesiacs + _options.StayDown;
+                if (Quorum.Faulty(set.Count - 1) < Math.Max(1, bad)) return null;
+                return new Change.RemoveValidator(set.Members[_orders.Below(set.Count)].Name);
+            case 2:
+                var index = set.Indices[_orders.Below(set.Count)];
+                var node = _nodes[index.Value];
+                if (node.Liar is not null) return null;
+                node.Keys.Add(_signatures.NewSigner($"validator {node.Number} key {node.Keys.Count}"));
+                return new Change.RotateKeys(Role(set[index].Name, 100 * node.Keys.Count + node.Number, node.Keys[^1].PublicKey));
+            default:
+                var parameters = foremost.Epochs.Latest.Parameters;
+                return new Change.SetParameters(parameters with { BatchDelayMs = _orders.Between(0, 20), BlockTransactionsMax = _orders.Between(5, 2000) });
+        }
+    }
+
+    private Validator Role(string name, int number, PublicKey consensusKey) =>
+        new(name, consensusKey, Role(number, "control"), Role(number, "cosigner"), Role(number, "log"), "simulated");
+
+    /// <summary>The honest replica that has come farthest.</summary>
+    private Replica? Foremost
+    {
+        get
+        {
+            Replica? foremost = null;
+            foreach (var node in _nodes)
+                if (node.Liar is null && node.Replica is { } replica && (foremost is null || replica.Height > foremost.Height))
+                    foremost = replica;
+            return foremost;
+        }
+    }
+
+    /// <summary>Validators speak to those that are of the set, and to those an order is about to bring in.</summary>
+    private static bool Knows(Replica replica, int node) =>
+        replica.Epochs.Current.Validators.Contains(Index(node)) || replica.Epochs.Latest.Validators.Contains(Index(node)) || replica.Epochs.Open?.Index == Index(node);
+
     private void Deliver(Node node, Verified<AlertEnvelope> alert)
     {
         if (node.Decided.Contains(alert.Value.Digest)) return;
@@ -203,16 +267,18 @@ public sealed class Cluster
         node.Life++;
         node.PausedUntilMs = 0;
         node.Effects.Clear();
-        var replica = new Replica(_genesis, Index(node.Number), node.Signer);
+        var replica = new Replica(_genesis, node);
+        node.Authenticator = new PeerAuthenticator(replica.Epochs, _genesis.Block.Digest, _genesis.Operators, _signatures);
+        var envelopes = new EnvelopeAuthenticator(_signatures, replica.Epochs, _genesis.Operators);
         var last = _genesis.Block.Digest;
         var accepted = new List<Digest>();
         node.Decided.Clear();
         foreach (var stored in node.Disk.ReadBlocks())
         {
-            var bodies = stored.Block.Bodies.Select(Recover).ToArray();
+            var bodies = stored.Block.Bodies.Select(body => Recover(body, envelopes)).ToArray();
             foreach (var receipt in replica.Replay(stored.Block.Block, [.. bodies], stored.Certificate))
             {
-                if (receipt.Kind != AlertKind.Misbehaviour) node.Decided.Add(receipt.Transaction);
+                if (!receipt.Kind.IsControl()) node.Decided.Add(receipt.Transaction);
                 if (receipt.Accepted) accepted.Add(receipt.Transaction);
             }
 
@@ -222,7 +288,7 @@ public sealed class Cluster
         var shortened = node.Disk.LogIsShort;
         if (!shortened)
             foreach (var record in node.Disk.ReadLog())
-                replica.Restore(record, _envelopes);
+                replica.Restore(record, envelopes);
         _checker.Restarted(node.Number, last, accepted);
         node.Replica = replica;
         node.DurableAtMs = node.StoredAtMs = _nowMs;
@@ -244,10 +310,10 @@ public sealed class Cluster
         });
     }
 
-    private AlertEnvelope Recover(ReadOnlyMemory<byte> body)
+    private static AlertEnvelope Recover(ReadOnlyMemory<byte> body, EnvelopeAuthenticator authenticator)
     {
         Invariant.Holds(EnvelopeDecoder.TryDecodeBody(body, out var envelope, out _), "a stored body decodes");
-        return _envelopes.Recovered(envelope!).Value;
+        return authenticator.Recovered(envelope!).Value;
     }
 
     /// <summary>The process dies. Batches it had handed to the disk may be there all the same, a prefix of them.</summary>
@@ -379,10 +445,10 @@ public sealed class Cluster
 
         foreach (var committed in decided)
         {
-            if (node.Liar is null) _checker.Decided(node.Number, committed, _published);
+            if (node.Liar is null) _checker.Decided(node.Number, committed, _published, node.Replica!.Epochs);
             foreach (var receipt in committed.Receipts)
             {
-                if (receipt.Kind != AlertKind.Misbehaviour) node.Decided.Add(receipt.Transaction);
+                if (!receipt.Kind.IsControl()) node.Decided.Add(receipt.Transaction);
                 else if (receipt.Accepted) Report.Count("convictions");
             }
 
@@ -436,6 +502,10 @@ public sealed class Cluster
                 Report.Count("quarantines");
                 if (n.Why.StartsWith("a certificate", StringComparison.Ordinal)) Report.Count("forgotten votes noticed");
                 break;
+            case Notice.EpochEntered n:
+                Report.Count("epochs entered");
+                if (n.Epoch.Validators.Contains(Index(node.Number)) && node.Number >= _options.Validators) Report.Count("joined");
+                break;
             case Notice.Abstaining: Report.Count("abstentions"); break;
         }
     }
@@ -449,7 +519,7 @@ public sealed class Cluster
             for (var offers = Math.Min(node.Inbox.Count, 50); offers > 0 && node.Replica is not null; offers--) Deliver(node, node.Inbox.Dequeue());
             Do(node, (replica, now, effects) =>
             {
-                replica.ConnectedPeers = _nodes.Count(peer => peer != node && peer.Replica is not null && !IsCut(node.Number, peer.Number) && !IsCut(peer.Number, node.Number));
+                replica.ConnectedPeers = _nodes.Count(peer => peer != node && peer.Replica is not null && Knows(replica, peer.Number) && Knows(peer.Replica, node.Number) && !IsCut(node.Number, peer.Number) && !IsCut(peer.Number, node.Number));
                 replica.Tick(now, effects);
             });
         }
@@ -480,7 +550,7 @@ public sealed class Cluster
     {
         var bytes = MessageCodec.Encode(outgoing.Message);
         _trace.AppendData(bytes);
-        if (!_peers.TryVerify(bytes, out var verified, out var problem))
+        if (!from.Authenticator!.TryVerify(bytes, out var verified, out var problem))
         {
             Report.Count("refused");
             if (from.Liar is null) throw new PropertyViolation($"a message of an honest validator is refused: {problem}: {outgoing.Message}");
@@ -504,6 +574,7 @@ public sealed class Cluster
             return;
         }
 
+        if (from.Replica is { } sender && !Knows(sender, to)) return;
         if (IsCut(from.Number, to) || (!_healed && _network.Chance(_options.LossPercent)))
         {
             Report.Count("lost");
@@ -520,7 +591,13 @@ public sealed class Cluster
     private void Arrive(int from, Node to, Verified<Incoming> message, long atMs) => At(atMs, () =>
     {
         to.Liar?.Observe(message.Value.Message);
-        WhenAwake(to, () => Do(to, (replica, now, effects) => replica.Receive(Index(from), message, now, effects)));
+        WhenAwake(to, () => Do(to, (replica, now, effects) =>
+        {
+            // The receive loop of a validator that is behind cannot check what is of a later term (rule S4).
+            var beyond = MessageAuthenticator.TermOf(message.Value.Message) is { } term && replica.Epochs.At(term) is null ? PeerAuthenticator.OfLaterTerm(term) : message;
+            if (beyond.Value.Message is PeerMessage.Beyond) Report.Count("messages of a term beyond");
+            replica.Receive(Index(from), beyond, now, effects);
+        }));
     });
 
     // ---- Faults -----------------------------------------------------------------------------------------------
@@ -596,7 +673,7 @@ public sealed class Cluster
     {
         _healed = true;
         Array.Clear(_cutUntilMs);
-        for (var i = _nodes.Length - _options.StayDown; i < _nodes.Length; i++)
+        for (var i = _options.Validators - _options.StayDown; i < _options.Validators; i++)
         {
             _nodes[i].Gone = true;
             Crash(_nodes[i], 0, 0);
@@ -618,22 +695,24 @@ public sealed class Cluster
     private bool Finished()
     {
         Height? height = null;
+        if (Foremost is not { } foremost) return false;
+        var set = foremost.Epochs.Current.Validators;
         foreach (var node in _nodes)
         {
-            if (node.Liar is not null || node.Gone) continue;
+            if (node.Liar is not null || node.Gone || !set.Contains(Index(node.Number))) continue;
             if (node.Replica is not { } replica || node.Decided.Count != _published.Count) return false;
             height ??= replica.Height;
             if (height != replica.Height) return false;
         }
 
-        foreach (var standing in Core.First().Replica!.Leaders.Standings)
+        foreach (var standing in foremost.Leaders.Standings)
             if (standing.Score < 250 || standing.BarredThrough > 0)
                 Report.Count("leaders barred or of the lowest class");
         return true;
     }
 
     private string Unfinished() => string.Join("; ", Core.Select(n =>
-        $"v{n.Number} decided {n.Decided.Count} of {_published.Count}, height {n.Replica?.Height}, view {n.Replica?.View}"
+        $"v{n.Number} decided {n.Decided.Count} of {_published.Count}, epoch {n.Replica?.Epochs.Current.Epoch}, height {n.Replica?.Height}, view {n.Replica?.View}"
         + (n.Replica?.IsChangingView == true ? " (changing)" : "") + (n.Replica?.MayVote == false ? " (abstaining)" : "")
         + (n.Replica?.IsCatchingUp == true ? " (behind)" : "") + $", pool {n.Replica?.PoolCount}"));
 }

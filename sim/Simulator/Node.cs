@@ -6,10 +6,18 @@ using CyberMesh.Core.Replica;
 namespace CyberMesh.Simulator;
 
 /// <summary>One simulated validator: its process (if it runs), its disk and its clock.</summary>
-internal sealed class Node(int number, ISigner signer, Liar? liar)
+internal sealed class Node(int number, ISigner signer, Liar? liar) : IKeyring
 {
     public int Number { get; } = number;
-    public ISigner Signer { get; } = signer;
+
+    /// <summary>Its keys, the newest last.</summary>
+    public List<ISigner> Keys { get; } = [signer];
+
+    public ISigner? Find(PublicKey key) => Keys.Find(k => k.PublicKey == key);
+
+    /// <summary>Checks what this validator is about to say, with the validator sets it knows.</summary>
+    public PeerAuthenticator? Authenticator { get; set; }
+
     public Liar? Liar { get; } = liar;
     public SimulatedDisk Disk { get; } = new();
     public Effects Effects { get; } = new();

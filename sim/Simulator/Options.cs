@@ -39,6 +39,9 @@ public sealed record Options
     public int ClockJumpEveryMs { get; init; }
     public int DriftPerMille { get; init; }
 
+    /// <summary>The operators change the set or the parameters this often.</summary>
+    public int ChangeEveryMs { get; init; }
+
     /// <summary>Validators 0 to this run <see cref="Strategy"/>.</summary>
     public int Liars { get; init; }
 
@@ -67,6 +70,8 @@ public sealed record Options
         var liars = prng.Chance(55) ? prng.Between(1, f) : 0;
         var amnesiacs = liars < f && prng.Chance(40) ? prng.Between(1, f - liars) : 0;
         var delay = prng.Between(1, 20);
+        // Two borders have to be crossed: with long terms few runs would see a change take effect.
+        var changes = prng.Chance(30);
         return new Options
         {
             Seed = seed,
@@ -74,7 +79,7 @@ public sealed record Options
             ChaosMs = prng.Between(4_000, 12_000),
             // Now and then there is nothing to do for longer than the idle timer.
             AlertEveryMs = prng.Chance(8) ? prng.Between(2_500, 4_000) : prng.Between(4, 80),
-            TermBlocks = prng.Chance(70) ? prng.Between(4, 40) : 128,
+            TermBlocks = changes || prng.Chance(70) ? prng.Between(4, 40) : 128,
             LossPercent = prng.Chance(50) ? prng.Between(1, 20) : 0,
             DuplicatePercent = prng.Chance(40) ? prng.Between(1, 20) : 0,
             DelayMinMs = delay,
@@ -91,6 +96,7 @@ public sealed record Options
             ClockSkewMs = prng.Chance(50) ? prng.Between(1, 800) : 0,
             ClockJumpEveryMs = Every(15),
             DriftPerMille = prng.Chance(20) ? prng.Between(1, 5) : 0,
+            ChangeEveryMs = changes ? prng.Between(500, 3_000) : 0,
             Liars = liars,
             Amnesiacs = amnesiacs,
             Strategy = liars == 0 ? Strategy.None : (Strategy)prng.Between((int)Strategy.Silent, (int)Strategy.Collude),
@@ -110,6 +116,7 @@ public sealed record Options
         Strategy = new Prng(seed, "fork").Pick<Strategy>([Strategy.Collude, Strategy.Collude, Strategy.Understate]),
         ChaosMs = 8000,
         IsolateEveryMs = 400,
+        ChangeEveryMs = 0,
         ExpectFork = true,
         Faults = null,
     };

@@ -205,7 +205,7 @@ internal sealed class TwinsRun
         _instances = [.. Enumerable.Range(0, validators + _twins).Select(i =>
         {
             var identity = i < 2 * _twins ? i / 2 : i - _twins;
-            return new Instance(i, Index(identity), i >= 2 * _twins, new Pbft(_genesis.Chain, _genesis.Parameters, _genesis.Block, order, Index(identity), setup.Signers[identity]));
+            return new Instance(i, Index(identity), i >= 2 * _twins, new Pbft(new EpochSchedule(_genesis.Chain), _genesis.Block, order, new SingleKey(setup.Signers[identity])));
         })];
     }
 
@@ -369,7 +369,7 @@ internal sealed class TwinsRun
             var height = other.Headers.IsEmpty ? other.Certificate.Height : other.Headers[0].Height.Minus(1);
             var headers = instance.Chain.Where(b => b.Height >= height).Select(b => b.Header);
             var proof = new ForkProof(height, new Branch([.. headers], instance.Pbft.CommittedProof), other, [.. instance.Accusations]);
-            if (!proof.TryVerify(_genesis.Chain, _genesis.Block.Digest, _signatures, out var verdict, out var problem)) return "the proof does not hold: " + problem;
+            if (!proof.TryVerify(new EpochSchedule(_genesis.Chain), _genesis.Block.Digest, _signatures, out var verdict, out var problem)) return "the proof does not hold: " + problem;
             if (verdict.Culprits.Any(c => c.Value >= _twins)) return "the proof names an honest validator";
             Proven |= verdict.Culprits.Length >= _genesis.Chain.Validators.OneHonest;
         }

@@ -60,7 +60,7 @@ public sealed class AmnesiaTests
         Assert.Contains(new DurableRecord.VoteFromTerm(7), _bench.Records);
 
         // The log brings the abstention back after a restart.
-        var again = new Pbft(Samples.Genesis.Chain, Samples.Genesis.Parameters, _bench.Genesis, Samples.Genesis.NewLedger().Leaders.Order, _bench.Me, Samples.Signers[1]);
+        var again = Samples.NewPbft(1);
         again.Restore(new DurableRecord.Quarantined());
         Assert.False(again.MayVote);
         again.Restore(new DurableRecord.VoteFromTerm(7));
@@ -156,7 +156,7 @@ public sealed class AmnesiaTests
         {
             var proof = Misbehaviour.TryCreate(new ValidatorIndex(2), Vote(1), Vote(fill))!;
             Assert.True(EnvelopeDecoder.TryDecodeBody(AlertEnvelope.Of(proof).ToBody(), out var envelope, out _));
-            Assert.True(new EnvelopeAuthenticator(Samples.Signatures, Samples.Genesis.Chain).TryAuthenticate(envelope, SigningProfiles.V1, out _));
+            Assert.True(new EnvelopeAuthenticator(Samples.Signatures, new EpochSchedule(Samples.Genesis.Chain)).TryAuthenticate(envelope, SigningProfiles.V1, out _));
             Assert.False(new EnvelopeAuthenticator(Samples.Signatures).TryAuthenticate(envelope, SigningProfiles.V1, out _));
             return envelope;
         }

@@ -19,7 +19,7 @@ public sealed class LeaderTests
 
     public LeaderTests()
     {
-        _scores = new LeaderScores(_samples.Genesis.Chain.Validators, _parameters);
+        _scores = new LeaderScores(_samples.Genesis.Chain with { Parameters = _parameters });
         _last = _samples.Genesis.Block.Header;
     }
 
@@ -36,7 +36,14 @@ public sealed class LeaderTests
             TransactionCount = transactions,
         };
         var signatures = (sealedBy ?? [0, 1, 2, 3, 4]).Select(i => new SignerSignature(new ValidatorIndex((ushort)i), default));
-        return _scores.Observe(_last, new QuorumCertificate(CertificateKind.Commit, 0, default, height, default, [.. signatures]));
+        return Observe(_scores, new QuorumCertificate(CertificateKind.Commit, 0, default, height, default, [.. signatures]));
+    }
+
+    private bool Observe(LeaderScores scores, QuorumCertificate seal)
+    {
+        if (!scores.Observe(_last, seal)) return false;
+        scores.BeginTerm(_samples.Genesis.Chain with { Parameters = _parameters });
+        return true;
     }
 
     private int Score(int validator) => _scores[new ValidatorIndex((ushort)validator)].Score;
@@ -44,11 +51,11 @@ public sealed class LeaderTests
     [Fact]
     public void L1_equal_blocks_give_equal_scores_and_orders_and_nothing_else_counts()
     {
-        var other = new LeaderScores(_samples.Genesis.Chain.Validators, _parameters);
+        var other = new LeaderScores(_samples.Genesis.Chain with { Parameters = _parameters });
         for (var i = 0; i < 10 * Term; i++)
         {
             Block((uint)(i % Term / 3));
-            other.Observe(_last, new QuorumCertificate(CertificateKind.Commit, 0, default, _last.Height, default,
+            Observe(other, new QuorumCertificate(CertificateKind.Commit, 0, default, _last.Height, default,
                 [.. Enumerable.Range(0, 5).Select(s => new SignerSignature(new ValidatorIndex((ushort)s), default))]));
             Assert.Equal(_scores.Order.Attempts, other.Order.Attempts);
             Assert.Equal(_scores.Standings, other.Standings);

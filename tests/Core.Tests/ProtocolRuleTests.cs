@@ -17,14 +17,15 @@ internal sealed class ConsensusBench
     public ConsensusBench(int me = 1, int termBlocks = 128)
     {
         Me = new ValidatorIndex((ushort)me);
-        Pbft = new Pbft(Samples.Genesis.Chain, Samples.Genesis.Parameters with { TermBlocks = termBlocks }, Samples.Genesis.Block, Samples.Genesis.NewLedger().Leaders.Order, Me, Samples.Signers[me]);
+        Samples = new Samples(parameters: new ChainParameters { TermBlocks = termBlocks });
+        Pbft = Samples.NewPbft(me);
         Now = Samples.Genesis.Time.PlusMs(300);
         Pbft.Resume(Now, Outbox);
         Settle();
         Sent.Clear();
     }
 
-    public Samples Samples { get; } = new();
+    public Samples Samples { get; }
     public ValidatorIndex Me { get; }
     public Pbft Pbft { get; }
     public Outbox Outbox { get; } = new();
@@ -303,8 +304,7 @@ public sealed class ProtocolRuleTests
     {
         var one = _bench.Propose(_bench.Genesis);
         _bench.Prepares(one, First, 0, 2);
-        var again = new Pbft(
-            _bench.Samples.Genesis.Chain, _bench.Samples.Genesis.Parameters, _bench.Genesis, _bench.Samples.Genesis.NewLedger().Leaders.Order, _bench.Me, _bench.Samples.Signers[1]);
+        var again = _bench.Samples.NewPbft(1);
         foreach (var record in _bench.Records) again.Restore(record);
         var outbox = new Outbox();
         again.Resume(_bench.Now, outbox);
@@ -466,10 +466,10 @@ public sealed class ProtocolRuleTests
         for (var i = 0; i < 8; i++) pacemaker.Measured(300);
         // The base is frozen while a term lasts.
         Assert.Equal(1000, At(0));
-        pacemaker.EnterTerm(default);
+        pacemaker.EnterTerm(parameters, default);
         Assert.InRange(At(0), 1200, parameters.ProgressTimeoutMaxMs);
         for (var i = 0; i < 100; i++) pacemaker.Measured(1);
-        pacemaker.EnterTerm(default);
+        pacemaker.EnterTerm(parameters, default);
         Assert.Equal(parameters.ProgressTimeoutMinMs, At(0));
     }
 
@@ -554,7 +554,7 @@ public sealed class ReplicaRuleTests
 
     public ReplicaRuleTests()
     {
-        _replica = new Replica.Replica(_samples.Genesis, new ValidatorIndex(1), _samples.Signers[1]);
+        _replica = new Replica.Replica(_samples.Genesis, new SingleKey(_samples.Signers[1]));
         _now = _samples.Genesis.Time.PlusMs(300);
         _replica.Resume(_now, _effects);
         _effects.Clear();

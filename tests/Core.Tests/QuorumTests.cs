@@ -95,7 +95,7 @@ public sealed class QuorumTests
     [Fact]
     public void Every_validator_leads_within_n_attempts()
     {
-        var order = new LeaderScores(new Samples(7).Genesis.Chain.Validators, new ChainParameters()).Order;
+        var order = new LeaderScores(new Samples(7).Genesis.Chain).Order;
         Assert.Equal(7, Enumerable.Range(5, 7).Select(a => order.Leader((uint)a)).Distinct().Count());
     }
 }

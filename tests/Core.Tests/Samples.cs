@@ -14,19 +14,22 @@ namespace CyberMesh.Core.Tests;
 /// <summary>A small chain with known keys: the same values in every run.</summary>
 internal sealed class Samples
 {
-    public Samples(int validators = 4)
+    public Samples(int validators = 4, ChainParameters? parameters = null)
     {
         Signers = [.. Enumerable.Range(0, validators).Select(i => Signatures.NewSigner($"validator {i}")).OrderBy(s => s.PublicKey)];
         var set = Signers.Select((s, i) => new Validator($"v{i + 1}", s.PublicKey, Key($"control {i}"), Key($"cosigner {i}"), Key($"log {i}")));
+        OperatorKeys = [.. Enumerable.Range(0, 3).Select(i => Signatures.NewSigner($"operator {i}")).OrderBy(o => o.PublicKey)];
         Sensor = Signatures.NewSigner("sensor");
         Genesis = new Genesis(
             "golden", Timestamp.FromSeconds(1_790_000_000), set,
-            [new Producer(Sensor.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false)], new ChainParameters());
+            [new Producer(Sensor.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false)], parameters ?? new ChainParameters(),
+            Operators.From(2, OperatorKeys.Select(o => o.PublicKey)));
         Alerts = new AlertFactory(Sensor);
     }
 
     public StubSignatures Signatures { get; } = new();
     public ImmutableArray<ISigner> Signers { get; }
+    public ImmutableArray<ISigner> OperatorKeys { get; }
     public ISigner Sensor { get; }
     public Genesis Genesis { get; }
     public AlertFactory Alerts { get; }
@@ -37,7 +40,9 @@ internal sealed class Samples
 
     public MessageSigner Messages(int validator) => new(Genesis.Chain, new ValidatorIndex((ushort)validator), Signers[validator]);
 
-    public PeerAuthenticator Authenticator() => new(Genesis.Chain, Genesis.Block.Digest, Signatures);
+    public PeerAuthenticator Authenticator() => new(new EpochSchedule(Genesis.Chain), Genesis.Block.Digest, Genesis.Operators, Signatures);
+
+    public Pbft NewPbft(int me) => new(new EpochSchedule(Genesis.Chain), Genesis.Block, Genesis.NewLedger().Leaders.Order, new SingleKey(Signers[me]));
 
     public QuorumCertificate Certificate(CertificateKind kind, View view, Height height, Digest digest, params int[] signers)
     {

@@ -106,8 +106,7 @@ internal sealed class Scenario
 
     private void Start(Node node)
     {
-        node.Pbft = new Pbft(
-            _samples.Genesis.Chain, _samples.Genesis.Parameters, _samples.Genesis.Block, _samples.Genesis.NewLedger().Leaders.Order, new ValidatorIndex((ushort)node.Number), _samples.Signers[node.Number]);
+        node.Pbft = _samples.NewPbft(node.Number);
         foreach (var (block, certificate) in node.Blocks)
         {
             if (certificate is null) node.Pbft.RestoreRecent(block.Height, block.Digest);

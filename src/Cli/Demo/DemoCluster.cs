@@ -95,7 +95,7 @@ internal sealed class DemoCluster : IAsyncDisposable
         var now = Environment.TickCount64;
         foreach (var committed in run)
             foreach (var receipt in committed.Receipts)
-                if (receipt.Accepted && receipt.Kind != AlertKind.Misbehaviour)
+                if (receipt.Accepted && !receipt.Kind.IsControl())
                     _committedAtMs.TryAdd(receipt.Transaction, now);
     }
 

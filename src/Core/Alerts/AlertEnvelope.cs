@@ -27,6 +27,10 @@ public abstract record AlertContent
 
     public sealed record Misbehaviour(Chain.Misbehaviour Proof) : AlertContent;
 
+    public sealed record Order(ChangeOrder Content) : AlertContent;
+
+    public sealed record Ready(Readiness Content) : AlertContent;
+
     public sealed record Policy(string Action, string Rule, ReadOnlyMemory<byte> Params) : AlertContent;
 }
 
@@ -89,6 +93,10 @@ public sealed class AlertEnvelope
     /// <summary>The transaction that brings a proof of misbehaviour on chain. Its id is the digest: the same proof is the same transaction.</summary>
     public static AlertEnvelope Of(Chain.Misbehaviour proof) =>
         new(AlertKind.Misbehaviour, proof.Encode()) { Content = new AlertContent.Misbehaviour(proof) };
+
+    public static AlertEnvelope Of(ChangeOrder order) => new(AlertKind.Order, order.Encode()) { Content = new AlertContent.Order(order) };
+
+    public static AlertEnvelope Of(Readiness readiness) => new(AlertKind.Ready, readiness.Encode()) { Content = new AlertContent.Ready(readiness) };
 
     private static Digest TransactionDigest(AlertKind kind, ReadOnlySpan<byte> record)
     {

@@ -7,15 +7,16 @@ namespace CyberMesh.Core.Alerts;
 /// Checks the producer's signature: the one place that turns an envelope into a <see cref="Verified{T}"/>. It says only
 /// "this key signed this"; whether the key is trusted, and the profile allowed, is for <see cref="EnvelopeRules"/> and the ledger.
 /// </summary>
-/// <param name="chain">The validators, for proofs of misbehaviour; without it those are refused.</param>
-public sealed class EnvelopeAuthenticator(ISignatureVerifier verifier, ChainContext? chain = null)
+/// <param name="epochs">The validators of each term, for proofs of misbehaviour; without it those are refused.</param>
+/// <param name="operators">Who signs orders; without it those are refused.</param>
+public sealed class EnvelopeAuthenticator(ISignatureVerifier verifier, EpochSchedule? epochs = null, Operators? operators = null)
 {
     /// <summary>Tries the profiles in <paramref name="profiles"/>. The domains differ, so at most one can match.</summary>
     public bool TryAuthenticate(AlertEnvelope envelope, SigningProfiles profiles, out Verified<AlertEnvelope> verified)
     {
-        if (envelope.Content is AlertContent.Misbehaviour { Proof: var proof })
+        if (envelope.Kind.IsControl())
         {
-            var genuine = chain is not null && proof.Verify(chain, verifier);
+            var genuine = IsGenuine(envelope.Content);
             verified = genuine ? new Verified<AlertEnvelope>(envelope) : default;
             return genuine;
         }
@@ -26,6 +27,14 @@ public sealed class EnvelopeAuthenticator(ISignatureVerifier verifier, ChainCont
         // Under v2 a chain of custody with a bad link is a false statement by the producer, so the whole message is refused.
         return envelope.Profile == SigningProfile.V1 || (envelope.Profile == SigningProfile.V2 && envelope.CustodyVerified);
     }
+
+    private bool IsGenuine(AlertContent content) => content switch
+    {
+        AlertContent.Misbehaviour { Proof: var proof } => epochs?.At(proof.Term) is { } chain && proof.Verify(chain, verifier),
+        AlertContent.Order { Content: var order } => operators is not null && order.Verify(operators, verifier),
+        AlertContent.Ready { Content: var readiness } => readiness.Verify(verifier),
+        _ => throw Invariant.Unreachable(content),
+    };
 
     /// <summary>
     /// An envelope read back from this validator's own block store. Its signature was checked before the block was voted for, and

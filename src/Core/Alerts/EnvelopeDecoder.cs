@@ -25,7 +25,7 @@ public static class EnvelopeDecoder
     public static bool TryDecodeBody(
         ReadOnlyMemory<byte> body, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection)
     {
-        if (body.Length > 0 && body.Span[0] is >= (byte)AlertKind.Anomaly and <= (byte)AlertKind.Misbehaviour)
+        if (body.Length > 0 && body.Span[0] is >= (byte)AlertKind.Anomaly and <= (byte)AlertKind.Ready)
             return TryDecode((AlertKind)body.Span[0], body[1..], out envelope, out rejection);
         envelope = null;
         rejection = new Rejection(RejectionReason.Malformed, "the transaction body does not start with a known kind");
@@ -43,10 +43,10 @@ public static class EnvelopeDecoder
             return false;
         }
 
-        if (kind == AlertKind.Misbehaviour)
+        if (kind.IsControl())
         {
-            envelope = Chain.Misbehaviour.TryDecode(record.Span, out var proof) ? AlertEnvelope.Of(proof) : null;
-            rejection = envelope is null ? new Rejection(RejectionReason.Malformed, "the record is no proof of misbehaviour") : null;
+            envelope = DecodeControl(kind, record.Span);
+            rejection = envelope is null ? new Rejection(RejectionReason.Malformed, $"the record is no message of kind {kind.Name()}") : null;
             return envelope is not null;
         }
 
@@ -63,12 +63,21 @@ public static class EnvelopeDecoder
             AlertKind.Anomaly => CheckAnomaly(raw, candidate),
             AlertKind.Evidence => CheckEvidence(raw, candidate),
             AlertKind.Policy => CheckPolicy(raw, candidate),
-            AlertKind.Misbehaviour => throw Invariant.Unreachable(kind),
+            _ => throw Invariant.Unreachable(kind),
         };
         if (rejection is not null) return false;
         envelope = candidate;
         return true;
     }
+
+    /// <summary>What validators and operators send, in the canonical encoding: one content, one record.</summary>
+    private static AlertEnvelope? DecodeControl(AlertKind kind, ReadOnlySpan<byte> record) => kind switch
+    {
+        AlertKind.Misbehaviour => Chain.Misbehaviour.TryDecode(record, out var proof) ? AlertEnvelope.Of(proof) : null,
+        AlertKind.Order => Chain.ChangeOrder.TryDecode(record, out var order) ? AlertEnvelope.Of(order) : null,
+        AlertKind.Ready => Chain.Readiness.TryDecode(record, out var readiness) ? AlertEnvelope.Of(readiness) : null,
+        _ => throw Invariant.Unreachable(kind),
+    };
 
     private struct RawFields()
     {
@@ -88,7 +97,7 @@ public static class EnvelopeDecoder
             AlertKind.Anomaly => AnomalyFields,
             AlertKind.Evidence => EvidenceFields,
             AlertKind.Policy => PolicyFields,
-            AlertKind.Misbehaviour => throw Invariant.Unreachable(kind),
+            _ => throw Invariant.Unreachable(kind),
         };
         var walk = new ProtobufWalk(record.Span);
         var onceOnly = true;

@@ -24,6 +24,10 @@ public enum RejectionReason : ushort
     BadSignature = 13,
     ReplayedNonce = 14,
     AlreadyConvicted = 15,
+    NotNextOrder = 16,
+    ChangeInFlight = 17,
+    OrderRefused = 18,
+    NoOpenOrder = 19,
 }
 
 /// <summary>A refusal as a value: the stable code and a sentence for people that says what was found and what is allowed.</summary>
@@ -52,13 +56,17 @@ public static class RejectionReasons
         RejectionReason.BadSignature => "bad_signature",
         RejectionReason.ReplayedNonce => "replayed_nonce",
         RejectionReason.AlreadyConvicted => "already_convicted",
+        RejectionReason.NotNextOrder => "not_next_order",
+        RejectionReason.ChangeInFlight => "change_in_flight",
+        RejectionReason.OrderRefused => "order_refused",
+        RejectionReason.NoOpenOrder => "no_open_order",
     };
 
     /// <summary>The reason with this number, for receipts read back from disk.</summary>
     public static RejectionReason FromNumber(ushort number)
     {
         var reason = (RejectionReason)number;
-        Invariant.Holds(number <= (ushort)RejectionReason.AlreadyConvicted, "known rejection reason");
+        Invariant.Holds(number <= (ushort)RejectionReason.NoOpenOrder, "known rejection reason");
         return reason;
     }
 }

@@ -58,7 +58,7 @@ public static class SigningBytes
         AlertKind.Anomaly => "ai.anomaly.v1"u8,
         AlertKind.Evidence => "ai.evidence.v1"u8,
         AlertKind.Policy => "ai.policy.v1\0"u8,
-        AlertKind.Misbehaviour => throw Invariant.Unreachable(kind),
+        _ => throw Invariant.Unreachable(kind),
     };
 
     private static ReadOnlySpan<byte> DomainV2(AlertKind kind) => kind switch
@@ -66,6 +66,6 @@ public static class SigningBytes
         AlertKind.Anomaly => "ai.anomaly.v2"u8,
         AlertKind.Evidence => "ai.evidence.v2"u8,
         AlertKind.Policy => "ai.policy.v2"u8,
-        AlertKind.Misbehaviour => throw Invariant.Unreachable(kind),
+        _ => throw Invariant.Unreachable(kind),
     };
 }

@@ -77,6 +77,34 @@ public sealed record ChainParameters
         writer.Int64(AlertAgeMaxMs);
     }
 
+    internal static ChainParameters Read(ref CanonicalReader reader) => new()
+    {
+        Window = (int)reader.UInt32(),
+        RootDistance = (int)reader.UInt32(),
+        TermBlocks = (int)reader.UInt32(),
+        BlockTransactionsMax = (int)reader.UInt32(),
+        BlockBytesMax = (int)reader.UInt32(),
+        BatchDelayMs = (int)reader.UInt32(),
+        ProgressTimeoutMinMs = (int)reader.UInt32(),
+        ProgressTimeoutMaxMs = (int)reader.UInt32(),
+        TimeoutCapMs = (int)reader.UInt32(),
+        IdleTimeoutMs = (int)reader.UInt32(),
+        TransactionTimeoutMs = (int)reader.UInt32(),
+        ResendMs = (int)reader.UInt32(),
+        LeaderSkewAheadMs = (int)reader.UInt32(),
+        LeaderSkewBehindMs = (int)reader.UInt32(),
+        AlertAheadMs = reader.Int64(),
+        AlertAgeMaxMs = reader.Int64(),
+    };
+
+    /// <summary>
+    /// May these replace the others on a running chain? Heights and terms hang on some, and longer-lived alerts would outlive the nonces
+    /// that keep them from being replayed.
+    /// </summary>
+    public bool MayFollow(ChainParameters before) =>
+        (Window, RootDistance, TermBlocks, AlertAheadMs, AlertAgeMaxMs)
+        == (before.Window, before.RootDistance, before.TermBlocks, before.AlertAheadMs, before.AlertAgeMaxMs);
+
     /// <summary>The first parameter outside its range, as a sentence for the operator; null when all are sound.</summary>
     public string? Problem()
     {

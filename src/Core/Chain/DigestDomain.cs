@@ -19,4 +19,5 @@ public static class DigestDomain
     public const byte StateNode = 0x09;
     public const byte StateKey = 0x0a;
     public const byte StateValue = 0x0b;
+    public const byte Change = 0x0c;
 }

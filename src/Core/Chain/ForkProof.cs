@@ -49,28 +49,31 @@ public sealed record ForkProof(Height Height, Branch One, Branch Other, Immutabl
     private const int HeadersMax = 1024;
     private static ReadOnlySpan<byte> Magic => "CMFORK1"u8;
 
-    /// <summary>Checks everything from the certificates down, trusting only the validator set. False with a sentence when it does not hold.</summary>
+    /// <summary>Checks everything from the certificates down, trusting only the validator sets. False with a sentence when it does not hold.</summary>
     public bool TryVerify(
-        ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier, [NotNullWhen(true)] out ForkVerdict? verdict, [NotNullWhen(false)] out string? problem)
+        EpochSchedule epochs, Digest genesisBlock, ISignatureVerifier verifier, [NotNullWhen(true)] out ForkVerdict? verdict, [NotNullWhen(false)] out string? problem)
     {
         verdict = null;
-        problem = Check(chain, genesisBlock, verifier);
+        problem = Check(epochs, genesisBlock, verifier);
         if (problem is not null) return false;
-        verdict = new ForkVerdict(Height, Culprits(chain, verifier));
+        verdict = new ForkVerdict(Height, Culprits(epochs, verifier));
         return true;
     }
 
-    private string? Check(ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier)
+    private string? Check(EpochSchedule epochs, Digest genesisBlock, ISignatureVerifier verifier)
     {
         if (One.Certificate.Kind != CertificateKind.Commit) return "the first certificate is no commit certificate";
-        if (!One.Certificate.Verify(chain, genesisBlock, verifier) || !Other.Certificate.Verify(chain, genesisBlock, verifier)) return "a certificate is not genuine";
+        if (epochs.At(One.Certificate.View.Term) is not { } one || epochs.At(Other.Certificate.View.Term) is not { } other
+            || One.Certificate.Epoch > epochs.Latest.Epoch || Other.Certificate.Epoch > epochs.Latest.Epoch)
+            return $"the proof is of epoch {Math.Max(One.Certificate.Epoch, Other.Certificate.Epoch)}, and only the validators of epoch {epochs.Latest.Epoch} are known here";
+        if (!One.Certificate.Verify(one, genesisBlock, verifier) || !Other.Certificate.Verify(other, genesisBlock, verifier)) return "a certificate is not genuine";
         if (!One.IsLinked() || !Other.IsLinked()) return "the headers do not lead to the certified block";
-        if (One.DigestAt(Height) is not { } one || Other.DigestAt(Height) is not { } other) return "a branch does not reach the height in question";
-        return one == other ? "both branches have the same block at this height" : null;
+        if (One.DigestAt(Height) is not { } first || Other.DigestAt(Height) is not { } second) return "a branch does not reach the height in question";
+        return first == second ? "both branches have the same block at this height" : null;
     }
 
     /// <summary>Who is proven guilty: the votes of one view for both branches, and the statements carried along.</summary>
-    private ImmutableArray<ValidatorIndex> Culprits(ChainContext chain, ISignatureVerifier verifier)
+    private ImmutableArray<ValidatorIndex> Culprits(EpochSchedule epochs, ISignatureVerifier verifier)
     {
         var culprits = new SortedSet<ValidatorIndex>();
         // An honest validator enters a view once and accepts one chain in it (protocol, "Why it is safe").
@@ -80,7 +83,7 @@ public sealed record ForkProof(Height Height, Branch One, Branch Other, Immutabl
                     if (signer == same)
                         culprits.Add(signer);
         foreach (var proof in Proofs)
-            if (proof.Verify(chain, verifier))
+            if (epochs.At(proof.Term) is { } chain && proof.Verify(chain, verifier))
                 culprits.Add(proof.Offender);
         return [.. culprits];
     }

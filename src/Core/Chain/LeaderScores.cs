@@ -28,28 +28,41 @@ public sealed class LeaderScores
     private const int Slow = -60;
     private const int ProducedNothing = 3;
 
-    private readonly ValidatorSet _validators;
-    private readonly ChainParameters _parameters;
-    private readonly Standing[] _standings;
+    private ValidatorSet _validators;
+    private ChainParameters _parameters;
+
+    // By place; those of validators that have left stay and are not looked at.
+    private Standing[] _standings;
 
     // What the present term has shown so far.
-    private readonly int[] _blocks;
-    private readonly int[] _seals;
-    private readonly int[] _failures;
-    private readonly List<long>[] _intervals;
+    private int[] _blocks;
+    private int[] _seals;
+    private int[] _failures;
+    private List<long>[] _intervals;
     private int _sealCount;
     private uint? _lastAttempt;
     private BlockHeader? _last;
 
-    public LeaderScores(ValidatorSet validators, ChainParameters parameters)
+    public LeaderScores(ChainContext chain)
     {
-        _validators = validators;
-        _parameters = parameters;
-        var n = validators.Count;
-        (_standings, _blocks, _seals, _failures, _intervals) = (new Standing[n], new int[n], new int[n], new int[n], new List<long>[n]);
-        for (var i = 0; i < n; i++) (_standings[i], _intervals[i]) = (new Standing(Initial, 0, 0), []);
+        _validators = chain.Validators;
+        _parameters = chain.Parameters;
+        (_standings, _blocks, _seals, _failures, _intervals) = ([], [], [], [], []);
+        MakeRoom();
         Order = NextOrder();
         Standings = [.. _standings];
+    }
+
+    /// <summary>A place for everyone; newcomers start with the initial score.</summary>
+    private void MakeRoom()
+    {
+        var (known, places) = (_standings.Length, _validators.Places);
+        Array.Resize(ref _standings, places);
+        Array.Resize(ref _blocks, places);
+        Array.Resize(ref _seals, places);
+        Array.Resize(ref _failures, places);
+        Array.Resize(ref _intervals, places);
+        for (var i = known; i < places; i++) (_standings[i], _intervals[i]) = (new Standing(Initial, 0, 0), []);
     }
 
     /// <summary>The current term.</summary>
@@ -63,7 +76,7 @@ public sealed class LeaderScores
     /// <summary>By validator; a new array whenever something changed.</summary>
     public ImmutableArray<Standing> Standings { get; private set; }
 
-    /// <summary>Takes in the next committed block. True when it was the last of its term: the scores and the order are those of the next one now.</summary>
+    /// <summary>Takes in the next committed block. True when it was the last of its term; then comes <see cref="BeginTerm"/>.</summary>
     public bool Observe(BlockHeader header, QuorumCertificate? seal)
     {
         Invariant.Holds(_parameters.TermOf(header.Height) == Term, "blocks are observed in order");
@@ -71,7 +84,10 @@ public sealed class LeaderScores
         if (seal is not null)
         {
             _sealCount++;
-            foreach (var (signer, _) in seal.Signatures) _seals[signer.Value]++;
+            // The seal of a term's first blocks is of the term before, when the set may have been another one.
+            foreach (var (signer, _) in seal.Signatures)
+                if (signer.Value < _seals.Length)
+                    _seals[signer.Value]++;
         }
 
         NoteFailures(header.View.Attempt);
@@ -80,6 +96,17 @@ public sealed class LeaderScores
         if (header.Height != _parameters.LastHeight(Term)) return false;
         CloseTerm();
         return true;
+    }
+
+    /// <summary>Scores and order of the next term, for the validators that are in force then.</summary>
+    public void BeginTerm(ChainContext chain)
+    {
+        _validators = chain.Validators;
+        _parameters = chain.Parameters;
+        MakeRoom();
+        Term++;
+        Order = NextOrder();
+        Standings = [.. _standings];
     }
 
     /// <summary>Committed evidence: the score is lost and the validator leads last for some terms.</summary>
@@ -120,9 +147,6 @@ public sealed class LeaderScores
         Array.Clear(_seals);
         Array.Clear(_failures);
         (_sealCount, _last, _lastAttempt) = (0, null, null);
-        Term++;
-        Order = NextOrder();
-        Standings = [.. _standings];
     }
 
     private List<long> AllIntervals()
@@ -147,9 +171,9 @@ public sealed class LeaderScores
     private HashSet<int> Excluded()
     {
         var candidates = new List<int>();
-        for (var i = 0; i < _standings.Length; i++)
-            if (IsBarred(i) || Class(_standings[i].Score) == 0)
-                candidates.Add(i);
+        foreach (var index in _validators.Indices)
+            if (IsBarred(index.Value) || Class(_standings[index.Value].Score) == 0)
+                candidates.Add(index.Value);
         candidates.Sort((x, y) => (IsBarred(y), -_standings[y].Score, -y).CompareTo((IsBarred(x), -_standings[x].Score, -x)));
         return [.. candidates.GetRange(0, Math.Min(candidates.Count, Quorum.Faulty(_validators.Count)))];
     }
@@ -157,12 +181,13 @@ public sealed class LeaderScores
     /// <summary>Smooth weighted round robin picks the first leader; the others follow, best class first; excluded ones come last.</summary>
     private LeaderOrder NextOrder()
     {
-        var n = _standings.Length;
+        var n = _validators.Places;
         var excluded = Excluded();
         var first = -1;
         var total = 0;
-        for (var i = 0; i < n; i++)
+        foreach (var index in _validators.Indices)
         {
+            var i = index.Value;
             if (excluded.Contains(i)) continue;
             var weight = Class(_standings[i].Score) + 1;
             total += weight;
@@ -172,14 +197,14 @@ public sealed class LeaderScores
 
         _standings[first] = _standings[first] with { Credit = _standings[first].Credit - total };
         var others = new List<int>();
-        for (var i = 0; i < n; i++)
-            if (i != first)
-                others.Add(i);
+        foreach (var index in _validators.Indices)
+            if (index.Value != first)
+                others.Add(index.Value);
         others.Sort((x, y) => Rank(x).CompareTo(Rank(y)));
         var order = ImmutableArray.CreateBuilder<ValidatorIndex>(n);
         order.Add(new ValidatorIndex((ushort)first));
         foreach (var other in others) order.Add(new ValidatorIndex((ushort)other));
-        return new LeaderOrder(order.MoveToImmutable());
+        return new LeaderOrder(order.ToImmutable());
 
         (bool, int, int) Rank(int i) => (excluded.Contains(i), -Class(_standings[i].Score), (i - first + n) % n);
     }

@@ -52,6 +52,9 @@ public sealed class Misbehaviour
     public SignedVote First { get; }
     public SignedVote Second { get; }
 
+    /// <summary>Both statements are of this term, so of one epoch.</summary>
+    public ulong Term => First.View.Term;
+
     /// <summary>Null when the two statements do not contradict each other. The signatures are for <see cref="Verify"/>.</summary>
     public static Misbehaviour? TryCreate(ValidatorIndex offender, SignedVote one, SignedVote other)
     {

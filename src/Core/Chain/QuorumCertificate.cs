@@ -55,7 +55,8 @@ public sealed class QuorumCertificate(
     {
         if (Height.Value == 0)
             return Kind == CertificateKind.Commit && Epoch == 0 && View == default && Digest == genesisBlock && Signatures.IsEmpty;
-        if (Epoch != chain.Epoch || Signatures.Length < chain.Validators.Quorum) return false;
+        // Keys of an old set must not certify heights of a later term (rule S4).
+        if (Epoch != chain.Epoch || chain.Parameters.TermOf(Height) != View.Term || Signatures.Length < chain.Validators.Quorum) return false;
 
         var type = Kind == CertificateKind.Prepare ? StatementType.Prepare : StatementType.Commit;
         var previous = -1;

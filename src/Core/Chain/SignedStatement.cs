@@ -19,9 +19,6 @@ public enum StatementType : byte
     Handover = 10,
 }
 
-/// <summary>What every signature of one chain and epoch has in common.</summary>
-public sealed record ChainContext(Digest ChainId, ulong Epoch, ValidatorSet Validators);
-
 /// <summary>
 /// The bytes a validator signs: <c>"CMBFT1" ‖ type ‖ chainId ‖ epoch ‖ term ‖ attempt ‖ height ‖ digest ‖ extra</c>.
 /// No timestamp and nothing of the sender, so all votes of a certificate sign identical bytes.

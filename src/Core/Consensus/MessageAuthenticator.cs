@@ -6,10 +6,10 @@ using CyberMesh.Core.Primitives;
 namespace CyberMesh.Core.Consensus;
 
 /// <summary>
-/// Checks every signature a peer message carries: the sender's own and those of the certificates, claims and suspicions inside.
-/// The only maker of a verified message. Not thread-safe: one instance per receive loop.
+/// Checks every signature a peer message carries: the sender's own and those of the certificates, claims and suspicions inside, each
+/// with the validators of its term (rule S4). The only maker of a verified message. Not thread-safe: one instance per receive loop.
 /// </summary>
-public sealed class MessageAuthenticator(ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier)
+public sealed class MessageAuthenticator(EpochSchedule epochs, Digest genesisBlock, ISignatureVerifier verifier)
 {
     private const int RememberedCertificates = 64;
     private readonly HashSet<Digest> _verifiedCertificates = [];
@@ -21,6 +21,22 @@ public sealed class MessageAuthenticator(ChainContext chain, Digest genesisBlock
         verified = genuine ? new Verified<PeerMessage>(message) : default;
         return genuine;
     }
+
+    /// <summary>The term a message is of; null when it has none.</summary>
+    public static ulong? TermOf(PeerMessage message) => message switch
+    {
+        PeerMessage.PrePrepare m => m.Block.Header.View.Term,
+        PeerMessage.Prepare m => m.View.Term,
+        PeerMessage.Commit m => m.View.Term,
+        PeerMessage.Suspect m => m.View.Term,
+        PeerMessage.ViewChange m => m.View.Term,
+        PeerMessage.NewView m => m.View.Term,
+        PeerMessage.Heartbeat m => m.View.Term,
+        PeerMessage.Status m => m.View.Term,
+        PeerMessage.Handover m => m.View.Term,
+        PeerMessage.Blocks m => m.Certificate.View.Term,
+        _ => null,
+    };
 
     private bool Check(PeerMessage message) => message switch
     {
@@ -39,6 +55,7 @@ public sealed class MessageAuthenticator(ChainContext chain, Digest genesisBlock
         PeerMessage.Blocks m => CommitCertificate(m.Certificate),
         PeerMessage.GetTransactions or PeerMessage.Transactions or PeerMessage.GetProposal or PeerMessage.Proposal
             or PeerMessage.GetBlocks => true,
+        PeerMessage.Beyond => false,
         _ => throw Invariant.Unreachable(message),
     };
 
@@ -51,7 +68,7 @@ public sealed class MessageAuthenticator(ChainContext chain, Digest genesisBlock
     private bool NewView(PeerMessage.NewView m)
     {
         // Rule V4: Q distinct claims (the codec keeps them ascending), and the certificate is the best claimed.
-        if (m.Claims.Length < chain.Validators.Quorum || m.Best.View >= m.View) return false;
+        if (epochs.At(m.View.Term) is not { } chain || m.Claims.Length < chain.Validators.Quorum || m.Best.View >= m.View) return false;
         if (!Signed(m, StatementType.NewView, m.View, default, Statements.NewViewDigest(m.Claims, m.Best))) return false;
         var best = default(Rank);
         foreach (var (_, claim, _) in m.Claims)
@@ -71,19 +88,17 @@ public sealed class MessageAuthenticator(ChainContext chain, Digest genesisBlock
     {
         Span<byte> extra = stackalloc byte[Statements.ViewChangeExtraSize];
         Statements.WriteViewChangeExtra(extra, signed.Claim);
-        return SignedStatement.Verify(
-            verifier, chain, signed.Sender, signed.Signature, StatementType.ViewChange, view, default, Statements.ViewChangeDigest(signed.Claim), extra);
+        return Verify(signed.Sender, signed.Signature, StatementType.ViewChange, view, default, Statements.ViewChangeDigest(signed.Claim), extra);
     }
 
     /// <summary>An empty justification is fine: it only means the sender joined others.</summary>
     private bool Justified(Justification justification)
     {
         foreach (var (sender, reason, signature) in justification.Suspicions)
-            if (!SignedStatement.Verify(
-                    verifier, chain, sender, signature, StatementType.Suspect, justification.LeftView, default, default, [(byte)reason]))
+            if (!Verify(sender, signature, StatementType.Suspect, justification.LeftView, default, default, [(byte)reason]))
                 return false;
         if (justification.Handover is not { } handover) return true;
-        return SignedStatement.Verify(verifier, chain, handover.Sender, handover.Signature, StatementType.Handover, justification.LeftView, default, default);
+        return Verify(handover.Sender, handover.Signature, StatementType.Handover, justification.LeftView, default, default);
     }
 
     private bool Status(PeerMessage.Status m)
@@ -101,7 +116,7 @@ public sealed class MessageAuthenticator(ChainContext chain, Digest genesisBlock
     {
         var hash = certificate.Hash();
         if (_verifiedCertificates.Contains(hash)) return true;
-        if (!certificate.Verify(chain, genesisBlock, verifier)) return false;
+        if (epochs.At(certificate.View.Term) is not { } chain || !certificate.Verify(chain, genesisBlock, verifier)) return false;
         if (_verifiedOrder.Count == RememberedCertificates) _verifiedCertificates.Remove(_verifiedOrder.Dequeue());
         if (_verifiedCertificates.Add(hash)) _verifiedOrder.Enqueue(hash);
         return true;
@@ -109,5 +124,9 @@ public sealed class MessageAuthenticator(ChainContext chain, Digest genesisBlock
 
     private bool Signed(
         PeerMessage.Signed message, StatementType type, View view, Height height, Digest digest, ReadOnlySpan<byte> extra = default) =>
-        SignedStatement.Verify(verifier, chain, message.Sender, message.Signature, type, view, height, digest, extra);
+        Verify(message.Sender, message.Signature, type, view, height, digest, extra);
+
+    private bool Verify(
+        ValidatorIndex signer, Signature signature, StatementType type, View view, Height height, Digest digest, ReadOnlySpan<byte> extra = default) =>
+        epochs.At(view.Term) is { } chain && SignedStatement.Verify(verifier, chain, signer, signature, type, view, height, digest, extra);
 }

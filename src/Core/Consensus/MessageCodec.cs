@@ -112,6 +112,7 @@ public static class MessageCodec
                 foreach (var item in m.Items) Write(writer, item);
                 m.Certificate.Write(writer);
                 break;
+            case PeerMessage.Beyond:
             default:
                 throw Invariant.Unreachable(message);
         }

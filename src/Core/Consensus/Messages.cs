@@ -90,6 +90,9 @@ public abstract record PeerMessage
     /// <summary>The leader resigns (a planned stop): counts like f+1 suspicions.</summary>
     public sealed record Handover(ValidatorIndex Sender, View View, Signature Signature) : Signed(Sender, Signature);
 
+    /// <summary>Never on the wire: stands for a message of a term whose validators are not known here yet (rule S4). It only says that the sender may be ahead.</summary>
+    public sealed record Beyond(ulong Term) : PeerMessage;
+
     public sealed record GetTransactions(ImmutableArray<Digest> Digests) : PeerMessage;
 
     public sealed record Transactions(ImmutableArray<ReadOnlyMemory<byte>> Bodies) : PeerMessage;

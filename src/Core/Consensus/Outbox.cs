@@ -29,6 +29,9 @@ public abstract record Notice
 
     public sealed record CaughtUp(Height From, Height To) : Notice;
 
+    /// <summary>Another validator set, or other parameters, from this term on.</summary>
+    public sealed record EpochEntered(ChainContext Epoch) : Notice;
+
     /// <summary>This validator does not know what it has signed (rule A1).</summary>
     public sealed record Quarantined(string Why) : Notice;
 

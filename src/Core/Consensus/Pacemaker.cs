@@ -10,6 +10,7 @@ namespace CyberMesh.Core.Consensus;
 /// </summary>
 public sealed class Pacemaker(ChainParameters parameters)
 {
+    private ChainParameters _parameters = parameters;
     private const int SamplesBeforeTrust = 8;
 
     private Timestamp? _progressAt;
@@ -28,7 +29,7 @@ public sealed class Pacemaker(ChainParameters parameters)
         get
         {
             var doublings = (int)Math.Min(_attempt > 2 ? _attempt - 2 : 0, 20);
-            return Math.Min(_base << doublings, parameters.TimeoutCapMs);
+            return Math.Min(_base << doublings, _parameters.TimeoutCapMs);
         }
     }
 
@@ -36,10 +37,11 @@ public sealed class Pacemaker(ChainParameters parameters)
     /// A new term begins. The base is the measured time from proposal to commit and frozen for the term, so a leader cannot stretch its
     /// own limit.
     /// </summary>
-    public void EnterTerm(Timestamp now)
+    public void EnterTerm(ChainParameters parameters, Timestamp now)
     {
+        _parameters = parameters;
         if (_samples >= SamplesBeforeTrust)
-            _base = Math.Clamp(4 * _smoothedMs + 4 * _deviationMs, parameters.ProgressTimeoutMinMs, parameters.ProgressTimeoutMaxMs);
+            _base = Math.Clamp(4 * _smoothedMs + 4 * _deviationMs, _parameters.ProgressTimeoutMinMs, _parameters.ProgressTimeoutMaxMs);
         EnterView(0, now);
     }
 
@@ -48,7 +50,7 @@ public sealed class Pacemaker(ChainParameters parameters)
         _attempt = attemptsSinceProgress;
         _progressAt = null;
         _newViewAt = null;
-        _idleAt = now.PlusMs(parameters.IdleTimeoutMs);
+        _idleAt = now.PlusMs(_parameters.IdleTimeoutMs);
     }
 
     /// <summary>Smoothed mean and deviation as TCP estimates round trips (RFC 6298), in integers.</summary>
@@ -71,7 +73,7 @@ public sealed class Pacemaker(ChainParameters parameters)
     /// <summary>Called with every tick. A host that slept (paused process, frozen machine) must not find all timers expired at once.</summary>
     public void Tick(Timestamp now)
     {
-        if (_lastTick is { } last && now.Since(last) > parameters.ProgressTimeoutMinMs)
+        if (_lastTick is { } last && now.Since(last) > _parameters.ProgressTimeoutMinMs)
         {
             var gap = now.Since(last);
             _progressAt = _progressAt?.PlusMs(gap);
@@ -93,7 +95,7 @@ public sealed class Pacemaker(ChainParameters parameters)
         else
         {
             _progressAt = null;
-            _idleAt ??= now.PlusMs(parameters.IdleTimeoutMs);
+            _idleAt ??= now.PlusMs(_parameters.IdleTimeoutMs);
         }
     }
 
@@ -104,7 +106,7 @@ public sealed class Pacemaker(ChainParameters parameters)
 
     public void LeaderHeard(Timestamp now)
     {
-        if (_idleAt is not null) _idleAt = now.PlusMs(parameters.IdleTimeoutMs);
+        if (_idleAt is not null) _idleAt = now.PlusMs(_parameters.IdleTimeoutMs);
     }
 
     /// <summary>Started only once Q validators want the view: attempts cannot run away while a quorum is missing (rule T3).</summary>

@@ -17,19 +17,22 @@ public sealed record Decision(Block Block, QuorumCertificate? Certificate);
 /// </summary>
 public sealed class Pbft
 {
-    private readonly ChainContext _chainContext;
-    private readonly ChainParameters _parameters;
-    private readonly MessageSigner _signer;
-    private readonly ValidatorIndex _me;
+    private readonly EpochSchedule _epochs;
+    private readonly IKeyring _keys;
     private readonly Guard _guard = new();
     private readonly Pacemaker _pacemaker;
     private readonly ThroughputDemand _demand = new();
-    private readonly VoteTally _prepares;
-    private readonly VoteTally _commits;
-    private readonly ViewChangeBook _viewChanges;
     private readonly HeldBlocks _held;
     private readonly Queue<Decision> _decisions = new();
-    private readonly Accusations _accusations;
+    private readonly Accusations _accusations = new();
+
+    // The epoch.
+    private ChainContext _chainContext;
+    private ValidatorIndex _me;
+    private MessageSigner? _signer;
+    private VoteTally _prepares;
+    private VoteTally _commits;
+    private ViewChangeBook _viewChanges;
     private Branch? _contradiction;
 
     // The chain as far as this replica knows it.
@@ -59,7 +62,7 @@ public sealed class Pbft
     private readonly SortedDictionary<ulong, Timestamp> _proposedAt = [];
 
     // Amnesia.
-    private bool[]? _answered;
+    private HashSet<ValidatorIndex>? _answered;
     private ulong _highestTerm;
     private ulong _voteFromTerm;
     private bool _votedSinceStart;
@@ -68,32 +71,46 @@ public sealed class Pbft
 
     // Retransmission.
     private readonly EarlyMessages _early;
-    private readonly Timestamp?[] _answeredAt;
+    private readonly Dictionary<ValidatorIndex, Timestamp> _answeredAt = [];
     private Timestamp _resendAt;
     private Timestamp _heartbeatAt;
     private Height _committedAtResend;
     private int _knownPeers = int.MaxValue - 1;
 
     /// <param name="order">Who leads the attempts of term 0.</param>
-    public Pbft(ChainContext chain, ChainParameters parameters, Block genesis, LeaderOrder order, ValidatorIndex me, ISigner signer)
+    /// <param name="keys">The place of this validator is the one whose key is among them; with none it follows the chain and signs nothing.</param>
+    public Pbft(EpochSchedule epochs, Block genesis, LeaderOrder order, IKeyring keys)
     {
+        _epochs = epochs;
+        _keys = keys;
         _order = order;
-        _chainContext = chain;
-        _parameters = parameters;
-        _me = me;
-        _signer = new MessageSigner(chain, me, signer);
-        _pacemaker = new Pacemaker(parameters);
-        _prepares = new VoteTally(CertificateKind.Prepare, chain.Validators);
-        _commits = new VoteTally(CertificateKind.Commit, chain.Validators);
-        _viewChanges = new ViewChangeBook(chain.Validators, parameters);
-        _held = new HeldBlocks(8 * parameters.Window);
-        _early = new EarlyMessages(chain.Validators.Count, 2 * parameters.Window + 2);
-        _accusations = new Accusations(chain.Validators.Count);
-        _answeredAt = new Timestamp?[chain.Validators.Count];
+        _chainContext = epochs.Current;
+        _prepares = new VoteTally(CertificateKind.Prepare, _chainContext.Validators);
+        _commits = new VoteTally(CertificateKind.Commit, _chainContext.Validators);
+        _viewChanges = new ViewChangeBook(_chainContext);
+        (_me, _signer) = FindMe();
+        _pacemaker = new Pacemaker(Parameters);
+        _held = new HeldBlocks(8 * Parameters.Window);
+        _early = new EarlyMessages(2 * Parameters.Window + 2);
         _committed = _tip = genesis;
         _committedProof = _best = QuorumCertificate.ForGenesis(genesis.Digest);
         _recent[0] = genesis.Digest;
     }
+
+    private ChainParameters Parameters => _chainContext.Parameters;
+
+    private (ValidatorIndex, MessageSigner?) FindMe()
+    {
+        foreach (var index in _chainContext.Validators.Indices)
+            if (_keys.Find(_chainContext.Validators[index].ConsensusKey) is { } key)
+                return (index, new MessageSigner(_chainContext, index, key));
+        return (ValidatorIndex.None, null);
+    }
+
+    /// <summary>This validator's place in the present set; <see cref="ValidatorIndex.None"/> when it has none.</summary>
+    public ValidatorIndex Me => _me;
+
+    private MessageSigner Signer => _signer ?? throw new InvariantViolation("only a member of the set signs");
 
     public View View => _view;
 
@@ -105,7 +122,7 @@ public sealed class Pbft
     /// The last block of the term is committed. Nothing more happens in this term; the owner executes and stores it and then calls
     /// <see cref="EnterTerm"/> (rule L5).
     /// </summary>
-    public bool TermIsComplete => _committed.Height >= _parameters.LastHeight(_view.Term);
+    public bool TermIsComplete => _committed.Height >= Parameters.LastHeight(_view.Term);
 
     public Block Committed => _committed;
 
@@ -139,12 +156,12 @@ public sealed class Pbft
     {
         get
         {
-            var window = _parameters.Window;
+            var window = Parameters.Window;
             yield return ("held blocks", _held.Count, 8 * window);
             yield return ("proposals", _proposals.Count, 2 * window);
             yield return ("heights with prepares", _prepares.Count, 2 * window);
             yield return ("heights with commits", _commits.Count, 2 * window);
-            yield return ("early messages", _early.Count, _chainContext.Validators.Count * (2 * window + 2));
+            yield return ("early messages", _early.Count, NextEpoch.Validators.Places * (2 * window + 2));
             yield return ("accepted blocks", _chain.Count, 8 * window);
             yield return ("recent digests", _recent.Count, 4 * window + 1);
         }
@@ -203,7 +220,7 @@ public sealed class Pbft
 
         if (header.View < _view || _changing || m.Sender != Leader) return;
         _pacemaker.LeaderHeard(now);
-        if (header.Height <= _committed.Height || header.Height > _committed.Height.Plus(2UL * (ulong)_parameters.Window)) return;
+        if (header.Height <= _committed.Height || header.Height > _committed.Height.Plus(2UL * (ulong)Parameters.Window)) return;
         if (_proposals.TryGetValue(header.Height.Value, out var first))
         {
             if (first.Block.Digest == m.Block.Digest) return;
@@ -229,7 +246,7 @@ public sealed class Pbft
     public Block? NextCandidate(Timestamp now, Outbox outbox)
     {
         if (_changing || !MayVote || MissedView || !_proposals.TryGetValue(_tip.Height.Value + 1, out var proposal)) return null;
-        if (_tip.Height.Value - _committed.Height.Value >= (ulong)_parameters.Window) return null;
+        if (_tip.Height.Value - _committed.Height.Value >= (ulong)Parameters.Window) return null;
         var block = proposal.Block;
         // Rule D3: on another branch than the one voted for in this view there is nothing to accept.
         if (VotedAlready is { } voted && voted.Height == block.Height && voted.Digest != block.Digest) return null;
@@ -241,24 +258,31 @@ public sealed class Pbft
 
         // Rule N4: the only look at the local clock: failing it means "I do not vote now", never "invalid".
         var time = block.Header.Time;
-        var latest = now.PlusMs(_parameters.LeaderSkewAheadMs);
+        var latest = now.PlusMs(Parameters.LeaderSkewAheadMs);
         var afterParent = _tip.Header.Time.PlusMs(1);
-        if (time > (latest > afterParent ? latest : afterParent) || time < now.PlusMs(-_parameters.LeaderSkewBehindMs)) return null;
+        if (time > (latest > afterParent ? latest : afterParent) || time < now.PlusMs(-Parameters.LeaderSkewBehindMs)) return null;
         return block;
     }
+
+    /// <summary>What is in force in the present term.</summary>
+    public ChainContext Epoch => _chainContext;
+
+    /// <summary>What is in force in the next term: decided before the present one began (rule S3).</summary>
+    public ChainContext NextEpoch => _epochs.Decided(_view.Term + 1);
 
     /// <summary>Rules N1, N2, N3 and N8. Each fails for every honest validator or for none.</summary>
     private string? ProposalProblem(Block block)
     {
         var header = block.Header;
         if (header.Proposer != Leader) return "proposer is not the leader of the view";
-        if (header.Height > _parameters.LastHeight(_view.Term)) return "the height is beyond the term";
+        if (header.Height > Parameters.LastHeight(_view.Term)) return "the height is beyond the term";
         if (header.Parent != _tip.Digest) return "parent is not the block accepted before it";
         if (header.Time <= _tip.Header.Time) return "block time is not above the parent's";
         if (header.ChainId != _chainContext.ChainId || header.Epoch != _chainContext.Epoch) return "chain or epoch is another one";
-        if (header.ValidatorsHash != _committed.Header.ValidatorsHash || header.NextValidatorsHash != _committed.Header.NextValidatorsHash)
-            return "validator set hash is wrong";
-        if (header.ParametersHash != _committed.Header.ParametersHash) return "parameters hash is wrong";
+        if (header.ValidatorsHash != _chainContext.Validators.Hash()) return "validator set hash is wrong";
+        // Rule S3: the set of this term signs who leads the next one.
+        if (header.NextValidatorsHash != NextEpoch.Validators.Hash()) return "hash of the next validator set is wrong";
+        if (header.ParametersHash != Parameters.Hash()) return "parameters hash is wrong";
         if (header.AppVersion != _committed.Header.AppVersion) return "application version is not the agreed one";
         if (header.NewViewDigest != NewViewDigest) return "the block belongs to another NEW-VIEW";
         return SealProblem(block);
@@ -268,8 +292,8 @@ public sealed class Pbft
     private string? SealProblem(Block block)
     {
         if (block.Seal is not { } seal)
-            return block.Height.Value > (ulong)_parameters.Window ? "the seal is missing" : null;
-        if (seal.Kind != CertificateKind.Commit || seal.Height >= block.Height || seal.Height.Value + (ulong)_parameters.Window < block.Height.Value)
+            return block.Height.Value > (ulong)Parameters.Window ? "the seal is missing" : null;
+        if (seal.Kind != CertificateKind.Commit || seal.Height >= block.Height || seal.Height.Value + (ulong)Parameters.Window < block.Height.Value)
             return "the seal is not a commit certificate of an ancestor within the window";
         var ancestor = _chain.TryGetValue(seal.Height.Value, out var accepted) ? accepted.Digest : _recent.GetValueOrDefault(seal.Height.Value);
         return ancestor == seal.Digest ? null : "the seal is for a block of another branch";
@@ -314,20 +338,20 @@ public sealed class Pbft
     {
         if (VotedAlready is { } voted && voted.Height >= block.Height)
         {
-            if (voted.Digest == block.Digest) outbox.Broadcast(_signer.Prepare(_view, block.Height, block.Digest));
+            if (voted.Digest == block.Digest) outbox.Broadcast(Signer.Prepare(_view, block.Height, block.Digest));
             return;
         }
 
         _guard.Prepare(new Guard.Vote(_view, block.Height, block.Digest));
         _votedSinceStart = true;
         outbox.Records.Add(new DurableRecord.PrepareVote(_view, block.Height, block.Digest));
-        outbox.Broadcast(_signer.Prepare(_view, block.Height, block.Digest));
+        outbox.Broadcast(Signer.Prepare(_view, block.Height, block.Digest));
     }
 
     private void OnVote(
         VoteTally tally, StatementType type, ValidatorIndex sender, Height height, Digest digest, Signature signature, Timestamp now, Outbox outbox)
     {
-        if (height <= _committed.Height || height > _committed.Height.Plus(2UL * (ulong)_parameters.Window)) return;
+        if (height <= _committed.Height || height > _committed.Height.Plus(2UL * (ulong)Parameters.Window)) return;
         switch (tally.Add(sender, height, digest, signature))
         {
             case VoteTally.Outcome.Conflicting:
@@ -362,7 +386,7 @@ public sealed class Pbft
         RaiseBest(prepared);
         _guard.Commit(new Guard.Vote(_view, block.Height, block.Digest));
         outbox.Records.Add(new DurableRecord.CommitVote(_view, block.Height, block.Digest, prepared));
-        outbox.Broadcast(_signer.Commit(_view, block.Height, block.Digest));
+        outbox.Broadcast(Signer.Commit(_view, block.Height, block.Digest));
     }
 
     /// <summary>A commit certificate of any view commits its block and every ancestor (rule N7).</summary>
@@ -438,7 +462,7 @@ public sealed class Pbft
         RemoveUpTo(_own, height);
         RemoveUpTo(_proposals, height);
         RemoveUpTo(_proposedAt, height);
-        if (height.Value > 4UL * (ulong)_parameters.Window) RemoveUpTo(_recent, height.Minus(4UL * (ulong)_parameters.Window));
+        if (height.Value > 4UL * (ulong)Parameters.Window) RemoveUpTo(_recent, height.Minus(4UL * (ulong)Parameters.Window));
     }
 
     private static void RemoveUpTo<T>(SortedDictionary<ulong, T> map, Height height)
@@ -480,8 +504,8 @@ public sealed class Pbft
 
     /// <summary>Leads an active view and has a free slot in the window.</summary>
     public bool CanPropose =>
-        !_changing && MayVote && !MissedView && Leader == _me && ProposalParent.Height < _parameters.LastHeight(_view.Term)
-        && ProposalParent.Height.Value - _committed.Height.Value < (ulong)_parameters.Window;
+        !_changing && MayVote && !MissedView && Leader == _me && ProposalParent.Height < Parameters.LastHeight(_view.Term)
+        && ProposalParent.Height.Value - _committed.Height.Value < (ulong)Parameters.Window;
 
     /// <summary>The chain has gone on in a view this replica has not entered yet; in its own view nothing can be decided any more (rule N10).</summary>
     private bool MissedView => _tip.Header.View > _view;
@@ -495,7 +519,7 @@ public sealed class Pbft
         _guard.Propose(new Guard.Vote(_view, block.Height, block.Digest));
         _own[block.Height.Value] = block;
         outbox.Records.Add(new DurableRecord.Proposed(block));
-        outbox.Broadcast(_signer.PrePrepare(block));
+        outbox.Broadcast(Signer.PrePrepare(block));
     }
 
     // ---- Leaving a view (protocol §7) -------------------------------------------------------------------------
@@ -508,8 +532,8 @@ public sealed class Pbft
         if (_changing || IsProven(_suspicion) || (_suspicion is not null && !IsProven(reason))) return;
         _suspicion = reason;
         outbox.Notices.Add(new Notice.Suspected(_view, reason));
-        outbox.Broadcast(_signer.Suspect(_view, reason));
-        _resendAt = now.PlusMs(_parameters.ResendMs);
+        outbox.Broadcast(Signer.Suspect(_view, reason));
+        _resendAt = now.PlusMs(Parameters.ResendMs);
     }
 
     private static bool IsProven(SuspectReason? reason) => reason is SuspectReason.Equivocation or SuspectReason.InvalidProposal;
@@ -549,7 +573,7 @@ public sealed class Pbft
         _guard.ChangeView(target);
         if (_pendingNewView is { } pending && pending.View < target) _pendingNewView = null;
         outbox.Records.Add(new DurableRecord.ViewChangeSent(target));
-        _sentViewChange = _signer.ViewChange(target, _best, _committed.Height, justification);
+        _sentViewChange = Signer.ViewChange(target, _best, _committed.Height, justification);
         outbox.Broadcast(_sentViewChange);
         _pacemaker.LeaveView(AttemptsSinceProgress(target));
         var suspectedBy = ImmutableArray.CreateBuilder<ValidatorIndex>();
@@ -566,7 +590,7 @@ public sealed class Pbft
             if (m.Sender != _me && m.View.Term <= _view.Term && MayAnswer(m.Sender, now))
             {
                 if (_newView is not null && m.View.Term == _view.Term) outbox.Send(m.Sender, _newView);
-                if (m.Claim.Committed < _committed.Height) outbox.Send(m.Sender, MyStatus(StatusKind.Answer));
+                if (m.Claim.Committed < _committed.Height) SayStatus(m.Sender, StatusKind.Answer, outbox);
             }
 
             return;
@@ -577,7 +601,7 @@ public sealed class Pbft
         _viewChanges.Keep(m);
         // Leaving is contagious when it is justified, so a Byzantine minority cannot pull one replica out alone (rule V3).
         if (!_changing && m.Justification.LeftView == _view && Justifies(m.Justification))
-            StartViewChange(_view.Next, "followed " + _chainContext.Validators[m.Sender].Name, m.Justification, outbox);
+            StartViewChange(_view.Next, "followed " + _epochs.Name(m.Sender), m.Justification, outbox);
         var current = _changing ? _target : _view;
         if (_viewChanges.JoinTarget(current) is { } join)
             StartViewChange(join, "f+1 validators are ahead", Justification.None, outbox);
@@ -607,6 +631,7 @@ public sealed class Pbft
     /// <summary>A claim below a COMMIT of the same validator that this replica holds, alone or in a certificate.</summary>
     private void LookForDeniedVotes(View view, SignedClaim signed)
     {
+        if (view.Term != _view.Term) return;
         var claim = SignedVotes.Of(view, signed);
         foreach (var (signer, signature) in _committedProof.Signatures)
             if (signer == signed.Sender)
@@ -648,7 +673,7 @@ public sealed class Pbft
             return;
         }
 
-        _sentNewView = _signer.NewView(_target, claims.ToImmutable(), best);
+        _sentNewView = Signer.NewView(_target, claims.ToImmutable(), best);
         outbox.Records.Add(new DurableRecord.NewViewSent(_sentNewView));
         outbox.Broadcast(_sentNewView);
     }
@@ -748,24 +773,44 @@ public sealed class Pbft
     /// </summary>
     public void EnterTerm(LeaderOrder order, Timestamp now, Outbox outbox)
     {
+        var epoch = _chainContext.Epoch;
         StartTerm(order);
-        _pacemaker.EnterTerm(now);
+        _pacemaker.EnterTerm(Parameters, now);
         _demand.EnterTerm();
         _accusations.Clear();
+        _answeredAt.Clear();
         _heartbeatAt = now;
         outbox.Notices.Add(new Notice.ViewEntered(_view, Leader, _tip.Height, "new term"));
+        if (_chainContext.Epoch != epoch)
+        {
+            outbox.Notices.Add(new Notice.EpochEntered(_chainContext));
+            // Rule S6: others can tell only of terms in which they had a vote.
+            if (_answered is not null || _view.Term < _voteFromTerm) Quarantine("the validator set changed while this validator did not vote", outbox);
+        }
+
         foreach (var early in _early.TakeFor(_view)) Receive(early, now, outbox);
     }
 
     private void StartTerm(LeaderOrder order)
     {
-        Invariant.Holds(_committed.Height == _parameters.LastHeight(_view.Term), "a term begins after the last block of the one before");
+        Invariant.Holds(_committed.Height == Parameters.LastHeight(_view.Term), "a term begins after the last block of the one before");
         _order = order;
         _newView = null;
         _sentNewView = null;
         _sentViewChange = null;
         _productiveAttempt = 0;
+        _epochs.Enter(_view.Term + 1);
+        if (_epochs.Current.Epoch != _chainContext.Epoch) EnterEpoch(_epochs.Current);
         ResetView(new View(_view.Term + 1, 0));
+    }
+
+    private void EnterEpoch(ChainContext epoch)
+    {
+        _chainContext = epoch;
+        _prepares = new VoteTally(CertificateKind.Prepare, epoch.Validators);
+        _commits = new VoteTally(CertificateKind.Commit, epoch.Validators);
+        _viewChanges = new ViewChangeBook(epoch);
+        (_me, _signer) = FindMe();
     }
 
     // ---- Time and retransmission (protocol §9) ----------------------------------------------------------------
@@ -774,7 +819,7 @@ public sealed class Pbft
     {
         _pacemaker.Tick(now);
         // What was said while a peer was not there is lost to it, and what it said to us.
-        if (ConnectedPeers > _knownPeers) outbox.Broadcast(MyStatus(StatusKind.Question));
+        if (ConnectedPeers > _knownPeers) SayStatus(null, StatusKind.Question, outbox);
         _knownPeers = ConnectedPeers;
         if (ConnectedPeers + 1 < _chainContext.Validators.Quorum || TermIsComplete)
         {
@@ -799,20 +844,20 @@ public sealed class Pbft
         if (now >= _resendAt) Resend(now, outbox);
         if (!_changing && MayVote && Leader == _me && now >= _heartbeatAt)
         {
-            _heartbeatAt = now.PlusMs(_parameters.IdleTimeoutMs / 5);
-            outbox.Broadcast(_signer.Heartbeat(_view, _committedProof));
+            _heartbeatAt = now.PlusMs(Parameters.IdleTimeoutMs / 5);
+            outbox.Broadcast(Signer.Heartbeat(_view, _committedProof));
         }
     }
 
     private void Resend(Timestamp now, Outbox outbox)
     {
-        _resendAt = now.PlusMs(_parameters.ResendMs);
+        _resendAt = now.PlusMs(Parameters.ResendMs);
         if (_changing && _sentViewChange is { } left) outbox.Broadcast(left);
-        else if (_suspicion is { } reason) outbox.Broadcast(_signer.Suspect(_view, reason));
+        else if (_suspicion is { } reason) outbox.Broadcast(Signer.Suspect(_view, reason));
         var stuck = _changing || _best.View > _view || _suspicion is not null || _ahead is not null || _pendingNewView is not null
                     || (_tip.Height > _committed.Height && _committed.Height == _committedAtResend);
-        if (!MayVote) outbox.Broadcast(MyStatus(StatusKind.Quarantined));
-        else if (stuck) outbox.Broadcast(MyStatus(StatusKind.Question));
+        if (!MayVote) SayStatus(null, StatusKind.Quarantined, outbox);
+        else if (stuck) SayStatus(null, StatusKind.Question, outbox);
         _committedAtResend = _committed.Height;
     }
 
@@ -826,7 +871,7 @@ public sealed class Pbft
         }
 
         // A leader of a view this replica has not entered: ask it for the NEW-VIEW.
-        if (m.View > _view && m.Sender != _me && MayAnswer(m.Sender, now)) outbox.Send(m.Sender, MyStatus(StatusKind.Question));
+        if (m.View > _view && m.Sender != _me && MayAnswer(m.Sender, now)) SayStatus(m.Sender, StatusKind.Question, outbox);
     }
 
     /// <summary>Gives the sender what it lacks: the view, the proposals, this replica's votes, the last commit certificate.</summary>
@@ -836,48 +881,56 @@ public sealed class Pbft
         if (m.Best is { } best) LookForForgottenVotes(best, outbox);
         if (m.Sender == _me) return;
         if (m.Kind == StatusKind.Answer) NoteAnswer(m, outbox);
+        if (_signer is null) return;
         if (m.Kind == StatusKind.Answer || !MayAnswer(m.Sender, now)) return;
         if (m.Kind == StatusKind.Quarantined && m.Committed.Height >= _committed.Height)
         {
             CloseTerm(now);
-            outbox.Send(m.Sender, MyStatus(StatusKind.Answer));
+            SayStatus(m.Sender, StatusKind.Answer, outbox);
         }
 
         // The sender has proposals this replica missed: say so, and it sends them.
-        if (m.View == _view && !_changing && m.Tip > _tip.Height) outbox.Send(m.Sender, MyStatus(StatusKind.Question));
+        if (m.View == _view && !_changing && m.Tip > _tip.Height) SayStatus(m.Sender, StatusKind.Question, outbox);
         if (m.View < _view && m.View.Term == _view.Term && _newView is not null) outbox.Send(m.Sender, _newView);
         if (_changing && _sentNewView?.View == _target) outbox.Send(m.Sender, _sentNewView);
-        if (m.Committed.Height < _committed.Height) outbox.Send(m.Sender, MyStatus(StatusKind.Answer));
+        if (m.Committed.Height < _committed.Height) SayStatus(m.Sender, StatusKind.Answer, outbox);
         if (m.View != _view || _changing) return;
         foreach (var (height, proposal) in _proposals)
             if (height > m.Tip.Value)
                 outbox.Send(m.Sender, proposal);
         if (_guard.Prepared is { } prepared && prepared.View == _view && prepared.Height > m.Committed.Height)
-            outbox.Send(m.Sender, _signer.Prepare(_view, prepared.Height, prepared.Digest));
+            outbox.Send(m.Sender, Signer.Prepare(_view, prepared.Height, prepared.Digest));
         if (_guard.Committed is { } committed && committed.View == _view && committed.Height > m.Committed.Height)
-            outbox.Send(m.Sender, _signer.Commit(_view, committed.Height, committed.Digest));
+            outbox.Send(m.Sender, Signer.Commit(_view, committed.Height, committed.Digest));
     }
 
-    private PeerMessage.Status MyStatus(StatusKind kind) => _signer.Status(_view, _tip.Height, kind, _committedProof, _best);
+    /// <summary>To one, or to all. Nobody waits for a word of a process that is not of the set.</summary>
+    private void SayStatus(ValidatorIndex? to, StatusKind kind, Outbox outbox)
+    {
+        if (_signer is null) return;
+        var status = Signer.Status(_view, _tip.Height, kind, _committedProof, _best);
+        if (to is { } peer) outbox.Send(peer, status);
+        else outbox.Broadcast(status);
+    }
 
     /// <summary>One answer per peer and resend period, so that nobody can make this replica talk without end.</summary>
     private bool MayAnswer(ValidatorIndex peer, Timestamp now)
     {
-        if (_answeredAt[peer.Value] is { } last && now.Since(last) < _parameters.ResendMs / 2) return false;
-        _answeredAt[peer.Value] = now;
+        if (_answeredAt.TryGetValue(peer, out var last) && now.Since(last) < Parameters.ResendMs / 2) return false;
+        _answeredAt[peer] = now;
         return true;
     }
 
     /// <summary>A planned stop: a leader resigns instead of letting the others wait for a timer.</summary>
     public void HandOver(Outbox outbox)
     {
-        if (!_changing && MayVote && Leader == _me && _chainContext.Validators.Count > 1) outbox.Broadcast(_signer.Handover(_view));
+        if (!_changing && MayVote && Leader == _me && _chainContext.Validators.Count > 1) outbox.Broadcast(Signer.Handover(_view));
     }
 
     // ---- Amnesia (protocol §11) -------------------------------------------------------------------------------
 
     /// <summary>Knows what it has signed in this term. While false it follows the chain, serves others, and signs no vote (rules A1, A2).</summary>
-    public bool MayVote => _answered is null && _view.Term >= _voteFromTerm;
+    public bool MayVote => _signer is not null && _answered is null && _view.Term >= _voteFromTerm;
 
     /// <summary>
     /// The record of own votes is lost or older than it was (rule A1). Votes matter only inside their term, and this validator can have
@@ -886,7 +939,7 @@ public sealed class Pbft
     /// </summary>
     public void Quarantine(string why, Outbox outbox)
     {
-        _answered = new bool[_chainContext.Validators.Count];
+        _answered = [];
         _highestTerm = 0;
         outbox.Records.Add(new DurableRecord.Quarantined());
         outbox.Notices.Add(new Notice.Quarantined(why));
@@ -894,15 +947,11 @@ public sealed class Pbft
 
     private void NoteAnswer(PeerMessage.Status m, Outbox outbox)
     {
-        if (_answered is null) return;
-        _answered[m.Sender.Value] = true;
+        if (_answered is null || !_chainContext.Validators.Contains(m.Sender)) return;
+        _answered.Add(m.Sender);
         _highestTerm = Math.Max(_highestTerm, Math.Max(m.Committed.View.Term, m.Best?.View.Term ?? 0));
-        var count = 0;
-        foreach (var answered in _answered)
-            if (answered)
-                count++;
         var n = _chainContext.Validators.Count;
-        if (count < n - _chainContext.Validators.Quorum + Quorum.Faulty(n)) return;
+        if (_answered.Count < n - _chainContext.Validators.Quorum + Quorum.Faulty(n)) return;
         _answered = null;
         _voteFromTerm = Math.Max(_voteFromTerm, _highestTerm + 2);
         outbox.Records.Add(new DurableRecord.VoteFromTerm(_voteFromTerm));
@@ -964,7 +1013,7 @@ public sealed class Pbft
             case DurableRecord.Reset:
                 break;
             case DurableRecord.Quarantined:
-                _answered = new bool[_chainContext.Validators.Count];
+                _answered = [];
                 break;
             case DurableRecord.VoteFromTerm r:
                 (_answered, _voteFromTerm) = (null, r.Term);
@@ -1014,6 +1063,8 @@ public sealed class Pbft
     /// <summary>Starts, or starts again: says once more what was said last (the same bytes), and asks the others where they stand.</summary>
     public void Resume(Timestamp now, Outbox outbox)
     {
+        // Rule S6: a border may have been crossed just before the stop.
+        if (_chainContext.Epoch > 0 && _answered is null && _voteFromTerm > _view.Term) Quarantine("the validator set changed while this validator did not vote", outbox);
         // Votes of a term whose beginning is not in the block store (it was lost): wait until that term is reached again.
         _voteFromTerm = Math.Max(_voteFromTerm, _guard.Term);
         _pacemaker.EnterView(AttemptsSinceProgress(_changing ? _target : _view), now);
@@ -1025,7 +1076,7 @@ public sealed class Pbft
         {
             if (_best.View < _target)
             {
-                _sentViewChange = _signer.ViewChange(_target, _best, _committed.Height, Justification.None);
+                _sentViewChange = Signer.ViewChange(_target, _best, _committed.Height, Justification.None);
                 outbox.Broadcast(_sentViewChange);
             }
 
@@ -1033,13 +1084,13 @@ public sealed class Pbft
         }
         else
         {
-            foreach (var own in _own.Values) outbox.Broadcast(_signer.PrePrepare(own));
-            if (_guard.Prepared is { } p && p.View == _view && p.Height > _committed.Height) outbox.Broadcast(_signer.Prepare(p.View, p.Height, p.Digest));
-            if (_guard.Committed is { } c && c.View == _view && c.Height > _committed.Height) outbox.Broadcast(_signer.Commit(c.View, c.Height, c.Digest));
+            foreach (var own in _own.Values) outbox.Broadcast(Signer.PrePrepare(own));
+            if (_guard.Prepared is { } p && p.View == _view && p.Height > _committed.Height) outbox.Broadcast(Signer.Prepare(p.View, p.Height, p.Digest));
+            if (_guard.Committed is { } c && c.View == _view && c.Height > _committed.Height) outbox.Broadcast(Signer.Commit(c.View, c.Height, c.Digest));
         }
 
-        outbox.Broadcast(MyStatus(MayVote ? StatusKind.Question : StatusKind.Quarantined));
-        _resendAt = now.PlusMs(_parameters.ResendMs);
+        SayStatus(null, MayVote ? StatusKind.Question : StatusKind.Quarantined, outbox);
+        _resendAt = now.PlusMs(Parameters.ResendMs);
         // The log may know a commit the block store had not written yet.
         if (_best.Kind == CertificateKind.Commit) OnCommitCertificate(_best, now, outbox);
     }

@@ -6,10 +6,10 @@ using CyberMesh.Core.Primitives;
 namespace CyberMesh.Core.Consensus;
 
 /// <summary>What is known about leaving: one suspicion and one VIEW-CHANGE per validator, the one for the highest view.</summary>
-public sealed class ViewChangeBook(ValidatorSet validators, ChainParameters parameters)
+public sealed class ViewChangeBook(ChainContext chain)
 {
-    private readonly (SignedSuspicion Suspicion, Timestamp At)?[] _suspicions = new (SignedSuspicion, Timestamp)?[validators.Count];
-    private readonly PeerMessage.ViewChange?[] _messages = new PeerMessage.ViewChange?[validators.Count];
+    private readonly (SignedSuspicion Suspicion, Timestamp At)?[] _suspicions = new (SignedSuspicion, Timestamp)?[chain.Validators.Places];
+    private readonly PeerMessage.ViewChange?[] _messages = new PeerMessage.ViewChange?[chain.Validators.Places];
 
     /// <summary>
     /// Notes a suspicion against the current leader and returns those that are still held. A suspicion not repeated for four resend
@@ -20,7 +20,7 @@ public sealed class ViewChangeBook(ValidatorSet validators, ChainParameters para
         _suspicions[suspicion.Sender.Value] = (suspicion, now);
         var fresh = ImmutableArray.CreateBuilder<SignedSuspicion>();
         foreach (var entry in _suspicions)
-            if (entry is { } e && now.Since(e.At) <= 4L * parameters.ResendMs)
+            if (entry is { } e && now.Since(e.At) <= 4L * chain.Parameters.ResendMs)
                 fresh.Add(e.Suspicion);
         return fresh.ToImmutable();
     }
@@ -59,9 +59,9 @@ public sealed class ViewChangeBook(ValidatorSet validators, ChainParameters para
         foreach (var message in _messages)
             if (message is not null && message.View > current)
                 views.Add(message.View);
-        if (views.Count < validators.OneHonest) return null;
+        if (views.Count < chain.Validators.OneHonest) return null;
         views.Sort((x, y) => y.CompareTo(x));
-        return views[validators.OneHonest - 1];
+        return views[chain.Validators.OneHonest - 1];
     }
 
     /// <summary>A view was entered: suspicions belong to the old one, and messages up to it have done their work.</summary>

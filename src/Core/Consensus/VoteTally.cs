@@ -33,7 +33,7 @@ public sealed class VoteTally(CertificateKind kind, ValidatorSet validators)
     /// <summary>The caller has checked that the height is within the window.</summary>
     public Outcome Add(ValidatorIndex sender, Height height, Digest digest, Signature signature)
     {
-        if (!_slots.TryGetValue(height.Value, out var slot)) _slots[height.Value] = slot = new Slot(validators.Count);
+        if (!_slots.TryGetValue(height.Value, out var slot)) _slots[height.Value] = slot = new Slot(validators.Places);
         ref var vote = ref slot.Votes[sender.Value];
         if (vote is { } before) return before.Digest == digest ? Outcome.Known : Outcome.Conflicting;
         vote = (digest, signature);

@@ -18,6 +18,11 @@ public static class Limits
     /// <summary>Validators in a set. Certificates list their signers, so this bounds every certificate.</summary>
     public const int ValidatorsMax = 256;
 
+    /// <summary>Places in a set, those of validators that have left included: an index is never given twice.</summary>
+    public const int PlacesMax = 4096;
+
+    public const int OperatorsMax = 64;
+
     public const int NameBytesMax = 64;
     public const int ProducersMax = 10_000;
 

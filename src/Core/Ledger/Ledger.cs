@@ -22,20 +22,20 @@ public readonly record struct Receipt(Digest Transaction, AlertKind Kind, Reject
 /// </summary>
 public sealed class Ledger
 {
-    private readonly ValidatorSet _validators;
-    private readonly ChainParameters _parameters;
+    private readonly ChainParameters _parameters; // those execution looks at are fixed for the life of a chain
     private readonly NonceSet _nonces = new();
     private readonly StateTree _tree = new();
-    private readonly HashSet<Digest> _convictions = [];
+    private readonly HashSet<Digest> _control = []; // convictions, orders and readiness: few, and remembered for good
     private readonly Dictionary<PublicKey, (ulong Accepted, ulong Rejected)> _producerCounts = [];
 
-    public Ledger(ValidatorSet validators, ProducerRegistry producers, ChainParameters parameters, Timestamp genesisTime)
+    public Ledger(ChainContext genesis, ProducerRegistry producers, Timestamp genesisTime)
     {
-        Leaders = new LeaderScores(validators, parameters);
-        _validators = validators;
+        Leaders = new LeaderScores(genesis);
+        Governance = new Governance(genesis);
         WriteLeaders();
+        WriteGovernance();
         Producers = producers;
-        _parameters = parameters;
+        _parameters = genesis.Parameters;
         Time = genesisTime;
         foreach (var producer in producers.All) WriteProducer(producer);
     }
@@ -44,6 +44,9 @@ public sealed class Ledger
 
     /// <summary>Scores of the validators as leaders, and the order of attempts in the current term.</summary>
     public LeaderScores Leaders { get; }
+
+    /// <summary>Which validators and parameters are in force when, and the orders that change them.</summary>
+    public Governance Governance { get; }
 
     /// <summary>The last executed block.</summary>
     public Height Height { get; private set; }
@@ -58,12 +61,21 @@ public sealed class Ledger
     public Digest StateRoot() => _tree.Root();
 
     /// <summary>Was this very transaction accepted recently?</summary>
-    public bool HasAccepted(Digest transaction) => _nonces.ContainsTransaction(transaction) || _convictions.Contains(transaction);
+    public bool HasAccepted(Digest transaction) => _nonces.ContainsTransaction(transaction) || _control.Contains(transaction);
 
     /// <summary>What execution of this message in the next block would say, as far as the state is known now. A filter, not a verdict.</summary>
     public Rejection? Check(AlertEnvelope envelope, Timestamp blockTime)
     {
-        if (envelope.Content is AlertContent.Misbehaviour { Proof: var proof }) return CheckMisbehaviour(proof);
+        switch (envelope.Content)
+        {
+            case AlertContent.Misbehaviour { Proof: var proof }:
+                return CheckMisbehaviour(proof);
+            case AlertContent.Order { Content: var order }:
+                return Governance.Check(order, Leaders.Term);
+            case AlertContent.Ready { Content: var readiness }:
+                return Governance.Check(readiness, blockTime);
+        }
+
         var rejection = EnvelopeRules.CheckProducer(envelope, Producers, Height.Next)
                         ?? EnvelopeRules.CheckProfile(envelope, Producers)
                         ?? EnvelopeRules.CheckTime(envelope, blockTime, _parameters.AlertAgeMaxMs, _parameters.AlertAheadMs);
@@ -87,23 +99,33 @@ public sealed class Ledger
         {
             var envelope = transactions[i];
             var result = Check(envelope, header.Time)?.Reason ?? RejectionReason.None;
-            if (result == RejectionReason.None) Accept(envelope, header.Height, i);
+            if (result == RejectionReason.None) Accept(envelope, header, i);
             CountForProducer(envelope.Producer, result);
             receipts.Add(new Receipt(envelope.Digest, envelope.Kind, result));
         }
 
-        if (Leaders.Observe(header, block.Seal)) WriteLeaders();
+        if (Leaders.Observe(header, block.Seal)) EnterTerm();
         Height = header.Height;
         Time = header.Time;
         return receipts.MoveToImmutable();
     }
 
+    private void EnterTerm()
+    {
+        var ended = Leaders.Term;
+        if (Governance.CloseTerm(ended)) WriteGovernance();
+        Leaders.BeginTerm(Governance.Epochs.Decided(ended + 1));
+        WriteLeaders();
+    }
+
     /// <summary>While a validator is barred, more evidence against it changes nothing and would only fill blocks (rule E2).</summary>
     private Rejection? CheckMisbehaviour(Misbehaviour proof)
     {
+        if (!Governance.Epochs.Decided(Leaders.Term).Validators.Contains(proof.Offender))
+            return new Rejection(RejectionReason.AlreadyConvicted, $"validator {Governance.Epochs.Name(proof.Offender)} has left the set");
         var standing = Leaders[proof.Offender];
         return standing.BarredThrough > 0 && standing.BarredThrough >= Leaders.Term
-            ? new Rejection(RejectionReason.AlreadyConvicted, $"validator {_validators[proof.Offender].Name} is barred through term {standing.BarredThrough} already")
+            ? new Rejection(RejectionReason.AlreadyConvicted, $"validator {Governance.Epochs.Name(proof.Offender)} is barred through term {standing.BarredThrough} already")
             : null;
     }
 
@@ -111,7 +133,6 @@ public sealed class Ledger
     {
         Leaders.Convict(proof.Offender);
         WriteLeaders();
-        _convictions.Add(transaction);
         Span<byte> key = stackalloc byte[StateKeys.ConvictionLength];
         Span<byte> value = stackalloc byte[2 + 1 + 8];
         BinaryPrimitives.WriteUInt16BigEndian(value, proof.Offender.Value);
@@ -120,11 +141,16 @@ public sealed class Ledger
         _tree.Set(StateKeys.Conviction(key, transaction), value);
     }
 
-    private void Accept(AlertEnvelope envelope, Height height, int index)
+    private void Accept(AlertEnvelope envelope, BlockHeader header, int index)
     {
-        if (envelope.Content is AlertContent.Misbehaviour { Proof: var proof })
+        var height = header.Height;
+        if (envelope.Kind.IsControl())
         {
-            Convict(proof, envelope.Digest, height);
+            _control.Add(envelope.Digest);
+            if (envelope.Content is AlertContent.Misbehaviour { Proof: var proof }) Convict(proof, envelope.Digest, height);
+            if (envelope.Content is AlertContent.Order { Content: var order }) Governance.Accept(order, header.Time);
+            if (envelope.Content is AlertContent.Ready { Content: var readiness }) Governance.Accept(readiness);
+            if (envelope.Kind != AlertKind.Misbehaviour) WriteGovernance();
             return;
         }
 
@@ -199,7 +225,7 @@ public sealed class Ledger
     {
         Span<byte> key = stackalloc byte[StateKeys.LeaderLength];
         Span<byte> value = stackalloc byte[16];
-        for (var i = 0; i < _validators.Count; i++)
+        for (var i = 0; i < Leaders.Standings.Length; i++)
         {
             var validator = new ValidatorIndex((ushort)i);
             var standing = Leaders[validator];
@@ -208,6 +234,13 @@ public sealed class Ledger
             BinaryPrimitives.WriteInt32BigEndian(value[12..], standing.Credit);
             _tree.Set(StateKeys.Leader(key, validator), value);
         }
+    }
+
+    private void WriteGovernance()
+    {
+        _tree.Set("g"u8, Governance.EncodeOpen());
+        Span<byte> key = stackalloc byte[StateKeys.EpochLength];
+        _tree.Set(StateKeys.Epoch(key, Governance.Epochs.Latest.Epoch), Governance.EncodeLatest());
     }
 
     private void ExpireNonces(Timestamp blockTime)

@@ -5,13 +5,14 @@ using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Ledger;
 
-/// <summary>Keys of the state tree: one letter for the table, then the identity. Fixed lengths, so no key is a prefix of another.</summary>
+/// <summary>Keys of the state tree: one letter for the table, then the identity. Fixed lengths within a table, so no key is a prefix of another.</summary>
 internal static class StateKeys
 {
     public const int TransactionLength = 2 + Digest.Size;
     public const int ProducerLength = 1 + PublicKey.Size;
     public const int ConvictionLength = 1 + Digest.Size;
     public const int LeaderLength = 1 + 2;
+    public const int EpochLength = 1 + 8;
     public const int NonceLength = 1 + PublicKey.Size + 16;
 
     public static ReadOnlySpan<byte> Transaction(Span<byte> key, AlertKind kind, Digest digest)
@@ -40,6 +41,13 @@ internal static class StateKeys
     {
         key[0] = (byte)'v';
         BinaryPrimitives.WriteUInt16BigEndian(key[1..], validator.Value);
+        return key;
+    }
+
+    public static ReadOnlySpan<byte> Epoch(Span<byte> key, ulong epoch)
+    {
+        key[0] = (byte)'e';
+        BinaryPrimitives.WriteUInt64BigEndian(key[1..], epoch);
         return key;
     }
 

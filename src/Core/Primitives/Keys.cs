@@ -61,6 +61,19 @@ public interface ISigner
     Signature Sign(ReadOnlySpan<byte> message);
 }
 
+/// <summary>The keys one process may sign with; more than one while a rotation is under way.</summary>
+public interface IKeyring
+{
+    /// <summary>Null when the key is somebody else's.</summary>
+    ISigner? Find(PublicKey key);
+}
+
+/// <summary>A keyring with one key.</summary>
+public sealed class SingleKey(ISigner signer) : IKeyring
+{
+    public ISigner? Find(PublicKey key) => key == signer.PublicKey ? signer : null;
+}
+
 /// <summary>
 /// The only door to signature verification. The acceptance rule is libsodium's and part of the protocol
 /// (docs/protocol.md, "One signature rule"): validators that disagree on one signature could be split by it.

@@ -3,9 +3,12 @@ using System.Globalization;
 
 namespace CyberMesh.Core.Primitives;
 
-/// <summary>Position of a validator in its set, which is sorted by consensus public key.</summary>
+/// <summary>The place a validator keeps for life in the sets it belongs to.</summary>
 public readonly record struct ValidatorIndex(ushort Value) : IComparable<ValidatorIndex>
 {
+    /// <summary>Of a process that holds no key of the set: it follows the chain and signs nothing.</summary>
+    public static readonly ValidatorIndex None = new(ushort.MaxValue);
+
     public int CompareTo(ValidatorIndex other) => Value.CompareTo(other.Value);
 
     public override string ToString() => Value.ToString(CultureInfo.InvariantCulture);

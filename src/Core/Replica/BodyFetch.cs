@@ -11,7 +11,7 @@ namespace CyberMesh.Core.Replica;
 /// Bodies missing for the block to be voted on next: asked of the leader first, then of one validator after the other. Only
 /// what was asked for is kept, so it is bounded by one block.
 /// </summary>
-public sealed class BodyFetch(ChainContext chain, ValidatorIndex me)
+public sealed class BodyFetch(EpochSchedule epochs)
 {
     /// <summary>A body that is only late on Kafka usually comes by itself within this time.</summary>
     private const long PatienceMs = 5;
@@ -46,13 +46,14 @@ public sealed class BodyFetch(ChainContext chain, ValidatorIndex me)
         if (_wanted.Remove(envelope.Digest)) _fetched[envelope.Digest] = envelope;
     }
 
-    public void Ask(Block block, ImmutableArray<Digest> missing, Timestamp now, Outbox outbox)
+    public void Ask(Block block, ImmutableArray<Digest> missing, ValidatorIndex me, Timestamp now, Outbox outbox)
     {
         if (now < _askAt) return;
-        var n = chain.Validators.Count;
-        var peer = new ValidatorIndex((ushort)((block.Header.Proposer.Value + _attempt++) % n));
-        if (peer == me) peer = new ValidatorIndex((ushort)((block.Header.Proposer.Value + _attempt++) % n));
         _askAt = now.PlusMs(RetryMs);
+        var members = epochs.Current.Validators.Indices;
+        var first = members.IndexOf(block.Header.Proposer);
+        if (members[(first + _attempt) % members.Length] == me) _attempt++;
+        var peer = members[(first + _attempt++) % members.Length];
         if (peer == me) return;
         outbox.Send(peer, new PeerMessage.GetTransactions(missing));
         outbox.Notices.Add(new Notice.BodiesRequested(block.Height, missing.Length, peer));

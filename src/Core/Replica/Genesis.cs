@@ -14,14 +14,16 @@ public sealed class Genesis
     public const ushort Version = 1;
 
     /// <exception cref="InvariantViolation">Duplicate keys or a bad parameter: <see cref="Problems"/> reports these to people before.</exception>
-    public Genesis(string name, Timestamp time, IEnumerable<Validator> validators, IEnumerable<Producer> producers, ChainParameters parameters)
+    public Genesis(
+        string name, Timestamp time, IEnumerable<Validator> validators, IEnumerable<Producer> producers, ChainParameters parameters, Operators? operators = null)
     {
+        Operators = operators ?? Operators.None;
         Name = name;
         Time = time;
         Producers = new ProducerRegistry(producers);
         Parameters = parameters;
         var set = new ValidatorSet(validators);
-        Chain = new ChainContext(HashOf(set), 0, set);
+        Chain = new ChainContext(HashOf(set), 0, set, parameters);
         Block = Core.Chain.Block.Genesis(Chain, parameters.Hash(), NewLedger().StateRoot(), time);
     }
 
@@ -29,12 +31,17 @@ public sealed class Genesis
     public Timestamp Time { get; }
     public ProducerRegistry Producers { get; }
     public ChainParameters Parameters { get; }
+
+    /// <summary>Who may change validators and parameters later.</summary>
+    public Operators Operators { get; }
+
+    /// <summary>The first epoch.</summary>
     public ChainContext Chain { get; }
 
     /// <summary>The block at height 0.</summary>
     public Block Block { get; }
 
-    public Ledger.Ledger NewLedger() => new(Chain.Validators, Producers, Parameters, Time);
+    public Ledger.Ledger NewLedger() => new(Chain, Producers, Time);
 
     private Digest HashOf(ValidatorSet set)
     {
@@ -47,11 +54,13 @@ public sealed class Genesis
         writer.Count(Producers.All.Length);
         foreach (var producer in Producers.All) producer.Write(writer);
         Parameters.Write(writer);
+        Operators.Write(writer);
         return Digest.Sha256(DigestDomain.Genesis, buffer.WrittenSpan);
     }
 
     /// <summary>Everything wrong with the parts of a genesis, as sentences for the people who wrote it; empty when it is sound.</summary>
-    public static ImmutableArray<string> Problems(IReadOnlyList<Validator> validators, IReadOnlyList<Producer> producers, ChainParameters parameters)
+    public static ImmutableArray<string> Problems(
+        IReadOnlyList<Validator> validators, IReadOnlyList<Producer> producers, ChainParameters parameters, Operators operators)
     {
         var problems = ImmutableArray.CreateBuilder<string>();
         if (validators.Count is 0 or > Limits.ValidatorsMax) problems.Add($"{validators.Count} validators; there must be 1 to {Limits.ValidatorsMax}");
@@ -76,6 +85,7 @@ public sealed class Genesis
             if (p.Profiles == SigningProfiles.None) problems.Add($"producer {p.Name} has no signing profile");
         }
 
+        if (operators.Problem() is { } doubt) problems.Add(doubt);
         if (parameters.Problem() is { } problem) problems.Add(problem);
         return problems.ToImmutable();
     }

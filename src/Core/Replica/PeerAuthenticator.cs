@@ -21,10 +21,11 @@ public sealed class Incoming
 }
 
 /// <summary>From bytes of a peer to something the replica may see. Not thread-safe: one instance per receive loop.</summary>
-public sealed class PeerAuthenticator(ChainContext chain, Digest genesisBlock, ISignatureVerifier verifier)
+/// <param name="epochs">Of the replica the messages are for.</param>
+public sealed class PeerAuthenticator(EpochSchedule epochs, Digest genesisBlock, Operators operators, ISignatureVerifier verifier)
 {
-    private readonly MessageAuthenticator _messages = new(chain, genesisBlock, verifier);
-    private readonly EnvelopeAuthenticator _envelopes = new(verifier, chain);
+    private readonly MessageAuthenticator _messages = new(epochs, genesisBlock, verifier);
+    private readonly EnvelopeAuthenticator _envelopes = new(verifier, epochs, operators);
 
     /// <summary>False with a sentence for the log when the bytes are no message, or something in it is not genuine.</summary>
     public bool TryVerify(ReadOnlySpan<byte> bytes, out Verified<Incoming> verified, out string? problem)
@@ -42,6 +43,13 @@ public sealed class PeerAuthenticator(ChainContext chain, Digest genesisBlock, I
     public bool TryVerify(PeerMessage message, out Verified<Incoming> verified, out string? problem)
     {
         verified = default;
+        if (MessageAuthenticator.TermOf(message) is { } term && epochs.At(term) is null)
+        {
+            verified = OfLaterTerm(term);
+            problem = null;
+            return true;
+        }
+
         if (!_messages.TryVerify(message, out _))
         {
             problem = "a signature or certificate in it is not genuine";
@@ -60,6 +68,9 @@ public sealed class PeerAuthenticator(ChainContext chain, Digest genesisBlock, I
         verified = new Verified<Incoming>(new Incoming(message, envelopes.ToImmutable()));
         return true;
     }
+
+    /// <summary>What stands for a message of a term that cannot be checked yet.</summary>
+    public static Verified<Incoming> OfLaterTerm(ulong term) => new(new Incoming(new PeerMessage.Beyond(term), []));
 
     /// <summary>A message of this validator's own, given back to it after it became durable.</summary>
     public static Verified<Incoming> Own(PeerMessage.Signed message) => new(new Incoming(message, []));

@@ -21,9 +21,11 @@ public sealed class Replica
 
     private const int ForwardsPerTick = 64;
 
+    /// <summary>A peer that seems to be in a later term is believed for this long without being heard again.</summary>
+    private const long BeyondMs = 2_000;
+
     private readonly Genesis _genesis;
-    private readonly ChainParameters _parameters;
-    private readonly ValidatorIndex _me;
+    private readonly IKeyring _keys;
     private readonly Mempool.Mempool _pool;
     private readonly Pbft _pbft;
     private readonly Ledger.Ledger _ledger;
@@ -48,19 +50,33 @@ public sealed class Replica
     private View _transactionTimersView;
     private Timestamp _transactionTimersFrom;
 
-    public Replica(Genesis genesis, ValidatorIndex me, ISigner signer, int poolTransactionsMax = 1000, int poolBytesMax = 10 << 20)
+    /// <summary>Until then somebody is taken to be in a term whose validators are not known here yet: blocks are asked for, nothing else follows from it.</summary>
+    private Timestamp _beyondUntil;
+
+    private Timestamp _readyAt;
+
+    /// <param name="keys">This validator is the member whose consensus key is among them, now and after each change of the set.</param>
+    public Replica(Genesis genesis, IKeyring keys, int poolTransactionsMax = 1000, int poolBytesMax = 10 << 20)
     {
         _genesis = genesis;
-        _parameters = genesis.Parameters;
-        _me = me;
+        _keys = keys;
         _pool = new Mempool.Mempool(poolTransactionsMax, poolBytesMax);
         _ledger = genesis.NewLedger();
-        _pbft = new Pbft(genesis.Chain, genesis.Parameters, genesis.Block, _ledger.Leaders.Order, me, signer);
-        _fetch = new BodyFetch(genesis.Chain, me);
-        _blockPeers = new PeerRotation(genesis.Chain, me, 500);
-        _proposalPeers = new PeerRotation(genesis.Chain, me, 150);
+        _pbft = new Pbft(Epochs, genesis.Block, _ledger.Leaders.Order, keys);
+        _fetch = new BodyFetch(Epochs);
+        _blockPeers = new PeerRotation(Epochs, 500);
+        _proposalPeers = new PeerRotation(Epochs, 150);
         _roots[0] = genesis.Block.Header.StateRoot;
     }
+
+    private ChainParameters Parameters => _pbft.Epoch.Parameters;
+
+    /// <summary>This validator's place; <see cref="ValidatorIndex.None"/> while it is not of the set.</summary>
+    public ValidatorIndex Me => _pbft.Me;
+
+    public EpochSchedule Epochs => _ledger.Governance.Epochs;
+
+    public Governance Governance => _ledger.Governance;
 
     public Height Height => _ledger.Height;
     public Timestamp BlockTime => _ledger.Time;
@@ -82,9 +98,9 @@ public sealed class Replica
         get
         {
             foreach (var size in _pbft.Sizes) yield return size;
-            yield return ("bodies of held blocks", _bodies.Count, 16 * _parameters.Window + 1);
-            yield return ("state roots", _roots.Count, 4 * _parameters.Window + 1);
-            yield return ("fetched bodies", _fetch.Count, _parameters.BlockTransactionsMax);
+            yield return ("bodies of held blocks", _bodies.Count, 16 * Parameters.Window + 1);
+            yield return ("state roots", _roots.Count, 4 * Parameters.Window + 1);
+            yield return ("fetched bodies", _fetch.Count, Parameters.BlockTransactionsMax);
         }
     }
 
@@ -120,6 +136,9 @@ public sealed class Replica
             case PeerMessage.Signed m:
                 _pbft.Receive(m, now, effects);
                 break;
+            case PeerMessage.Beyond:
+                _beyondUntil = now.PlusMs(BeyondMs);
+                break;
             case PeerMessage.GetTransactions m:
                 SendTransactions(from, m, effects);
                 break;
@@ -133,7 +152,7 @@ public sealed class Replica
                 OnProposal(m.Block, incoming.Value.Bodies, now, effects);
                 break;
             case PeerMessage.GetBlocks m:
-                if (from != _me) effects.BlockRequests.Add(new BlockRequest(from, m.From, _parameters.LastHeight(_parameters.TermOf(m.From))));
+                if (from != Me) effects.BlockRequests.Add(new BlockRequest(from, m.From, Parameters.LastHeight(Parameters.TermOf(m.From))));
                 break;
             case PeerMessage.Blocks m:
                 OnBlocks(from, m, incoming.Value.Bodies, now, effects);
@@ -155,6 +174,7 @@ public sealed class Replica
         _pbft.WorkWaiting = _pool.Count > 0;
         _pbft.Tick(now, effects);
         CheckTransactionTimers(now, effects);
+        SayReady(now, effects);
         Advance(now, effects);
         RequestBlocks(now, effects);
     }
@@ -251,9 +271,20 @@ public sealed class Replica
         effects.Notices.Add(new Notice.Misbehaved(proof));
         _proofs[proof.Offender] = proof;
         var envelope = AlertEnvelope.Of(proof);
-        if (Admit(new Verified<AlertEnvelope>(envelope), now).Kind == AdmissionKind.Admitted && _pbft.Leader != _me)
+        if (Admit(new Verified<AlertEnvelope>(envelope), now).Kind == AdmissionKind.Admitted && _pbft.Leader != Me)
             effects.Send(_pbft.Leader, new PeerMessage.Transactions([envelope.ToBody()]));
         return true;
+    }
+
+    /// <summary>An open order waits for a key this validator holds, and it has caught up with the order: it takes part from the border on (rule S2).</summary>
+    private void SayReady(Timestamp now, Effects effects)
+    {
+        if (now < _readyAt || Governance.Awaited is not { } awaited) return;
+        _readyAt = now.PlusMs(Parameters.ResendMs);
+        if (_pbft.Ahead is not null || _keys.Find(awaited) is not { } key) return;
+        var envelope = AlertEnvelope.Of(Readiness.Sign(Governance.Open!.Digest(), key));
+        if (Admit(new Verified<AlertEnvelope>(envelope), now).Kind == AdmissionKind.Admitted && _pbft.Leader != Me)
+            effects.Send(_pbft.Leader, new PeerMessage.Transactions([envelope.ToBody()]));
     }
 
     /// <summary>A fork was seen and proven; this replica does nothing any more (rule F1).</summary>
@@ -300,7 +331,7 @@ public sealed class Replica
         if (!TryCollectBodies(block, now, effects, out var bodies)) return false;
         long bytes = 0;
         foreach (var body in bodies) bytes += body.BodyLength;
-        if (bytes != block.Header.BodyBytes || bytes > _parameters.BlockBytesMax)
+        if (bytes != block.Header.BodyBytes || bytes > Parameters.BlockBytesMax)
         {
             _pbft.Refuse(block, "body size is wrong or beyond the limit", now, effects);
             return false;
@@ -316,9 +347,9 @@ public sealed class Replica
     private string? ContentProblem(Block block)
     {
         var header = block.Header;
-        if (header.RootHeight != block.Height.Minus((ulong)_parameters.RootDistance)) return "the state root is of the wrong height";
+        if (header.RootHeight != block.Height.Minus((ulong)Parameters.RootDistance)) return "the state root is of the wrong height";
         if (header.StateRoot != RootAt(header.RootHeight)) return "the state root is not the one this validator computed";
-        if (block.Transactions.Length > _parameters.BlockTransactionsMax) return "too many transactions";
+        if (block.Transactions.Length > Parameters.BlockTransactionsMax) return "too many transactions";
         var seen = InFlight();
         foreach (var digest in block.Transactions)
             if (!seen.Add(digest) || _ledger.HasAccepted(digest))
@@ -350,22 +381,22 @@ public sealed class Replica
         if (missing.Count == 0) return true;
         var wanted = missing.ToImmutable();
         _fetch.Want(block, wanted, now);
-        _fetch.Ask(block, wanted, now, effects);
+        _fetch.Ask(block, wanted, Me, now, effects);
         return false;
     }
 
     private bool Propose(Timestamp now, Effects effects)
     {
-        if (!_pbft.CanPropose || (_pool.Count == 0 && !_pbft.MayProposeEmpty)) return false;
+        if (!_pbft.CanPropose || (_pool.Count == 0 && !MayProposeEmpty)) return false;
         var parent = _pbft.ProposalParent;
         var (transactions, bytes, oldest) = SelectTransactions();
-        if (transactions.Length == 0 && !(_pbft.MayProposeEmpty && _pbft.NothingInFlight)) return false;
+        if (transactions.Length == 0 && !(MayProposeEmpty && _pbft.NothingInFlight)) return false;
         // With a block in flight the next one waits a little for company; alone it goes at once (protocol §6).
-        var due = _pbft.NothingInFlight || transactions.Length >= _parameters.BlockTransactionsMax
-                  || bytes >= _parameters.BlockBytesMax / 2 || now.Since(oldest) >= _parameters.BatchDelayMs;
+        var due = _pbft.NothingInFlight || transactions.Length >= Parameters.BlockTransactionsMax
+                  || bytes >= Parameters.BlockBytesMax / 2 || now.Since(oldest) >= Parameters.BatchDelayMs;
         if (!due) return false;
         var height = parent.Height.Next;
-        var rootHeight = height.Minus((ulong)_parameters.RootDistance);
+        var rootHeight = height.Minus((ulong)Parameters.RootDistance);
         var afterParent = parent.Header.Time.PlusMs(1);
         var seal = _pbft.CommittedProof.Height.Value == 0 ? null : _pbft.CommittedProof;
         _pbft.Propose(
@@ -373,21 +404,21 @@ public sealed class Replica
                 new BlockHeader
                 {
                     ChainId = _genesis.Chain.ChainId,
-                    Epoch = _genesis.Chain.Epoch,
+                    Epoch = _pbft.Epoch.Epoch,
                     View = _pbft.View,
                     Height = height,
                     Parent = parent.Digest,
                     Time = now > afterParent ? now : afterParent,
-                    Proposer = _me,
+                    Proposer = Me,
                     TransactionRoot = MerkleTree.Root(transactions.AsSpan()),
                     TransactionCount = (uint)transactions.Length,
                     BodyBytes = (uint)bytes,
                     SealDigest = seal?.Hash() ?? default,
                     RootHeight = rootHeight,
                     StateRoot = RootAt(rootHeight),
-                    ValidatorsHash = parent.Header.ValidatorsHash,
-                    NextValidatorsHash = parent.Header.NextValidatorsHash,
-                    ParametersHash = parent.Header.ParametersHash,
+                    ValidatorsHash = _pbft.Epoch.Validators.Hash(),
+                    NextValidatorsHash = _pbft.NextEpoch.Validators.Hash(),
+                    ParametersHash = Parameters.Hash(),
                     NewViewDigest = _pbft.NewViewDigest,
                     AppVersion = parent.Header.AppVersion,
                 },
@@ -395,6 +426,9 @@ public sealed class Replica
             effects);
         return true;
     }
+
+    /// <summary>A quarantined validator, or a decided change, waits for the end of the term (rules A4 and S3).</summary>
+    private bool MayProposeEmpty => _pbft.MayProposeEmpty || Governance.AwaitsBorder(_pbft.View.Term);
 
     private (ImmutableArray<Digest> Transactions, int Bytes, Timestamp Oldest) SelectTransactions()
     {
@@ -410,7 +444,7 @@ public sealed class Replica
         {
             var envelope = entry.Alert.Value;
             if (excluded.Contains(envelope.Digest)) continue;
-            if (chosen.Count == _parameters.BlockTransactionsMax || bytes + envelope.BodyLength > _parameters.BlockBytesMax) break;
+            if (chosen.Count == Parameters.BlockTransactionsMax || bytes + envelope.BodyLength > Parameters.BlockBytesMax) break;
             if (chosen.Count == 0) oldest = entry.AdmittedAt;
             chosen.Add(envelope.Digest);
             bytes += envelope.BodyLength;
@@ -424,7 +458,7 @@ public sealed class Replica
     private void RememberRoot(Height height)
     {
         _roots[height.Value] = _ledger.StateRoot();
-        if (height.Value > 4UL * (ulong)_parameters.Window) _roots.Remove(height.Value - 4UL * (ulong)_parameters.Window);
+        if (height.Value > 4UL * (ulong)Parameters.Window) _roots.Remove(height.Value - 4UL * (ulong)Parameters.Window);
     }
 
     // ---- Transactions of peers --------------------------------------------------------------------------------
@@ -470,7 +504,7 @@ public sealed class Replica
         foreach (var envelope in envelopes)
         {
             _fetch.Receive(envelope);
-            if (_pbft.Leader == _me) Admit(new Verified<AlertEnvelope>(envelope), now);
+            if (_pbft.Leader == Me) Admit(new Verified<AlertEnvelope>(envelope), now);
         }
     }
 
@@ -488,14 +522,14 @@ public sealed class Replica
         foreach (var entry in _pool.OldestFirst())
         {
             var waitedMs = now.Since(entry.AdmittedAt > _transactionTimersFrom ? entry.AdmittedAt : _transactionTimersFrom);
-            if (waitedMs < _parameters.TransactionTimeoutMs || forward.Count == ForwardsPerTick) break;
-            censored |= waitedMs >= 2L * _parameters.TransactionTimeoutMs;
+            if (waitedMs < Parameters.TransactionTimeoutMs || forward.Count == ForwardsPerTick) break;
+            censored |= waitedMs >= 2L * Parameters.TransactionTimeoutMs;
             if (entry.ForwardedIn == _pbft.View) continue;
             entry.ForwardedIn = _pbft.View;
             forward.Add(entry.Alert.Value.ToBody());
         }
 
-        if (forward.Count > 0 && _pbft.Leader != _me) effects.Send(_pbft.Leader, new PeerMessage.Transactions(forward.ToImmutable()));
+        if (forward.Count > 0 && _pbft.Leader != Me) effects.Send(_pbft.Leader, new PeerMessage.Transactions(forward.ToImmutable()));
         if (censored) _pbft.Suspect(SuspectReason.Censorship, now, effects);
         else _pbft.Unsuspect(SuspectReason.Censorship);
     }
@@ -505,7 +539,7 @@ public sealed class Replica
     private void RequestProposal(Timestamp now, Effects effects)
     {
         if (_pbft.WantedBlock is not { } wanted) _proposalPeers.Reset();
-        else if (_proposalPeers.TryNext(now, out var peer)) effects.Send(peer, new PeerMessage.GetProposal(wanted));
+        else if (_proposalPeers.TryNext(Me, now, out var peer)) effects.Send(peer, new PeerMessage.GetProposal(wanted));
     }
 
     private void SendProposal(ValidatorIndex to, Digest digest, Effects effects)
@@ -531,8 +565,8 @@ public sealed class Replica
 
     private void RequestBlocks(Timestamp now, Effects effects)
     {
-        if (_pbft.Ahead is null || _pbft.TermIsComplete) _blockPeers.Reset();
-        else if (_blockPeers.TryNext(now, out var peer)) effects.Send(peer, new PeerMessage.GetBlocks(_ledger.Height.Next));
+        if ((_pbft.Ahead is null && now >= _beyondUntil) || _pbft.TermIsComplete) _blockPeers.Reset();
+        else if (_blockPeers.TryNext(Me, now, out var peer)) effects.Send(peer, new PeerMessage.GetBlocks(_ledger.Height.Next));
     }
 
     /// <summary>
@@ -542,7 +576,7 @@ public sealed class Replica
     private void OnBlocks(ValidatorIndex from, PeerMessage.Blocks message, ImmutableArray<AlertEnvelope> bodies, Timestamp now, Effects effects)
     {
         if (_blockPeers.Asked != from || message.Items.IsEmpty || _pbft.TermIsComplete) return;
-        if (message.Certificate.Height > _parameters.LastHeight(_pbft.View.Term)) return;
+        if (message.Certificate.Height > Parameters.LastHeight(_pbft.View.Term)) return;
         var parent = _pbft.Committed;
         var blocks = new List<Block>();
         int taken = 0, skipped = 0;
@@ -609,7 +643,7 @@ public sealed class Replica
 
     private void DropForgottenBodies()
     {
-        if (_bodies.Count <= 8 * _parameters.Window) return;
+        if (_bodies.Count <= 8 * Parameters.Window) return;
         var kept = new List<(Digest, ImmutableArray<AlertEnvelope>)>();
         foreach (var block in _pbft.Held)
             if (_bodies.TryGetValue(block.Digest, out var bodies))
@@ -620,7 +654,7 @@ public sealed class Replica
 
     private void TrimRecent()
     {
-        var keep = 2UL * (ulong)_parameters.Window;
+        var keep = 2UL * (ulong)Parameters.Window;
         while (_recent.Count > 0)
         {
             var oldest = OldestRecent();

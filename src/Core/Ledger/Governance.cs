@@ -1,0 +1,161 @@
+using System.Buffers;
+using System.Collections.Generic;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Ledger;
+
+/// <summary>
+/// How set and parameters change: an order committed in term t is decided when t ends, provided whoever gets a new key has said that it
+/// is ready; it stands in every header of t + 1 and is in force from the first block of t + 2 (rules S1 to S3). One change at a time.
+/// </summary>
+public sealed class Governance(ChainContext genesis)
+{
+    /// <summary>An order whose new key has not said it is ready for this long has lapsed.</summary>
+    private const long LapseMs = 24L * 3600 * 1000;
+
+    private Timestamp _openSince;
+    private bool _ready;
+
+    public EpochSchedule Epochs { get; } = new(genesis);
+
+    /// <summary>Number of the last order accepted; the next has this plus one.</summary>
+    public ulong LastNumber { get; private set; }
+
+    /// <summary>The order that waits for the border, or for somebody to be ready.</summary>
+    public ChangeOrder? Open { get; private set; }
+
+    /// <summary>The key that has not said yet that it is ready.</summary>
+    public PublicKey? Awaited => _ready ? null : NewKey(Open);
+
+    /// <summary>Borders are all that is missing: terms may be closed with empty blocks.</summary>
+    public bool AwaitsBorder(ulong term) => (Open is not null && _ready) || Epochs.LatestFrom > term;
+
+    private static PublicKey? NewKey(ChangeOrder? order) => order?.Change switch
+    {
+        Change.AddValidator c => c.Validator.ConsensusKey,
+        Change.RotateKeys c => c.Validator.ConsensusKey,
+        _ => null,
+    };
+
+    public Rejection? Check(ChangeOrder order, ulong term)
+    {
+        if (order.ChainId != genesis.ChainId) return new Rejection(RejectionReason.OrderRefused, "the order is for another chain");
+        if (order.Number != LastNumber + 1) return new Rejection(RejectionReason.NotNextOrder, $"the order has number {order.Number}; the next is {LastNumber + 1}");
+        if (AwaitsBorder(term)) return new Rejection(RejectionReason.ChangeInFlight, "an earlier change is not in force yet");
+        return Problem(order.Change) is { } problem ? new Rejection(RejectionReason.OrderRefused, problem) : null;
+    }
+
+    private string? Problem(Change change)
+    {
+        var set = Epochs.Latest.Validators;
+        switch (change)
+        {
+            case Change.AddValidator { Validator: var added }:
+                if (Find(added.Name) is not null) return $"there is a validator {added.Name} already";
+                if (added.Name.Length == 0 || added.Address.Length == 0) return "a new validator needs a name and an address";
+                if (set.Count == Limits.ValidatorsMax || set.Places == Limits.PlacesMax) return "the set is full";
+                return KeyProblem(added, null);
+            case Change.RemoveValidator { Name: var name }:
+                if (Find(name) is null) return $"there is no validator {name}";
+                return set.Count == 1 ? "the last validator cannot be removed" : null;
+            case Change.RotateKeys { Validator: var rotated }:
+                return Find(rotated.Name) is { } index ? KeyProblem(rotated, index) : $"there is no validator {rotated.Name}";
+            case Change.SetParameters { Parameters: var parameters }:
+                if (parameters.Problem() is { } problem) return problem;
+                return parameters.MayFollow(Epochs.Latest.Parameters) ? null : "window, root_distance, term_blocks, alert_ahead_ms and alert_age_max_ms are fixed for the life of a chain";
+            default:
+                throw Invariant.Unreachable(change);
+        }
+    }
+
+    /// <summary>Every role of every validator has a key of its own; new keys are new.</summary>
+    private string? KeyProblem(Validator changed, ValidatorIndex? own)
+    {
+        var used = new HashSet<PublicKey>();
+        foreach (var index in Epochs.Latest.Validators.Indices)
+            if (index != own)
+                used.UnionWith(Epochs.Latest.Validators[index].Keys);
+        if (own is { } me) used.Add(Epochs.Latest.Validators[me].ConsensusKey);
+        foreach (var key in changed.Keys)
+            if (!used.Add(key))
+                return $"key {key} is in use";
+        return null;
+    }
+
+    private ValidatorIndex? Find(string name)
+    {
+        foreach (var index in Epochs.Latest.Validators.Indices)
+            if (Epochs.Latest.Validators[index].Name == name)
+                return index;
+        return null;
+    }
+
+    public void Accept(ChangeOrder order, Timestamp time)
+    {
+        (LastNumber, Open, _openSince) = (order.Number, order, time);
+        _ready = NewKey(order) is null;
+        Epochs.Expect(order.Change switch
+        {
+            Change.AddValidator c => new EpochSchedule.Candidate(new ValidatorIndex((ushort)Epochs.Latest.Validators.Places), c.Validator),
+            Change.RotateKeys c => new EpochSchedule.Candidate(Find(c.Validator.Name)!.Value, c.Validator),
+            _ => null,
+        });
+    }
+
+    public Rejection? Check(Readiness readiness, Timestamp time)
+    {
+        var awaited = Open is not null && Awaited == readiness.Key && Open.Digest() == readiness.Order && time.Since(_openSince) <= LapseMs;
+        return awaited ? null : new Rejection(RejectionReason.NoOpenOrder, "no open order waits for this key");
+    }
+
+    public void Accept(Readiness readiness)
+    {
+        Invariant.Holds(Awaited == readiness.Key, "the key of the open order is ready");
+        _ready = true;
+    }
+
+    /// <summary>A term has ended: what is ready comes into force after the next one, whose headers announce it (rule S3). True when something was decided.</summary>
+    public bool CloseTerm(ulong term)
+    {
+        if (Open is null || !_ready) return false;
+        var latest = Epochs.Latest;
+        var set = latest.Validators;
+        Epochs.Schedule(term + 2, Open.Change switch
+        {
+            Change.AddValidator c => latest with { Epoch = latest.Epoch + 1, Validators = set.With(c.Validator) },
+            Change.RemoveValidator c => latest with { Epoch = latest.Epoch + 1, Validators = set.Without(Find(c.Name)!.Value) },
+            Change.RotateKeys c => latest with { Epoch = latest.Epoch + 1, Validators = set.Replace(Find(c.Validator.Name)!.Value, c.Validator) },
+            Change.SetParameters c => latest with { Epoch = latest.Epoch + 1, Parameters = c.Parameters },
+            _ => throw Invariant.Unreachable(Open.Change),
+        });
+        Epochs.Expect(null);
+        (Open, _ready) = (null, false);
+        return true;
+    }
+
+    /// <summary>The open order as it stands under the state root.</summary>
+    internal byte[] EncodeOpen()
+    {
+        var buffer = new ArrayBufferWriter<byte>(512);
+        var writer = new CanonicalWriter(buffer);
+        writer.UInt64(LastNumber);
+        writer.Time(_openSince);
+        writer.UInt8(_ready ? (byte)1 : (byte)0);
+        writer.Bytes(Open?.Encode());
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    /// <summary>The last epoch as it stands under the state root.</summary>
+    internal byte[] EncodeLatest()
+    {
+        var buffer = new ArrayBufferWriter<byte>(2048);
+        var writer = new CanonicalWriter(buffer);
+        writer.UInt64(Epochs.LatestFrom);
+        Epochs.Latest.Validators.Write(writer);
+        Epochs.Latest.Parameters.Write(writer);
+        return buffer.WrittenSpan.ToArray();
+    }
+}
