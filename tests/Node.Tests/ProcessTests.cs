@@ -19,10 +19,7 @@ public sealed class ProcessTests
         using var directory = new TemporaryDirectory();
         using var broker = CliProcess.Start(["broker"]);
         var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
-        var (code, output) = await CliProcess.RunAsync("testnet", "--validators", "4", "--out", directory.Path, "--base-port", "0", "--api-port", "0");
-        Assert.True(code == 0, output);
-        var validators = new List<Validator>();
-        for (var i = 1; i <= 4; i++) validators.Add(await Validator.StartAsync(Path.Combine(directory.Path, $"v{i}"), brokers));
+        var validators = await StartFourAsync(directory.Path, brokers);
         try
         {
             var published = await PublishAsync(directory.Path, brokers, 0, 60);
@@ -69,10 +66,7 @@ public sealed class ProcessTests
         using var directory = new TemporaryDirectory();
         using var broker = CliProcess.Start(["broker"]);
         var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
-        var (code, output) = await CliProcess.RunAsync("testnet", "--validators", "4", "--out", directory.Path, "--base-port", "0", "--api-port", "0");
-        Assert.True(code == 0, output);
-        var validators = new List<Validator>();
-        for (var i = 1; i <= 4; i++) validators.Add(await Validator.StartAsync(Path.Combine(directory.Path, $"v{i}"), brokers));
+        var validators = await StartFourAsync(directory.Path, brokers);
         try
         {
             var published = await PublishAsync(directory.Path, brokers, 0, 40);
@@ -95,6 +89,91 @@ public sealed class ProcessTests
         {
             foreach (var validator in validators) validator.Dispose();
         }
+    }
+
+    /// <summary>
+    /// With alerts coming in all the time a validator joins, another rotates its keys and a third is removed, each by an order that two
+    /// operators sign and nobody restarts anything for (rules S1 to S3). Everything published commits on all members.
+    /// </summary>
+    [Fact]
+    public async Task S3_validators_join_rotate_keys_and_leave_while_alerts_are_committed()
+    {
+        using var directory = new TemporaryDirectory();
+        using var broker = CliProcess.Start(["broker"]);
+        var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
+        var validators = await StartFourAsync(directory.Path, brokers);
+        try
+        {
+            var genesis = Path.Combine(validators[0].Home, "genesis.json");
+            var published = await PublishAsync(directory.Path, brokers, 0, 30);
+            await AllCommitAsync(validators, published);
+
+            var home = Path.Combine(directory.Path, "v5");
+            await RunAsync("validators", "prepare", "--home", home, "--genesis", genesis, "--name", "v5", "--address", $"127.0.0.1:{Cli.Verbs.Testnet.FreePorts(1)[0]}", "--node-id", "5");
+            validators.Add(await Validator.StartAsync(home, brokers));
+            Assert.False(await validators[4].MayVoteAsync());
+            published = await OrderAsync(published, "propose-add", "--validator", Path.Combine(home, "validator.json"));
+            await AllCommitAsync(validators, published);
+            Assert.True(await validators[4].MayVoteAsync());
+            Assert.Equal(["v1", "v2", "v3", "v4", "v5"], await validators[0].NamesAsync());
+
+            var before = (string)(await validators[1].GetAsync("/validators"))["validators"]!.AsArray().Single(v => (string)v!["name"]! == "v2")!["consensus_key"]!;
+            published = await OrderAsync(published, "rotate-key", "--home", validators[1].Home, "--name", "v2", "--address", $"127.0.0.1:{validators[1].MeshPort}");
+            await AllCommitAsync(validators, published);
+            Assert.NotEqual(before, (string)(await validators[0].GetAsync("/validators"))["validators"]!.AsArray().Single(v => (string)v!["name"]! == "v2")!["consensus_key"]!);
+            // The new key stands on disk too.
+            await validators[1].KillAsync();
+            validators[1] = await Validator.StartAsync(validators[1].Home, brokers);
+            published += await PublishAsync(directory.Path, brokers, published, 10);
+            await AllCommitAsync(validators, published);
+            Assert.True(await validators[1].MayVoteAsync());
+
+            published = await OrderAsync(published, "propose-remove", "--name", "v4");
+            await AllCommitAsync([.. validators.Where((_, i) => i != 3)], published);
+            Assert.Equal(["v1", "v2", "v3", "v5"], await validators[0].NamesAsync());
+            Assert.True(validators[3].Runs);
+
+            // The quorum of the new set is the newcomer, the one with the new keys, and one more.
+            await validators[0].KillAsync();
+            published += await PublishAsync(directory.Path, brokers, published, 10);
+            await AllCommitAsync([validators[1], validators[2], validators[4]], published);
+
+            async Task<int> OrderAsync(int soFar, params string[] proposal)
+            {
+                var order = Path.Combine(directory.Path, proposal[0] + ".order");
+                string Key(int i) => Path.Combine(directory.Path, $"operator-{i}.pem");
+                var epoch = await validators[0].EpochAsync();
+                await RunAsync(["validators", .. proposal, "--genesis", genesis, "--out", order, "--operator", Key(1), "--api", validators[0].Url]);
+                var (code, text) = await CliProcess.RunAsync("validators", "submit", order, "--genesis", genesis, "--brokers", brokers);
+                Assert.True(code == 1 && text.Contains("1 missing", StringComparison.Ordinal), text);
+                await RunAsync("validators", "sign", order, "--genesis", genesis, "--operator", Key(3));
+                await RunAsync("validators", "show", order, "--genesis", genesis);
+                var publishing = PublishAsync(directory.Path, brokers, soFar, 40);
+                await RunAsync("validators", "submit", order, "--genesis", genesis, "--brokers", brokers);
+                soFar += await publishing;
+                for (var i = 0; i < 600 && await validators[0].EpochAsync() == epoch; i++) await Task.Delay(100);
+                Assert.Equal(epoch + 1, await validators[0].EpochAsync());
+                return soFar + await PublishAsync(directory.Path, brokers, soFar, 10);
+            }
+        }
+        finally
+        {
+            foreach (var validator in validators) validator.Dispose();
+        }
+    }
+
+    private static async Task RunAsync(params string[] arguments)
+    {
+        var (code, output) = await CliProcess.RunAsync(arguments);
+        Assert.True(code == 0, output);
+    }
+
+    private static async Task<List<Validator>> StartFourAsync(string directory, string brokers)
+    {
+        await RunAsync("testnet", "--validators", "4", "--out", directory, "--base-port", "0", "--api-port", "0");
+        var validators = new List<Validator>();
+        for (var i = 1; i <= 4; i++) validators.Add(await Validator.StartAsync(Path.Combine(directory, $"v{i}"), brokers));
+        return validators;
     }
 
     private static async Task<int> PublishAsync(string directory, string brokers, int first, int count)
@@ -170,6 +249,10 @@ public sealed class ProcessTests
         public async Task<ulong> HeightAsync() => (ulong)(await GetAsync("/state"))["height"]!;
 
         public async Task<bool> MayVoteAsync() => (bool)(await GetAsync("/health"))["components"]!["consensus"]!["may_vote"]!;
+
+        public async Task<ulong> EpochAsync() => (ulong)(await GetAsync("/validators"))["epoch"]!;
+
+        public async Task<string[]> NamesAsync() => [.. (await GetAsync("/validators"))["validators"]!.AsArray().Select(v => (string)v!["name"]!).Order()];
 
         public async Task<ulong> ProjectedHeightAsync() => (ulong)(await GetAsync("/health"))["components"]!["projection"]!["height"]!;
 

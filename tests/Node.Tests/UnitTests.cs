@@ -104,10 +104,10 @@ public sealed class MeshTests
     public MeshTests()
     {
         var validator = new Validator("v1", _one.PublicKey, default, default, default);
-        _chain = new ChainContext(Digest.Sha256([1]), 0, new ValidatorSet([validator]));
+        _chain = new ChainContext(Digest.Sha256([1]), 0, new ValidatorSet([validator]), new ChainParameters());
     }
 
-    private bool Identifies(X509Certificate2 certificate) => MeshCertificate.TryIdentify(certificate, _chain, Verifier, out _);
+    private bool Identifies(X509Certificate2 certificate) => MeshCertificate.TryIdentify(certificate, _chain.ChainId, new EpochSchedule(_chain), Verifier, out _);
 
     [Fact]
     public void Only_a_certificate_bound_by_a_validator_of_this_chain_identifies()
@@ -122,7 +122,7 @@ public sealed class MeshTests
         var stolen = MeshCertificate.Create(_one, _chain.ChainId, TimeProvider.System).Extensions.Single(e => e.Oid!.Value == MeshCertificate.BindingOid);
         request.CertificateExtensions.Add(new X509Extension(MeshCertificate.BindingOid, stolen.RawData, false));
         Assert.False(Identifies(request.CreateSelfSigned(DateTimeOffset.UtcNow, DateTimeOffset.UtcNow.AddDays(1))));
-        Assert.False(MeshCertificate.TryIdentify(null, _chain, Verifier, out _));
+        Assert.False(MeshCertificate.TryIdentify(null, _chain.ChainId, new EpochSchedule(_chain), Verifier, out _));
     }
 
     [Fact]
@@ -262,7 +262,7 @@ public sealed class IngestTests
         for (var i = 0; i < 200; i++)
         {
             var digest = Digest.Sha256([(byte)i]);
-            Assert.Single(Enumerable.Range(0, 7), v => DeadLetters.IsResponsible(digest, new ValidatorIndex((ushort)v), 7));
+            Assert.Single(Enumerable.Range(-1, 8), v => DeadLetters.IsResponsible(digest, v, 7));
         }
     }
 

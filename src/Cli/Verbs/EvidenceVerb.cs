@@ -36,7 +36,7 @@ internal static class EvidenceVerb
                 return ExitCode.VerificationFailed;
             }
 
-            if (!proof.TryVerify(chain.Chain, chain.Block.Digest, new Ed25519Verifier(), out var verdict, out var problem))
+            if (!proof.TryVerify(EpochSchedule.ForAllTerms(chain.Chain), chain.Block.Digest, new Ed25519Verifier(), out var verdict, out var problem))
             {
                 Console.WriteLine($"rejected: {problem}");
                 return ExitCode.VerificationFailed;

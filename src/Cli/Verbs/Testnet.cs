@@ -20,10 +20,16 @@ internal static class Testnet
 {
     public const string ProducerKeyFile = "producer.pem";
 
+    private const int OperatorCount = 3;
+    private const int OperatorThreshold = 2;
+
+    public static string OperatorKeyFile(int number) => $"operator-{number}.pem";
+
     /// <param name="meshPorts">One per validator.</param>
     /// <param name="producers">Extra producers besides none; their keys stand in the trust store.</param>
     public static string[] Generate(
-        string directory, IReadOnlyList<int> meshPorts, IReadOnlyList<int> apiPorts, IReadOnlyList<Producer> producers, string? brokers, TimeProvider time)
+        string directory, IReadOnlyList<int> meshPorts, IReadOnlyList<int> apiPorts, IReadOnlyList<Producer> producers, string? brokers, TimeProvider time,
+        ChainParameters? parameters = null)
     {
         var homes = meshPorts.Select((_, i) => Path.Combine(directory, $"v{i + 1}")).ToArray();
         foreach (var home in homes)
@@ -37,26 +43,42 @@ internal static class Testnet
         for (var i = 0; i < homes.Length; i++)
         {
             using var identity = Identity.Create(Path.Combine(homes[i], Identity.FileName));
-            validators.Add(identity.ToValidator($"v{i + 1}"));
+            validators.Add(identity.ToValidator($"v{i + 1}", $"127.0.0.1:{meshPorts[i]}"));
         }
+
+        var operatorKeys = new List<Core.Primitives.PublicKey>();
+        for (var i = 1; i <= OperatorCount; i++)
+        {
+            using var key = ProducerKey.Create(Path.Combine(directory, OperatorKeyFile(i)));
+            operatorKeys.Add(key.PublicKey);
+        }
+
+        var operators = Operators.From(OperatorThreshold, operatorKeys);
 
         // One moment for all: genesis must be the same on every validator to the byte.
         var genesisTime = DateTimeOffset.FromUnixTimeMilliseconds(time.GetUtcNow().ToUnixTimeMilliseconds());
         for (var i = 0; i < homes.Length; i++)
         {
-            GenesisFile.Save(Path.Combine(homes[i], "genesis.json"), "testnet", genesisTime, validators, producers, new ChainParameters());
-            var config = new Dictionary<string, string>
-            {
-                ["NODE_ID"] = (i + 1).ToString(CultureInfo.InvariantCulture),
-                ["P2P_LISTEN_PORT"] = $"127.0.0.1:{meshPorts[i]}",
-                ["P2P_BOOTSTRAP_PEERS"] = string.Join(',', meshPorts.Where((_, j) => j != i).Select(port => $"127.0.0.1:{port}")),
-                ["API_LISTEN_ADDR"] = $"127.0.0.1:{apiPorts[i]}",
-            };
-            if (brokers is not null) config["KAFKA_BROKERS"] = brokers;
-            File.WriteAllText(Path.Combine(homes[i], "config.json"), JsonSerializer.Serialize(config, JsonSerializerOptions.Web) + "\n");
+            GenesisFile.Save(Path.Combine(homes[i], "genesis.json"), "testnet", genesisTime, validators, producers, parameters ?? new ChainParameters(), operators);
+            WriteConfig(
+                homes[i], i + 1, $"127.0.0.1:{meshPorts[i]}", meshPorts.Where((_, j) => j != i).Select(port => $"127.0.0.1:{port}"), $"127.0.0.1:{apiPorts[i]}", brokers);
         }
 
         return homes;
+    }
+
+    /// <summary>The settings a validator needs to start; all others have defaults.</summary>
+    public static void WriteConfig(string home, int number, string mesh, IEnumerable<string> peers, string api, string? brokers)
+    {
+        var config = new Dictionary<string, string>
+        {
+            ["NODE_ID"] = number.ToString(CultureInfo.InvariantCulture),
+            ["P2P_LISTEN_PORT"] = mesh,
+            ["P2P_BOOTSTRAP_PEERS"] = string.Join(',', peers),
+            ["API_LISTEN_ADDR"] = api,
+        };
+        if (brokers is not null) config["KAFKA_BROKERS"] = brokers;
+        File.WriteAllText(Path.Combine(home, "config.json"), JsonSerializer.Serialize(config, JsonSerializerOptions.Web) + "\n");
     }
 
     private static readonly HashSet<int> HandedOut = [];
@@ -128,6 +150,7 @@ internal static class TestnetVerb
                 directory, Ports(parsed.GetValue(basePort), n), Ports(parsed.GetValue(apiPort), n), producers, parsed.GetValue(brokers), TimeProvider.System);
             foreach (var home in homes) Console.WriteLine(home);
             Console.WriteLine($"producer key: {Path.Combine(directory, Testnet.ProducerKeyFile)} ({key.PublicKey})");
+            Console.WriteLine($"operator keys: {Path.Combine(directory, Testnet.OperatorKeyFile(1))} and two more; two of them together change the validator set");
             Console.WriteLine($"start one with: KAFKA_BROKERS=HOST:PORT ./cybermesh start --home {homes[0]}");
             return ExitCode.Ok;
         });

@@ -22,6 +22,14 @@ public sealed class EpochSchedule
 
     public EpochSchedule(ChainContext genesis) => _moment = new Moment([(0, genesis)], 0, null);
 
+    /// <summary>For checks offline: what is known is taken for every term; signatures carry their epoch, so those of another one do not pass.</summary>
+    public static EpochSchedule ForAllTerms(ChainContext genesis)
+    {
+        var schedule = new EpochSchedule(genesis);
+        schedule.Enter(ulong.MaxValue - 1);
+        return schedule;
+    }
+
     /// <summary>The epoch of the term the replica is in.</summary>
     public ChainContext Current => Find(_moment, _moment.Term)!;
 

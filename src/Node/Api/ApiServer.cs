@@ -7,6 +7,7 @@ using System.Net;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Threading.Tasks;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Hosting;
@@ -23,7 +24,7 @@ namespace CyberMesh.Node.Api;
 
 /// <summary>What the API reads. It never writes and never waits for consensus.</summary>
 public sealed record ApiSources(
-    Genesis Genesis, ValidatorIndex Me, string Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<string?> KafkaProblem,
+    Genesis Genesis, EpochSchedule Epochs, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<string?> KafkaProblem,
     SqliteProjection Projection, Metrics Metrics);
 
 /// <summary>The read-only HTTP API (docs/api.md). Errors are RFC 9457 problem details with a stable code and a hint.</summary>
@@ -115,13 +116,13 @@ public sealed class ApiServer : IAsyncDisposable
     {
         var status = _sources.Status();
         var connected = _sources.Connected();
-        var quorum = _sources.Genesis.Chain.Validators.Quorum;
+        var quorum = status.Epoch.Validators.Quorum;
         var kafka = _sources.KafkaProblem();
         var haveQuorum = connected.Length + 1 >= quorum;
         return Results.Ok(new JsonObject
         {
             ["status"] = haveQuorum && kafka is null ? "ok" : "degraded",
-            ["validator"] = _sources.Name,
+            ["validator"] = _sources.Name(),
             ["height"] = status.Height.Value,
             ["components"] = new JsonObject
             {
@@ -164,7 +165,8 @@ public sealed class ApiServer : IAsyncDisposable
     private IResult Validators()
     {
         var status = _sources.Status();
-        var set = _sources.Genesis.Chain.Validators;
+        var set = status.Epoch.Validators;
+        var connected = _sources.Connected();
         return Results.Ok(new
         {
             Quorum = set.Quorum,
@@ -172,15 +174,18 @@ public sealed class ApiServer : IAsyncDisposable
             View = status.View.ToString(),
             Leader = NameOf(status.Leader),
             LeaderOrder = status.LeaderOrder.Select(NameOf),
-            Validators = set.Members.Select((v, i) => new
+            Epoch = status.Epoch.Epoch,
+            NextOrder = status.NextOrder,
+            OpenOrder = status.OpenOrder?.Digest().ToString(),
+            Validators = set.Indices.Select(index => new
             {
-                Index = i,
-                v.Name,
-                ConsensusKey = v.ConsensusKey.ToString(),
-                ControlKey = v.ControlKey.ToString(),
-                status.Leaders[i].Score,
-                BarredThroughTerm = status.Leaders[i].BarredThrough == 0 ? (ulong?)null : status.Leaders[i].BarredThrough,
-                Connected = i == _sources.Me.Value || _sources.Connected().Any(c => c.Value == i),
+                Index = index.Value,
+                set[index].Name,
+                ConsensusKey = set[index].ConsensusKey.ToString(),
+                ControlKey = set[index].ControlKey.ToString(),
+                status.Leaders[index.Value].Score,
+                BarredThroughTerm = status.Leaders[index.Value].BarredThrough == 0 ? (ulong?)null : status.Leaders[index.Value].BarredThrough,
+                Connected = index == status.Me || connected.Contains(index),
             }),
         });
     }
@@ -273,5 +278,5 @@ public sealed class ApiServer : IAsyncDisposable
 
     private static string Time(DateTimeOffset time) => time.UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
 
-    private string NameOf(ValidatorIndex index) => _sources.Genesis.Chain.Validators[index].Name;
+    private string NameOf(ValidatorIndex index) => _sources.Epochs.Name(index);
 }

@@ -27,7 +27,8 @@ public sealed class Identity : IDisposable
     public Ed25519Signer Cosigner { get; }
     public Ed25519Signer Log { get; }
 
-    public Validator ToValidator(string name) => new(name, Consensus.PublicKey, Control.PublicKey, Cosigner.PublicKey, Log.PublicKey);
+    public Validator ToValidator(string name, string address = "") =>
+        new(name, Consensus.PublicKey, Control.PublicKey, Cosigner.PublicKey, Log.PublicKey, address);
 
     /// <summary>Makes a new identity; refuses to overwrite one.</summary>
     public static Identity Create(string path)

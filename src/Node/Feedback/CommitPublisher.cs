@@ -15,7 +15,7 @@ namespace CyberMesh.Node.Feedback;
 /// the validator that proposed it; the note stands in the outbox since the transaction that stored the block.
 /// </summary>
 public sealed class CommitPublisher(
-    BlockReader blocks, IProducer<byte[]?, byte[]?> producer, string topic, ISigner control, TimeProvider time, Metrics metrics, ILogger logger)
+    BlockReader blocks, IProducer<byte[]?, byte[]?> producer, string topic, Func<ISigner> control, TimeProvider time, Metrics metrics, ILogger logger)
 {
     private const int BatchMax = 128;
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
@@ -53,7 +53,7 @@ public sealed class CommitPublisher(
         var sends = heights.Select(height =>
         {
             var block = blocks.Read(height).First();
-            return producer.ProduceAsync(topic, CommitRecord.Create(block, block.Stored.Certificate, control, topic, time.GetUtcNow()), stop);
+            return producer.ProduceAsync(topic, CommitRecord.Create(block, block.Stored.Certificate, control(), topic, time.GetUtcNow()), stop);
         }).ToArray();
         await Task.WhenAll(sends).ConfigureAwait(false);
         foreach (var height in heights) blocks.Published(height);

@@ -26,12 +26,14 @@ public static class GenesisFile
         MaxDepth = 16,
     };
 
-    private sealed record ValidatorEntry(string Name, string ConsensusKey, string ControlKey, string CosignerKey, string LogKey);
+    private sealed record ValidatorEntry(string Name, string ConsensusKey, string ControlKey, string CosignerKey, string LogKey, string? Address = null);
+
+    private sealed record OperatorsEntry(int Threshold, string[] Keys);
 
     private sealed record ProducerEntry(
         string Name, string Organisation, string Key, string[]? Kinds, string[]? Profiles, uint? QuotaPerSecond, ulong? ValidFrom, ulong? ValidTo, bool? Revoked);
 
-    private sealed record Document(int Version, string Name, DateTimeOffset Time, ValidatorEntry[] Validators, ProducerEntry[] Producers, ChainParameters? Parameters);
+    private sealed record Document(int Version, string Name, DateTimeOffset Time, ValidatorEntry[] Validators, ProducerEntry[] Producers, ChainParameters? Parameters, OperatorsEntry? Operators = null);
 
     /// <exception cref="UserError">Missing, not JSON, or not a sound genesis.</exception>
     public static Genesis Load(string path)
@@ -59,24 +61,27 @@ public static class GenesisFile
         if (document.Version != Genesis.Version) problems.Add($"version {document.Version} is unknown; this program reads version {Genesis.Version}");
         var validators = document.Validators.Select(v => new Validator(
             v.Name ?? "", Key(v.ConsensusKey, $"consensus_key of {v.Name}", problems), Key(v.ControlKey, $"control_key of {v.Name}", problems),
-            Key(v.CosignerKey, $"cosigner_key of {v.Name}", problems), Key(v.LogKey, $"log_key of {v.Name}", problems))).ToList();
+            Key(v.CosignerKey, $"cosigner_key of {v.Name}", problems), Key(v.LogKey, $"log_key of {v.Name}", problems), v.Address ?? "")).ToList();
         var producers = document.Producers.Select(p => new Producer(
             Key(p.Key, $"key of producer {p.Name}", problems), p.Name ?? "", p.Organisation ?? "", Kinds(p.Kinds, problems), Profiles(p.Profiles, problems),
             p.QuotaPerSecond ?? 1000, new Height(p.ValidFrom ?? 0), p.ValidTo is { } to ? new Height(to) : null, p.Revoked ?? false)).ToList();
         var parameters = document.Parameters ?? new ChainParameters();
-        if (problems.Count == 0) problems.AddRange(Genesis.Problems(validators, producers, parameters));
+        var operators = document.Operators is { Keys: not null } entry
+            ? Operators.From(entry.Threshold, entry.Keys.Select((key, i) => Key(key, $"key {i + 1} of the operators", problems)))
+            : Operators.None;
+        if (problems.Count == 0) problems.AddRange(Genesis.Problems(validators, producers, parameters, operators));
         if (problems.Count > 0) throw new UserError($"{path} is not a sound genesis: {string.Join("; ", problems)}", "correct it on every validator alike");
-        return new Genesis(document.Name, new Timestamp(document.Time.ToUnixTimeMilliseconds()), validators, producers, parameters);
+        return new Genesis(document.Name, new Timestamp(document.Time.ToUnixTimeMilliseconds()), validators, producers, parameters, operators);
     }
 
-    public static void Save(string path, string name, DateTimeOffset time, IEnumerable<Validator> validators, IEnumerable<Producer> producers, ChainParameters parameters)
+    public static void Save(string path, string name, DateTimeOffset time, IEnumerable<Validator> validators, IEnumerable<Producer> producers, ChainParameters parameters, Operators operators)
     {
         var document = new Document(
             Genesis.Version, name, time,
-            [.. validators.Select(v => new ValidatorEntry(v.Name, v.ConsensusKey.ToString(), v.ControlKey.ToString(), v.CosignerKey.ToString(), v.LogKey.ToString()))],
+            [.. validators.Select(v => new ValidatorEntry(v.Name, v.ConsensusKey.ToString(), v.ControlKey.ToString(), v.CosignerKey.ToString(), v.LogKey.ToString(), v.Address))],
             [.. producers.Select(p => new ProducerEntry(
                 p.Name, p.Organisation, p.Key.ToString(), Names(p.Kinds), Names(p.Profiles), p.QuotaPerSecond, p.ValidFrom.Value, p.ValidTo?.Value, p.Revoked))],
-            parameters);
+            parameters, operators.Keys.IsEmpty ? null : new OperatorsEntry(operators.Threshold, [.. operators.Keys.Select(k => k.ToString())]));
         File.WriteAllText(path, JsonSerializer.Serialize(document, Json) + "\n");
     }
 

@@ -18,7 +18,11 @@ namespace CyberMesh.Node.Hosting;
 public readonly record struct Submission(Verified<AlertEnvelope> Alert, Action<Admission> Answer);
 
 /// <summary>What the loop shows to the outside; replaced as a whole, so a reader always sees one moment.</summary>
+/// <param name="Me">This validator's place; none while it is not of the set.</param>
+/// <param name="NextOrder">The number the operators' next order must have.</param>
+/// <param name="OpenOrder">An order that is not in force yet.</param>
 public sealed record ReplicaStatus(
+    ValidatorIndex Me, ChainContext Epoch, ulong NextOrder, ChangeOrder? OpenOrder,
     Height Height, Timestamp BlockTime, Digest StateRoot, Digest BlockDigest, View View, ValidatorIndex Leader, bool ChangingView, bool CatchingUp,
     bool MayVote, int PoolCount, int PoolBytes, ImmutableArray<Standing> Leaders, ImmutableArray<ValidatorIndex> LeaderOrder);
 
@@ -41,7 +45,6 @@ public sealed class ReplicaLoop
     private readonly Replica _replica;
     private readonly LocalStore _store;
     private readonly IPeerTransport _transport;
-    private readonly ValidatorIndex _me;
     private readonly Clock _clock;
     private readonly Action<IReadOnlyList<CommittedBlock>> _onStored;
     private readonly Action<Notice> _onNotice;
@@ -58,11 +61,11 @@ public sealed class ReplicaLoop
     private volatile ReplicaStatus _status;
     private volatile bool _handOver;
 
-    private sealed record Batch(DurableRecord[] Records, Outgoing[] Messages, CommittedBlock[] Decided);
+    private sealed record Batch(ValidatorIndex Me, DurableRecord[] Records, Outgoing[] Messages, CommittedBlock[] Decided);
 
     /// <param name="lostVotes">Why the log of own votes cannot be trusted; null when it can.</param>
     public ReplicaLoop(
-        Replica replica, LocalStore store, IPeerTransport transport, ValidatorIndex me, TimeProvider time,
+        Replica replica, LocalStore store, IPeerTransport transport, TimeProvider time,
         Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<BlockRequest> onBlockRequest,
         Action<ForkProof> onFork, string? lostVotes)
     {
@@ -71,7 +74,6 @@ public sealed class ReplicaLoop
         _replica = replica;
         _store = store;
         _transport = transport;
-        _me = me;
         _clock = new Clock(time);
         _onStored = onStored;
         _onNotice = onNotice;
@@ -160,7 +162,7 @@ public sealed class ReplicaLoop
 
         foreach (var notice in _effects.Notices) _onNotice(notice);
         foreach (var request in _effects.BlockRequests) _onBlockRequest(request);
-        var batch = new Batch([.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided]);
+        var batch = new Batch(_replica.Me, [.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided]);
         _effects.Clear();
         _status = Snapshot();
         if (batch.Records.Length + batch.Messages.Length + batch.Decided.Length > 0) await _writes.Writer.WriteAsync(batch, stop).ConfigureAwait(false);
@@ -180,8 +182,8 @@ public sealed class ReplicaLoop
                 if (records.Length > 0) _store.AppendLog(records);
                 foreach (var batch in batches)
                     foreach (var message in batch.Messages)
-                        Send(message);
-                Store(batches.SelectMany(b => b.Decided).ToArray());
+                        Send(message, batch.Me);
+                Store(batches.SelectMany(b => b.Decided).ToArray(), batches[^1].Me);
             }
         }
         catch (OperationCanceledException) when (stop.IsCancellationRequested)
@@ -194,20 +196,20 @@ public sealed class ReplicaLoop
         }
     }
 
-    private void Send(Outgoing message)
+    private void Send(Outgoing message, ValidatorIndex me)
     {
-        if (message.To != _me) _transport.Send(message);
-        if ((message.To is null || message.To == _me) && message.Message is PeerMessage.Signed signed)
+        if (message.To != me) _transport.Send(message);
+        if ((message.To is null || message.To == me) && message.Message is PeerMessage.Signed signed)
         {
-            _own.Writer.TryWrite(new PeerInput(_me, PeerAuthenticator.Own(signed)));
+            _own.Writer.TryWrite(new PeerInput(me, PeerAuthenticator.Own(signed)));
             Wake();
         }
     }
 
-    private void Store(CommittedBlock[] decided)
+    private void Store(CommittedBlock[] decided, ValidatorIndex me)
     {
         if (decided.Length == 0) return;
-        _store.AppendBlocks(decided, _me);
+        _store.AppendBlocks(decided, me);
         _stored.Writer.TryWrite(decided[^1].Block.Height);
         Wake();
         _onStored(decided);
@@ -219,6 +221,7 @@ public sealed class ReplicaLoop
     }
 
     private ReplicaStatus Snapshot() => new(
+        _replica.Me, _replica.Epochs.Current, _replica.Governance.LastNumber + 1, _replica.Governance.Open,
         _replica.Height, _replica.BlockTime, _replica.StateRoot, _replica.Committed.Digest, _replica.View, _replica.Leader,
         _replica.IsChangingView, _replica.IsCatchingUp, _replica.MayVote, _replica.PoolCount, _replica.PoolBytes, _replica.Leaders.Standings, _replica.Leaders.Order.Attempts);
 }

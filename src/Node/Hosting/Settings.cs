@@ -24,6 +24,7 @@ public sealed partial class Settings
         ["LOG_LEVEL"] = "info",
         ["KAFKA_BROKERS"] = "",
         ["KAFKA_INPUT_TOPICS"] = "ai.anomalies.v1,ai.evidence.v1,ai.policy.v1",
+        ["KAFKA_ORDERS_TOPIC"] = "control.orders.v1",
         ["KAFKA_OUTPUT_TOPIC_COMMITS"] = "control.commits.v1",
         ["CONTROL_COMMITS_TOPIC"] = "",
         ["KAFKA_DLQ_TOPIC"] = "ai.dlq.v1",
@@ -58,6 +59,10 @@ public sealed partial class Settings
     public required string AnomalyTopic { get; init; }
     public required string EvidenceTopic { get; init; }
     public required string PolicyTopic { get; init; }
+
+    /// <summary>Where orders of the operators come in.</summary>
+    public required string OrdersTopic { get; init; }
+
     public required string CommitsTopic { get; init; }
     public required string DeadLetterTopic { get; init; }
     public required string ConsumerGroup { get; init; }
@@ -103,6 +108,7 @@ public sealed partial class Settings
             AnomalyTopic = topics.ElementAtOrDefault(0) ?? "",
             EvidenceTopic = topics.ElementAtOrDefault(1) ?? "",
             PolicyTopic = topics.ElementAtOrDefault(2) ?? "",
+            OrdersTopic = reader.Text("KAFKA_ORDERS_TOPIC"),
             CommitsTopic = reader.Text("CONTROL_COMMITS_TOPIC") is { Length: > 0 } topic ? topic : reader.Text("KAFKA_OUTPUT_TOPIC_COMMITS"),
             DeadLetterTopic = reader.Text("KAFKA_DLQ_TOPIC"),
             ConsumerGroup = reader.Text("KAFKA_CONSUMER_GROUP_ID"),

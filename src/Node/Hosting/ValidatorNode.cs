@@ -38,7 +38,8 @@ public sealed class ValidatorNode : IAsyncDisposable
     private const int BlockRequestsMax = 64;
 
     private readonly ValidatorOptions _options;
-    private readonly Identity _identity;
+    private readonly Keyring _keys;
+    private readonly EpochSchedule _epochs;
     private readonly LocalStore _store;
     private readonly MeshTransport _mesh;
     private readonly ReplicaLoop _loop;
@@ -64,38 +65,37 @@ public sealed class ValidatorNode : IAsyncDisposable
             throw new UserError($"this chain has forked; the proof is {ForkProofPath}", "verify it with 'cybermesh evidence verify' and agree with the other operators how to go on; this validator does not");
         var genesis = options.Genesis;
         var settings = options.Settings;
-        settings.CheckQuorum(genesis.Chain.Validators);
-        _identity = Identity.Load(Path.Combine(options.Home, Identity.FileName));
-        if (!genesis.Chain.Validators.TryFind(_identity.Consensus.PublicKey, out var me))
-            throw new UserError($"the identity in {options.Home} is not a validator of genesis '{genesis.Name}'", "use the genesis this identity was enrolled in");
-        Index = me;
+        _keys = new Keyring(options.Home);
         var verifier = new Ed25519Verifier();
         VerdictTable.Check(verifier);
 
-        _notices = new NoticeLog(genesis.Chain.Validators, _metrics, options.Logger);
         _store = LocalStore.Open(Path.Combine(options.Home, "data"), genesis.Chain.ChainId, Path.Combine(options.Home, "votes.mark"));
         try
         {
             var log = _store.ReadLog();
             if (log.Loss is not null && Quorum.Faulty(genesis.Chain.Validators.Count) == 0)
                 throw new UserError(log.Loss, "with fewer than four validators no vote may be lost: restore the disk, or replace this validator");
-            var replica = Recover(genesis, me, verifier, log.Records);
-            _mesh = new MeshTransport(genesis, me, _identity.Consensus, verifier, settings.MeshListen, settings.Peers, options.Time, options.Logger);
-            _transport = options.WrapTransport?.Invoke(_mesh, me, _identity.Consensus) ?? _mesh;
-            _loop = new ReplicaLoop(replica, _store, _transport, me, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request), KeepForkProof, log.Loss);
+            var replica = Recover(genesis, verifier, log.Records);
+            _epochs = replica.Epochs;
+            settings.CheckQuorum(_epochs.Current.Validators);
+            _keys.TryPromote(_epochs.Current.Validators);
+            _notices = new NoticeLog(_epochs, _metrics, options.Logger);
+            _mesh = new MeshTransport(genesis, _epochs, _keys, verifier, settings.MeshListen, settings.Peers, options.Time, options.Logger);
+            _transport = options.WrapTransport?.Invoke(_mesh, replica.Me, _keys.Active.Consensus) ?? _mesh;
+            _loop = new ReplicaLoop(replica, _store, _transport, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request), KeepForkProof, log.Loss);
             _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
             _projection = new SqliteProjection(
-                Path.Combine(options.Home, "data", "projection.db"), Reader(), genesis.Chain.Validators, genesis.Producers, options.Logger);
-            _publisher = new CommitPublisher(Reader(), _producer, settings.CommitsTopic, _identity.Control, options.Time, _metrics, options.Logger);
+                Path.Combine(options.Home, "data", "projection.db"), Reader(), _epochs, genesis.Producers, options.Logger);
+            _publisher = new CommitPublisher(Reader(), _producer, settings.CommitsTopic, () => _keys.Active.Control, options.Time, _metrics, options.Logger);
             _ingest = new KafkaIngest(
                 new IngestOptions(
                     settings.KafkaBrokers, settings.ConsumerGroupOfNode, settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic,
-                    settings.DeadLetterTopic, settings.StartAtEarliest ? AutoOffsetReset.Earliest : AutoOffsetReset.Latest,
+                    settings.OrdersTopic, settings.DeadLetterTopic, settings.StartAtEarliest ? AutoOffsetReset.Earliest : AutoOffsetReset.Latest,
                     (int)settings.SessionTimeout.TotalMilliseconds, (long)settings.TimestampSkew.TotalMilliseconds, Name),
-                genesis, me, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, options.Time, _metrics, options.Logger);
+                genesis, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, options.Time, _metrics, options.Logger);
             AddGauges();
             _api = new ApiServer(
-                new ApiSources(genesis, me, Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, _metrics), settings.ApiListen, options.Logger);
+                new ApiSources(genesis, _epochs, () => Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, _metrics), settings.ApiListen, options.Logger);
         }
         catch
         {
@@ -106,9 +106,10 @@ public sealed class ValidatorNode : IAsyncDisposable
         }
     }
 
-    public ValidatorIndex Index { get; }
+    /// <summary>Its place in the set; none while it follows the chain without a vote.</summary>
+    public ValidatorIndex Index => _loop.Status.Me;
 
-    public string Name => _options.Genesis.Chain.Validators[Index].Name;
+    public string Name => Index == ValidatorIndex.None ? $"node {_options.Settings.NodeId}" : _epochs.Name(Index);
 
     public ReplicaStatus Status => _loop.Status;
 
@@ -146,10 +147,10 @@ public sealed class ValidatorNode : IAsyncDisposable
     }
 
     /// <summary>Executes the stored blocks again and feeds the consensus log: the same code that runs in service.</summary>
-    private Replica Recover(Genesis genesis, ValidatorIndex me, ISignatureVerifier verifier, IReadOnlyList<DurableRecord> records)
+    private Replica Recover(Genesis genesis, ISignatureVerifier verifier, IReadOnlyList<DurableRecord> records)
     {
-        var replica = new Replica(genesis, me, _identity.Consensus, _options.Settings.MempoolTransactionsMax, _options.Settings.MempoolBytesMax);
-        var authenticator = new EnvelopeAuthenticator(verifier, genesis.Chain);
+        var replica = new Replica(genesis, _keys, _options.Settings.MempoolTransactionsMax, _options.Settings.MempoolBytesMax);
+        var authenticator = new EnvelopeAuthenticator(verifier, replica.Epochs, genesis.Operators);
         using var reader = _store.OpenReader();
         var certified = true;
         foreach (var block in reader.Read(new Height(1)))
@@ -186,7 +187,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             var header = committed.Block.Header;
             Log.BlockCommitted(
                 _options.Logger, header.Height.Value, committed.Receipts.Length, rejected, header.View.ToString(),
-                _options.Genesis.Chain.Validators[header.Proposer].Name, committed.Block.Digest.ToString());
+                _epochs.Name(header.Proposer), committed.Block.Digest.ToString());
         }
 
         _options.OnCommitted?.Invoke(run);
@@ -198,6 +199,7 @@ public sealed class ValidatorNode : IAsyncDisposable
     public async Task StartAsync()
     {
         Log.Starting(_options.Logger, Name, _options.Genesis.Chain.ChainId.ToString(), _loop.Status.Height.Value);
+        if (Index == ValidatorIndex.None) Log.NotAMember(_options.Logger);
         await _api.StartAsync().ConfigureAwait(false);
         var stop = _stop.Token;
         Task[] parts =
@@ -270,7 +272,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         _projection.Dispose();
         foreach (var reader in _readers) reader.Dispose();
         _store.Dispose();
-        _identity.Dispose();
+        _keys.Dispose();
         _stop.Dispose();
     }
 }

@@ -29,8 +29,8 @@ public static class DeadLetters
         headers.TryGetLastBytes(name, out var value) ? Encoding.UTF8.GetString(value) : "";
 
     /// <summary>One record per message, not one per validator: the digest decides who writes it.</summary>
-    public static bool IsResponsible(Digest digest, ValidatorIndex me, int validators) =>
-        digest.Value.D % (ulong)validators == me.Value;
+    /// <param name="rank">Position of this validator among the members; negative when it is none.</param>
+    public static bool IsResponsible(Digest digest, int rank, int members) => rank >= 0 && digest.Value.D % (ulong)members == (ulong)rank;
 
     private static byte[] Text(long value) => Encoding.UTF8.GetBytes(value.ToString(CultureInfo.InvariantCulture));
 }

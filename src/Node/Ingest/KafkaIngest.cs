@@ -5,6 +5,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Hosting;
@@ -16,7 +17,7 @@ using Timestamp = CyberMesh.Core.Primitives.Timestamp;
 namespace CyberMesh.Node.Ingest;
 
 public sealed record IngestOptions(
-    string Brokers, string Group, string AnomalyTopic, string EvidenceTopic, string PolicyTopic, string DeadLetterTopic,
+    string Brokers, string Group, string AnomalyTopic, string EvidenceTopic, string PolicyTopic, string OrdersTopic, string DeadLetterTopic,
     AutoOffsetReset Start, int SessionTimeoutMs, long TimestampSkewMs, string NodeName);
 
 /// <summary>
@@ -32,7 +33,8 @@ public sealed class KafkaIngest
 
     private readonly IngestOptions _options;
     private readonly Genesis _genesis;
-    private readonly ValidatorIndex _me;
+    private readonly EpochSchedule _epochs;
+    private readonly Func<ValidatorIndex> _me;
     private readonly EnvelopeAuthenticator _authenticator;
     private readonly Func<Submission, CancellationToken, ValueTask> _submit;
     private readonly Func<Height> _height;
@@ -55,13 +57,14 @@ public sealed class KafkaIngest
     }
 
     public KafkaIngest(
-        IngestOptions options, Genesis genesis, ValidatorIndex me, ISignatureVerifier verifier, Func<Submission, CancellationToken, ValueTask> submit,
+        IngestOptions options, Genesis genesis, EpochSchedule epochs, Func<ValidatorIndex> me, ISignatureVerifier verifier, Func<Submission, CancellationToken, ValueTask> submit,
         Func<Height> height, BlockReader blocks, IProducer<byte[]?, byte[]?> producer, TimeProvider time, Metrics metrics, ILogger logger)
     {
         _options = options;
         _genesis = genesis;
+        _epochs = epochs;
         _me = me;
-        _authenticator = new EnvelopeAuthenticator(verifier);
+        _authenticator = new EnvelopeAuthenticator(verifier, null, genesis.Operators);
         _submit = submit;
         _height = height;
         _blocks = blocks;
@@ -126,7 +129,7 @@ public sealed class KafkaIngest
             .Build();
         _consumer = consumer;
         _paused = false;
-        consumer.Subscribe([_options.AnomalyTopic, _options.EvidenceTopic, _options.PolicyTopic]);
+        consumer.Subscribe([_options.AnomalyTopic, _options.EvidenceTopic, _options.PolicyTopic, _options.OrdersTopic]);
         try
         {
             while (!stop.IsCancellationRequested)
@@ -179,7 +182,7 @@ public sealed class KafkaIngest
             return;
         }
 
-        rejection = EnvelopeRules.CheckProducer(envelope, _genesis.Producers, _height().Next) ?? CheckTime(envelope, record);
+        rejection = kind.IsControl() ? null : EnvelopeRules.CheckProducer(envelope, _genesis.Producers, _height().Next) ?? CheckTime(envelope, record);
         if (rejection is null)
         {
             if (_authenticator.TryAuthenticate(envelope, ProfilesOf(envelope), out var verified))
@@ -188,7 +191,7 @@ public sealed class KafkaIngest
                 return;
             }
 
-            rejection = new Rejection(RejectionReason.BadSignature, "the signature is not the producer's over these bytes");
+            rejection = new Rejection(RejectionReason.BadSignature, kind.IsControl() ? "not enough operators of genesis have signed this order" : "the signature is not the producer's over these bytes");
         }
 
         // A record read again after a restart may have been decided long ago.
@@ -212,6 +215,7 @@ public sealed class KafkaIngest
     private AlertKind KindOf(string topic)
     {
         if (topic == _options.EvidenceTopic) return AlertKind.Evidence;
+        if (topic == _options.OrdersTopic) return AlertKind.Order;
         return topic == _options.PolicyTopic ? AlertKind.Policy : AlertKind.Anomaly;
     }
 
@@ -291,7 +295,7 @@ public sealed class KafkaIngest
     /// <summary>Dead-letters the record; its offset moves when Kafka has acknowledged that, or at once when another validator is responsible.</summary>
     private void Refuse(ConsumeResult<byte[]?, byte[]?> record, Digest digest, Rejection rejection)
     {
-        if (!DeadLetters.IsResponsible(digest, _me, _genesis.Chain.Validators.Count))
+        if (!DeadLetters.IsResponsible(digest, _epochs.Current.Validators.Rank(_me()), _epochs.Current.Validators.Count))
         {
             Complete(record);
             return;

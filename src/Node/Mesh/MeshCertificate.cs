@@ -10,7 +10,7 @@ namespace CyberMesh.Node.Mesh;
 /// <summary>
 /// The TLS certificate of a validator: a fresh self-signed P-256 key per process start (.NET cannot use Ed25519 for TLS), bound to the
 /// validator by a private extension with its consensus key and that key's signature over chain id and TLS key. No certificate authority is involved:
-/// who may connect stands in genesis.
+/// who may connect stands in genesis and in the orders of the operators.
 /// </summary>
 public static class MeshCertificate
 {
@@ -34,8 +34,8 @@ public static class MeshCertificate
         return request.CreateSelfSigned(now.AddDays(-2), now.AddYears(2));
     }
 
-    /// <summary>Which validator presented this certificate; false when it is none of the set.</summary>
-    public static bool TryIdentify(X509Certificate? certificate, ChainContext chain, ISignatureVerifier verifier, out ValidatorIndex validator)
+    /// <summary>Which validator presented this certificate; false when it is neither of the set nor about to be.</summary>
+    public static bool TryIdentify(X509Certificate? certificate, Digest chainId, EpochSchedule epochs, ISignatureVerifier verifier, out ValidatorIndex validator)
     {
         validator = default;
         if (certificate is not X509Certificate2 presented) return false;
@@ -45,8 +45,8 @@ public static class MeshCertificate
             if (extension.RawData.Length != BindingBytes) return false;
             var key = PublicKey.From(extension.RawData.AsSpan(0, PublicKey.Size));
             var signature = Signature.From(extension.RawData.AsSpan(PublicKey.Size));
-            return chain.Validators.TryFind(key, out validator)
-                   && verifier.Verify(key, BindingMessage(chain.ChainId, presented.PublicKey.ExportSubjectPublicKeyInfo()), signature);
+            return epochs.TryIdentify(key, out validator)
+                   && verifier.Verify(key, BindingMessage(chainId, presented.PublicKey.ExportSubjectPublicKeyInfo()), signature);
         }
 
         return false;

@@ -11,16 +11,18 @@ using System.Security.Authentication;
 using System.Security.Cryptography.X509Certificates;
 using System.Threading;
 using System.Threading.Tasks;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
+using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using Microsoft.Extensions.Logging;
 
 namespace CyberMesh.Node.Mesh;
 
 /// <summary>
-/// Mutual TLS 1.3 between the validators of genesis. Every validator dials every other and sends only on the connections it dialled, so
+/// Mutual TLS 1.3 between the validators of the set and those about to join it. Every validator dials every other and sends only on the connections it dialled, so
 /// there is nothing to agree on about connections. Each receive loop verifies what its peer says before the replica sees it.
 /// </summary>
 public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
@@ -28,27 +30,37 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
     private const int HandshakesMax = 64;
     private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(5);
 
+    /// <summary>How soon a change of the set is followed.</summary>
+    private static readonly TimeSpan ReconcilePeriod = TimeSpan.FromMilliseconds(500);
+
     private readonly Genesis _genesis;
-    private readonly ValidatorIndex _me;
+    private readonly EpochSchedule _epochs;
+    private readonly Keyring _keys;
     private readonly ISignatureVerifier _verifier;
-    private readonly X509Certificate2 _certificate;
+    private readonly TimeProvider _time;
     private readonly TcpListener _listener;
-    private readonly ImmutableArray<PeerLink> _links;
+    private readonly string[] _configured;
+    private readonly List<X509Certificate2> _certificates = []; // the last is in use; earlier ones may still serve a handshake
+    private volatile X509Certificate2 _certificate;
+    private Core.Primitives.PublicKey _certified;
+    private ImmutableArray<PeerLink> _links = [];
     private readonly ILogger _logger;
     private readonly SemaphoreSlim _handshakes = new(HandshakesMax);
     private readonly ConcurrentDictionary<ValidatorIndex, CancellationTokenSource> _inbound = new();
     private long _refused;
 
     public MeshTransport(
-        Genesis genesis, ValidatorIndex me, ISigner consensus, ISignatureVerifier verifier, IPEndPoint listen, IEnumerable<string> peers,
+        Genesis genesis, EpochSchedule epochs, Keyring keys, ISignatureVerifier verifier, IPEndPoint listen, IEnumerable<string> peers,
         TimeProvider time, ILogger logger)
     {
         _genesis = genesis;
-        _me = me;
+        _epochs = epochs;
+        _keys = keys;
         _verifier = verifier;
+        _time = time;
         _logger = logger;
-        _certificate = MeshCertificate.Create(consensus, genesis.Chain.ChainId, time);
-        _links = [.. peers.Select(address => new PeerLink(address, DialHandshakeAsync, LogLink))];
+        _configured = [.. peers];
+        _certificate = Certify();
         _listener = new TcpListener(listen);
         // A restarted validator must get its port back while old connections linger.
         _listener.Server.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
@@ -77,7 +89,8 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
     public void Send(Outgoing message)
     {
         var frame = MessageCodec.Encode(message.Message);
-        foreach (var link in _links)
+        var links = _links;
+        foreach (var link in links)
             if (link.Peer is { } peer && (message.To is null || message.To == peer))
                 link.Send(frame);
     }
@@ -85,7 +98,7 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
     /// <summary>Accepts and dials until stopped.</summary>
     public async Task RunAsync(Func<PeerInput, CancellationToken, ValueTask> deliver, CancellationToken stop)
     {
-        var links = _links.Select(link => link.RunAsync(stop)).ToArray();
+        var reconcile = ReconcileAsync(stop);
         try
         {
             while (!stop.IsCancellationRequested)
@@ -100,8 +113,76 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
             // a planned stop
         }
 
-        await Task.WhenAll(links).ConfigureAwait(false);
+        await reconcile.ConfigureAwait(false);
     }
+
+    private X509Certificate2 Certify()
+    {
+        var consensus = _keys.Active.Consensus;
+        var certificate = MeshCertificate.Create(consensus, _genesis.Chain.ChainId, _time);
+        (_certified, _certificate) = (consensus.PublicKey, certificate);
+        _certificates.Add(certificate);
+        return certificate;
+    }
+
+    /// <summary>Follows the set: dials the addresses of its members, lets go of those that have left, and presents the key in use.</summary>
+    private async Task ReconcileAsync(CancellationToken stop)
+    {
+        var dials = new Dictionary<string, (PeerLink Link, CancellationTokenSource Stop, Task Run)>(StringComparer.Ordinal);
+        while (!stop.IsCancellationRequested)
+        {
+            _keys.TryPromote(_epochs.Current.Validators);
+            if (_keys.Active.Consensus.PublicKey != _certified) Certify();
+            var wanted = Addresses();
+            foreach (var address in wanted)
+            {
+                if (dials.ContainsKey(address)) continue;
+                var link = new PeerLink(address, DialHandshakeAsync, LogLink);
+                var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
+                dials[address] = (link, end, link.RunAsync(end.Token));
+            }
+
+            foreach (var (address, dial) in dials.ToArray())
+            {
+                if (wanted.Contains(address)) continue;
+                await dial.Stop.CancelAsync().ConfigureAwait(false);
+                await dial.Run.ConfigureAwait(false);
+                dial.Stop.Dispose();
+                dials.Remove(address);
+            }
+
+            _links = [.. dials.Values.Select(d => d.Link)];
+            foreach (var (peer, connection) in _inbound)
+                if (!Belongs(peer))
+                    await connection.CancelAsync().ConfigureAwait(false);
+            await Task.Delay(ReconcilePeriod, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        }
+
+        foreach (var dial in dials.Values)
+        {
+            await dial.Run.ConfigureAwait(false);
+            dial.Stop.Dispose();
+        }
+    }
+
+    /// <summary>Those of the settings, and those that orders of the operators gave; not the own one.</summary>
+    private HashSet<string> Addresses()
+    {
+        var addresses = new HashSet<string>(_configured, StringComparer.Ordinal);
+        foreach (var set in (ReadOnlySpan<ValidatorSet>)[_epochs.Current.Validators, _epochs.Latest.Validators])
+            foreach (var member in set.Members)
+                Add(member);
+        if (_epochs.Open is { } candidate) Add(candidate.Validator);
+        return addresses;
+
+        void Add(Validator validator)
+        {
+            if (validator.Address.Length > 0 && _keys.Find(validator.ConsensusKey) is null) addresses.Add(validator.Address);
+        }
+    }
+
+    private bool Belongs(ValidatorIndex peer) =>
+        _epochs.Current.Validators.Contains(peer) || _epochs.Latest.Validators.Contains(peer) || _epochs.Open?.Index == peer;
 
     private async Task ServeAsync(TcpClient client, Func<PeerInput, CancellationToken, ValueTask> deliver, CancellationToken stop)
     {
@@ -129,7 +210,7 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
 
             _handshakes.Release();
             inHandshake = false;
-            if (peer is { } from && from != _me) await ReceiveAsync(stream, from, deliver, stop).ConfigureAwait(false);
+            if (peer is { } from) await ReceiveAsync(stream, from, deliver, stop).ConfigureAwait(false);
         }
         catch (Exception problem) when (problem is IOException or SocketException or AuthenticationException or OperationCanceledException
                                             or InvalidDataException or ObjectDisposedException)
@@ -157,7 +238,7 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
         });
         try
         {
-            var authenticator = new PeerAuthenticator(_genesis.Chain, _genesis.Block.Digest, _verifier);
+            var authenticator = new PeerAuthenticator(_epochs, _genesis.Block.Digest, _genesis.Operators, _verifier);
             while (await Frames.ReadAsync(stream, mine.Token).ConfigureAwait(false) is { } frame)
             {
                 if (authenticator.TryVerify(frame, out var verified, out var problem))
@@ -167,7 +248,7 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
                 }
 
                 Interlocked.Increment(ref _refused);
-                Telemetry.Log.MessageRefused(_logger, _genesis.Chain.Validators[from].Name, problem ?? "");
+                Telemetry.Log.MessageRefused(_logger, _epochs.Name(from), problem ?? "");
             }
         }
         finally
@@ -191,23 +272,27 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
             AllowRenegotiation = false,
             RemoteCertificateValidationCallback = (_, certificate, _, _) => Identify(certificate, out peer),
         }, deadline.Token).ConfigureAwait(false);
-        if (peer is not { } index || index == _me) throw new AuthenticationException("the address is this validator's own");
+        if (peer is not { } index) throw new AuthenticationException("the address is this validator's own");
         return (stream, index);
     }
 
     private bool Identify(X509Certificate? certificate, out ValidatorIndex? peer)
     {
-        peer = MeshCertificate.TryIdentify(certificate, _genesis.Chain, _verifier, out var index) ? index : null;
+        peer = MeshCertificate.TryIdentify(certificate, _genesis.Chain.ChainId, _epochs, _verifier, out var index) && !IsMe(index) ? index : null;
         return peer is not null;
     }
 
+    private bool IsMe(ValidatorIndex index) =>
+        (_epochs.Current.Validators.Contains(index) && _keys.Find(_epochs.Current.Validators[index].ConsensusKey) is not null)
+        || (_epochs.Open is { } candidate && candidate.Index == index && _keys.Find(candidate.Validator.ConsensusKey) is not null);
+
     private void LogLink(PeerLink link, string what) =>
-        Telemetry.Log.PeerLink(_logger, link.Peer is { } peer ? _genesis.Chain.Validators[peer].Name : "?", link.Address, what);
+        Telemetry.Log.PeerLink(_logger, link.Peer is { } peer ? _epochs.Name(peer) : "?", link.Address, what);
 
     public ValueTask DisposeAsync()
     {
         _listener.Dispose();
-        _certificate.Dispose();
+        foreach (var certificate in _certificates) certificate.Dispose();
         _handshakes.Dispose();
         return ValueTask.CompletedTask;
     }

@@ -32,18 +32,18 @@ public sealed class SqliteProjection : IDisposable
     private const int BlocksPerTransaction = 200;
     private readonly string _path;
     private readonly BlockReader _blocks;
-    private readonly ValidatorSet _validators;
+    private readonly EpochSchedule _epochs;
     private readonly ProducerRegistry _producers;
     private readonly ILogger _logger;
     private readonly SqliteConnection _writer;
     private readonly SemaphoreSlim _signal = new(0);
     private long _height;
 
-    public SqliteProjection(string path, BlockReader blocks, ValidatorSet validators, ProducerRegistry producers, ILogger logger)
+    public SqliteProjection(string path, BlockReader blocks, EpochSchedule epochs, ProducerRegistry producers, ILogger logger)
     {
         _path = path;
         _blocks = blocks;
-        _validators = validators;
+        _epochs = epochs;
         _producers = producers;
         _logger = logger;
         _writer = Open();
@@ -63,6 +63,8 @@ public sealed class SqliteProjection : IDisposable
                 refs TEXT NOT NULL, custody_count INTEGER NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL);
             CREATE TABLE IF NOT EXISTS policies (digest TEXT PRIMARY KEY, id TEXT NOT NULL, action TEXT NOT NULL, rule TEXT NOT NULL, time_s INTEGER NOT NULL,
                 producer TEXT NOT NULL, params BLOB NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL);
+            CREATE TABLE IF NOT EXISTS orders (digest TEXT PRIMARY KEY, number INTEGER NOT NULL, change TEXT NOT NULL, kind TEXT NOT NULL,
+                height INTEGER NOT NULL, position INTEGER NOT NULL);
             CREATE TABLE IF NOT EXISTS misbehaviour (digest TEXT PRIMARY KEY, validator TEXT NOT NULL, kind TEXT NOT NULL, view TEXT NOT NULL,
                 slot_height INTEGER NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL);
             CREATE TABLE IF NOT EXISTS cursor (name TEXT PRIMARY KEY, height INTEGER NOT NULL);
@@ -140,7 +142,7 @@ public sealed class SqliteProjection : IDisposable
                 accepted++;
         Execute("INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING", transaction,
             height, block.Stored.Block.Block.Digest.ToString(), header.Parent.ToString(), header.Time.Milliseconds, header.View.ToString(),
-            _validators[header.Proposer].Name, block.Results.Length, accepted, header.TransactionRoot.ToString(), block.StateRoot.ToString());
+            _epochs.Name(header.Proposer), block.Results.Length, accepted, header.TransactionRoot.ToString(), block.StateRoot.ToString());
         for (var i = 0; i < block.Results.Length; i++)
         {
             var decoded = EnvelopeDecoder.TryDecodeBody(block.Stored.Block.Bodies[i], out var envelope, out _);
@@ -174,9 +176,15 @@ public sealed class SqliteProjection : IDisposable
                 break;
             case AlertContent.Misbehaviour m:
                 Execute("INSERT INTO misbehaviour VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING", transaction,
-                    envelope.Digest.ToString(), _validators[m.Proof.Offender].Name, m.Proof.Kind.ToString(), m.Proof.First.View.ToString(),
+                    envelope.Digest.ToString(), _epochs.Name(m.Proof.Offender), m.Proof.Kind.ToString(), m.Proof.First.View.ToString(),
                     (long)m.Proof.First.Height.Value, height, position);
                 break;
+            case AlertContent.Order o:
+                Execute("INSERT INTO orders VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING", transaction,
+                    envelope.Digest.ToString(), (long)o.Content.Number, o.Content.Digest().ToString(), o.Content.Change.GetType().Name, height, position);
+                break;
+            case AlertContent.Ready:
+                break; // a step of an order, and in the block
             default:
                 throw Invariant.Unreachable(envelope.Content);
         }

@@ -68,6 +68,12 @@ internal static partial class Log
     [LoggerMessage(60, LogLevel.Error, "quarantined, signs no vote: {Why}")]
     public static partial void Quarantined(ILogger logger, string why);
 
+    [LoggerMessage(62, LogLevel.Information, "epoch {Epoch}: {Count} validators: {Names}")]
+    public static partial void EpochEntered(ILogger logger, ulong epoch, int count, string names);
+
+    [LoggerMessage(63, LogLevel.Warning, "this identity is not of the validator set; it follows the chain and waits for an order of the operators")]
+    public static partial void NotAMember(ILogger logger);
+
     [LoggerMessage(61, LogLevel.Warning, "abstains from voting until term {Term}, when nothing it forgot can matter any more")]
     public static partial void Abstaining(ILogger logger, ulong term);
 }

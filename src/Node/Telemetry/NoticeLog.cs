@@ -7,7 +7,7 @@ using Microsoft.Extensions.Logging;
 namespace CyberMesh.Node.Telemetry;
 
 /// <summary>Turns the notices of Core into log lines and counters.</summary>
-internal sealed class NoticeLog(ValidatorSet validators, Metrics metrics, ILogger logger)
+internal sealed class NoticeLog(EpochSchedule epochs, Metrics metrics, ILogger logger)
 {
     public void Write(Notice notice)
     {
@@ -43,6 +43,9 @@ internal sealed class NoticeLog(ValidatorSet validators, Metrics metrics, ILogge
             case Notice.Quarantined n:
                 Log.Quarantined(logger, n.Why);
                 break;
+            case Notice.EpochEntered n:
+                Log.EpochEntered(logger, n.Epoch.Epoch, n.Epoch.Validators.Count, string.Join(", ", n.Epoch.Validators.Members.Select(m => m.Name)));
+                break;
             case Notice.Abstaining n:
                 Log.Abstaining(logger, n.UntilTerm);
                 break;
@@ -55,5 +58,5 @@ internal sealed class NoticeLog(ValidatorSet validators, Metrics metrics, ILogge
         }
     }
 
-    private string Name(ValidatorIndex index) => validators[index].Name;
+    private string Name(ValidatorIndex index) => epochs.Name(index);
 }
