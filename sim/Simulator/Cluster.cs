@@ -495,7 +495,7 @@ public sealed class Cluster
             case Notice.BodiesRequested: Report.Count("body fetches"); break;
             case Notice.ProposalRefused n:
                 Report.Count("proposals refused");
-                if (node.Liar is null && n.Leader.Value >= _options.Liars && !_options.ExpectFork)
+                if (node.Liar is null && n.Leader.Value >= _options.Liars && !_checker.IsForgetful(n.Leader.Value) && !_options.ExpectFork)
                     throw new PropertyViolation($"I6: validator {node.Number} calls a proposal of the honest validator {n.Leader} invalid: {n.Reason}");
                 break;
             case Notice.Quarantined n:

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Collections.Immutable;
+using System.Linq;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
@@ -24,13 +25,13 @@ public sealed class Liar(
     private readonly Prng _prng = new(seed, $"liar {me}");
     private readonly Dictionary<Digest, Digest> _pairs = pairs ?? [];
     private readonly List<PeerMessage> _said = [];
-    private readonly PeerMessage.ViewChange?[] _heard = new PeerMessage.ViewChange?[chain.Validators.Count];
+    private readonly SortedDictionary<ValidatorIndex, PeerMessage.ViewChange> _heard = [];
     private readonly ValidatorIndex _victim = new((ushort)((me.Value + 1) % chain.Validators.Count));
 
     /// <summary>What it hears: claims of others, from which it can make a second NEW-VIEW.</summary>
     public void Observe(PeerMessage message)
     {
-        if (message is PeerMessage.ViewChange m) _heard[m.Sender.Value] = m;
+        if (message is PeerMessage.ViewChange m) _heard[m.Sender] = m;
     }
 
     /// <summary>What it sends instead of <paramref name="message"/>.</summary>
@@ -176,9 +177,9 @@ public sealed class Liar(
     {
         var claims = ImmutableArray.CreateBuilder<SignedClaim>();
         QuorumCertificate? best = null;
-        for (var i = _heard.Length - 1; i >= 0 && claims.Count < chain.Validators.Quorum; i--)
+        foreach (var heard in _heard.Values.Reverse())
         {
-            if (_heard[i] is not { } heard || heard.View != message.View) continue;
+            if (heard.View != message.View || claims.Count == chain.Validators.Quorum) continue;
             claims.Insert(0, new SignedClaim(heard.Sender, heard.Claim, heard.Signature));
             if (best is null || heard.Best.Rank > best.Rank) best = heard.Best;
         }

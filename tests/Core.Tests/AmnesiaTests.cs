@@ -109,7 +109,7 @@ public sealed class AmnesiaTests
         Assert.Empty(_bench.All<PeerMessage.Prepare>());
         Assert.Empty(_bench.All<PeerMessage.Suspect>());
 
-        var leader = new ConsensusBench(me: 0);
+        var leader = new ConsensusBench(me: 0, termBlocks: Term);
         leader.Pbft.CatchUp([one, two], certificate, leader.Now, leader.Outbox);
         Assert.False(leader.Pbft.CanPropose);
     }

@@ -55,6 +55,12 @@ internal static class Catalogue
         new("quarantine ignored", Pbft, "public bool MayVote => _answered is null && _view.Term >= _voteFromTerm;", "public bool MayVote => true;"),
         new("abstention two terms too short", Pbft, "_voteFromTerm = Math.Max(_voteFromTerm, _highestTerm + 2);", "_voteFromTerm = _highestTerm;"),
         new("honest view change taken for a denial", "Core/Chain/Misbehaviour.cs", "|| viewChange.View <= commit.View) return false;", ") return false;"),
+        new("old keys certify later terms", "Core/Chain/QuorumCertificate.cs", " || chain.Parameters.TermOf(Height) != View.Term", ""),
+        new("orders take effect without readiness", "Core/Ledger/Governance.cs", "_ready = NewKey(order) is null;", "_ready = true;"),
+        new("a change is in force a term too early", "Core/Ledger/Governance.cs", "Epochs.Schedule(term + 2, Open.Change", "Epochs.Schedule(term + 1, Open.Change"),
+        new("one operator is enough", "Core/Chain/ChangeOrder.cs", "Signatures.Length < operators.Threshold", "Signatures.IsEmpty"),
+        new("statements checked with the present set", "Core/Consensus/MessageAuthenticator.cs", "epochs.At(view.Term) is { } chain && SignedStatement", "epochs.Current is { } chain && SignedStatement"),
+        new("abstention over a change of the set", Pbft, "if (_answered is not null || _view.Term < _voteFromTerm) Quarantine(", "if (_answered is not null) Quarantine("),
         new("evidence against the wrong one", Pbft, "                    sender, new SignedVote(type,", "                    new ValidatorIndex((ushort)((sender.Value + 1) % 4)), new SignedVote(type,"),
         new("forks not looked for", Pbft, "if (_recent.TryGetValue(certificate.Height.Value, out var mine) && mine != certificate.Digest) Contradict(new Branch([], certificate));", ""),
     ];
