@@ -1,11 +1,8 @@
-using System;
 using System.Collections.Generic;
-using System.Collections.Immutable;
 using System.Linq;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
-using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using Xunit;
