@@ -23,6 +23,7 @@ public sealed class Checker(Digest genesisBlock, ISignatureVerifier verifier, bo
     private readonly Dictionary<int, Digest> _lastDecided = [];
     private readonly Dictionary<int, View> _leftBelow = [];
     private readonly HashSet<Digest> _certified = [];
+    private readonly Dictionary<ulong, Checkpoint> _snapshots = [];
 
     private readonly HashSet<int> _forgetful = [];
 
@@ -75,6 +76,14 @@ public sealed class Checker(Digest genesisBlock, ISignatureVerifier verifier, bo
             if (receipt.Accepted && !_accepted.TryAdd((node, receipt.Transaction), committed.Block.Height))
                 throw new PropertyViolation($"I3: validator {node} accepted a transaction twice, again at height {height}");
         }
+    }
+
+    /// <summary>I5: a snapshot is the same on all validators, byte for byte.</summary>
+    public void Snapshot(int node, TakenSnapshot taken)
+    {
+        var height = taken.Checkpoint.Height.Value;
+        if (!_snapshots.TryAdd(height, taken.Checkpoint) && _snapshots[height] != taken.Checkpoint && !expectFork)
+            throw new PropertyViolation($"I5: validator {node} took another snapshot after height {height}");
     }
 
     /// <summary>A node came back with the blocks it had stored; it will go on from there.</summary>

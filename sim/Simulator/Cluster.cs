@@ -1,10 +1,12 @@
 using System;
 using System.Collections.Generic;
+using System.Collections.Immutable;
 using System.Linq;
 using System.Security.Cryptography;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 
@@ -42,6 +44,7 @@ public sealed class Cluster
     private readonly IncrementalHash _trace = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private readonly PriorityQueue<Action, (long Time, long Sequence)> _events = new();
     private readonly HashSet<Digest> _published = [];
+    private readonly SortedDictionary<ulong, ImmutableArray<Receipt>> _history = [];
     private readonly Dictionary<Digest, Verified<AlertEnvelope>> _alerts = [];
     private readonly long[,] _cutUntilMs;
     private long _sequence;
@@ -70,7 +73,7 @@ public sealed class Cluster
         _genesis = new Genesis(
             "simulation", Start, validators,
             [new Producer(producer.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V1, 1000, default, null, false)],
-            new ChainParameters { TermBlocks = options.TermBlocks }, Operators.From(2, _operators.Select(o => o.PublicKey)));
+            new ChainParameters { TermBlocks = options.TermBlocks, SnapshotTerms = options.SnapshotTerms }, Operators.From(2, _operators.Select(o => o.PublicKey)));
         _producer = new AlertFactory(producer);
         _envelopes = new EnvelopeAuthenticator(_signatures, null, _genesis.Operators);
         _checker = new Checker(_genesis.Block.Digest, _signatures, options.ExpectFork);
@@ -273,7 +276,16 @@ public sealed class Cluster
         var last = _genesis.Block.Digest;
         var accepted = new List<Digest>();
         node.Decided.Clear();
-        foreach (var stored in node.Disk.ReadBlocks())
+        Height above = default;
+        if (node.Disk.Newest() is { } newest)
+        {
+            Invariant.Holds(replica.TryRestore(newest.Taken.Checkpoint, newest.Taken.Commit, Joined(newest.Taken.Snapshot)), "an own snapshot is taken back");
+            above = newest.Taken.Checkpoint.Height;
+            Report.Count("starts from a snapshot");
+            (last, accepted) = (newest.Taken.Checkpoint.Block, RememberUpTo(node, above));
+        }
+
+        foreach (var stored in node.Disk.ReadBlocks(above))
         {
             var bodies = stored.Block.Bodies.Select(body => Recover(body, envelopes)).ToArray();
             foreach (var receipt in replica.Replay(stored.Block.Block, [.. bodies], stored.Certificate))
@@ -308,6 +320,25 @@ public sealed class Cluster
 
             r.Resume(now, effects);
         });
+    }
+
+    private static byte[] Joined(Snapshot snapshot) => [.. snapshot.Chunks.SelectMany(c => c.ToArray())];
+
+    /// <summary>What came with a snapshot was decided as well, though this node saw no block of it. Returns the accepted transactions.</summary>
+    private List<Digest> RememberUpTo(Node node, Height height)
+    {
+        var accepted = new List<Digest>();
+        foreach (var (at, receipts) in _history)
+        {
+            if (at > height.Value) break;
+            foreach (var receipt in receipts)
+            {
+                if (!receipt.Kind.IsControl()) node.Decided.Add(receipt.Transaction);
+                if (receipt.Accepted) accepted.Add(receipt.Transaction);
+            }
+        }
+
+        return accepted;
     }
 
     private static AlertEnvelope Recover(ReadOnlyMemory<byte> body, EnvelopeAuthenticator authenticator)
@@ -369,13 +400,19 @@ public sealed class Cluster
     {
         var effects = node.Effects;
         if (effects.Fork is { } fork && node.Liar is null) CheckProof(node.Number, fork);
+        if (effects.Divergence is { } divergence && node.Liar is null)
+            throw new PropertyViolation($"I5: validator {node.Number} computed another state than a quorum at height {divergence.Height}");
         foreach (var notice in effects.Notices) Note(node, notice);
         foreach (var request in effects.BlockRequests)
             if (node.Disk.Serve(request.FirstHeight, request.LastHeight, 32) is { } answer)
                 Send(node, new Outgoing(request.From, answer));
-        if (effects.Records.Count + effects.Messages.Count + effects.Decided.Count > 0)
+        foreach (var request in effects.SnapshotRequests)
+            if (node.Disk.Serve(request) is { } answer)
+                Send(node, new Outgoing(request.From, answer));
+        if (effects.Records.Count + effects.Messages.Count + effects.Decided.Count + effects.Snapshots.Count + effects.Stable.Count > 0 || effects.Installed is not null)
         {
-            var batch = new LogBatch([.. effects.Records], [.. effects.Messages], [.. effects.Decided]);
+            var batch = new LogBatch(
+                [.. effects.Records], [.. effects.Messages], [.. effects.Decided], [.. effects.Snapshots], [.. effects.Stable], effects.Installed);
             node.PendingLog.AddLast(batch);
             node.DurableAtMs = Math.Max(node.DurableAtMs, _nowMs) + (batch.Records.Length == 0 ? 0 : SyncMs(node));
             Later(node, node.DurableAtMs, () => Release(node, batch));
@@ -425,6 +462,20 @@ public sealed class Cluster
             return;
         }
 
+        foreach (var taken in batch.Snapshots)
+        {
+            if (node.Liar is null) _checker.Snapshot(node.Number, taken);
+            node.Disk.Keep(taken);
+        }
+
+        foreach (var certificate in batch.Stable) node.Disk.Certify(certificate);
+        if (batch.Installed is { } installed)
+        {
+            node.StoredAtMs = Math.Max(node.StoredAtMs, _nowMs) + SyncMs(node);
+            Later(node, node.StoredAtMs, () => Install(node, installed));
+            return;
+        }
+
         if (batch.Decided.Length == 0) return;
         // A crash may fall between the log and the blocks.
         node.PendingBlocks.AddLast(batch.Decided);
@@ -445,6 +496,7 @@ public sealed class Cluster
 
         foreach (var committed in decided)
         {
+            if (node.Liar is null) _history.TryAdd(committed.Block.Height.Value, committed.Receipts);
             if (node.Liar is null) _checker.Decided(node.Number, committed, _published, node.Replica!.Epochs);
             foreach (var receipt in committed.Receipts)
             {
@@ -456,6 +508,15 @@ public sealed class Cluster
         }
 
         Do(node, (replica, now, effects) => replica.Stored(decided[^1].Block.Height, now, effects));
+    }
+
+    private void Install(Node node, (CheckpointCertificate Certificate, TakenSnapshot Taken) installed)
+    {
+        node.Disk.Keep(installed.Taken);
+        node.Disk.Certify(installed.Certificate);
+        var accepted = RememberUpTo(node, installed.Taken.Checkpoint.Height);
+        if (node.Liar is null) _checker.Restarted(node.Number, installed.Taken.Checkpoint.Block, accepted);
+        Do(node, (replica, now, effects) => replica.Stored(installed.Taken.Checkpoint.Height, now, effects));
     }
 
     private CrashMode? CrashHere(Node node)
@@ -502,6 +563,8 @@ public sealed class Cluster
                 Report.Count("quarantines");
                 if (n.Why.StartsWith("a certificate", StringComparison.Ordinal)) Report.Count("forgotten votes noticed");
                 break;
+            case Notice.SnapshotInstalled: Report.Count("snapshots installed"); break;
+            case Notice.CheckpointStable: Report.Count("checkpoints stable"); break;
             case Notice.EpochEntered n:
                 Report.Count("epochs entered");
                 if (n.Epoch.Validators.Contains(Index(node.Number)) && node.Number >= _options.Validators) Report.Count("joined");
@@ -594,6 +657,8 @@ public sealed class Cluster
         WhenAwake(to, () => Do(to, (replica, now, effects) =>
         {
             // The receive loop of a validator that is behind cannot check what is of a later term (rule S4).
+            // An offer of an epoch that is not known here cannot be checked either.
+            if (message.Value.Message is PeerMessage.SnapshotOffer && !to.Authenticator!.TryVerify(message.Value.Message, out _, out _)) return;
             var beyond = MessageAuthenticator.TermOf(message.Value.Message) is { } term && replica.Epochs.At(term) is null ? PeerAuthenticator.OfLaterTerm(term) : message;
             if (beyond.Value.Message is PeerMessage.Beyond) Report.Count("messages of a term beyond");
             replica.Receive(Index(from), beyond, now, effects);

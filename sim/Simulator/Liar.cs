@@ -95,6 +95,12 @@ public sealed class Liar(
                     1 => [new Lie(message with { Message = m with { Items = m.Items.RemoveAt(_prng.Below(m.Items.Length)) } })],
                     _ => [new Lie(message with { Message = m with { Items = m.Items.SetItem(0, m.Items[0] with { Block = Broken(m.Items[0].Block) }) } })],
                 };
+            case Strategy.PoisonCatchUp when message.Message is PeerMessage.Chunk m:
+                var poisoned = m.Bytes.ToArray();
+                poisoned[_prng.Below(poisoned.Length)] ^= 1;
+                return _prng.Chance(30) ? [] : [new Lie(message with { Message = m with { Bytes = poisoned } })];
+            case Strategy.PoisonCatchUp when message.Message is PeerMessage.SnapshotOffer m:
+                return [new Lie(message with { Message = m with { Chunks = m.Chunks.SetItem(0, m.Committed.Digest) } }), .. _prng.Chance(50) ? [new Lie(message)] : Array.Empty<Lie>()];
             case Strategy.LyingStatus when message.Message is PeerMessage.Status m:
                 var claimed = _signer.Status(new View(m.View.Term + 7, 3), m.Tip.Plus(1000), (StatusKind)_prng.Below(3), m.Committed, m.Committed);
                 return [new Lie(message with { Message = claimed })];

@@ -64,4 +64,5 @@ internal sealed class Node(int number, ISigner signer, Liar? liar) : IKeyring
 
 /// <summary>One batch on its way to the log, with what may happen once it is there.</summary>
 internal sealed record LogBatch(
-    Core.Consensus.DurableRecord[] Records, Core.Consensus.Outgoing[] Messages, CommittedBlock[] Decided);
+    Core.Consensus.DurableRecord[] Records, Core.Consensus.Outgoing[] Messages, CommittedBlock[] Decided,
+    TakenSnapshot[] Snapshots, Core.Chain.CheckpointCertificate[] Stable, (Core.Chain.CheckpointCertificate Certificate, TakenSnapshot Taken)? Installed);

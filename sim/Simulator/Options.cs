@@ -14,6 +14,8 @@ public sealed record Options
     /// <summary>Short terms, so that a run crosses many borders.</summary>
     public required int TermBlocks { get; init; }
 
+    public int SnapshotTerms { get; init; } = 1;
+
     // Network.
     public int LossPercent { get; init; }
     public int DuplicatePercent { get; init; }

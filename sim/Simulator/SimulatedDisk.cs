@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Collections.Immutable;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
@@ -15,24 +16,28 @@ namespace CyberMesh.Simulator;
 public sealed class SimulatedDisk
 {
     private List<byte[]> _log = [];
-    private List<byte[]> _blocks = [];
+    private SortedList<ulong, byte[]> _blocks = [];
+    private List<(TakenSnapshot Taken, CheckpointCertificate? Certificate)> _snapshots = [];
     private long _written;
     private long _mark;
 
     /// <summary>A copy of the disk. Immutable: lists are copied on restore.</summary>
-    public sealed record Image(ImmutableArray<byte[]> Log, ImmutableArray<byte[]> Blocks, long Written, long Mark);
+    public sealed record Image(ImmutableArray<byte[]> Log, ImmutableArray<KeyValuePair<ulong, byte[]>> Blocks,
+        ImmutableArray<(TakenSnapshot Taken, CheckpointCertificate? Certificate)> Snapshots, long Written, long Mark);
 
     /// <summary>The log is not what was written last: votes may be forgotten.</summary>
     public bool LogIsShort => _written < _mark;
 
     public int BlockCount => _blocks.Count;
 
-    public Image Copy() => new([.. _log], [.. _blocks], _written, _mark);
+    public Image Copy() => new([.. _log], [.. _blocks], [.. _snapshots], _written, _mark);
 
     /// <param name="withMark">The whole machine went back in time, so nothing on it can tell.</param>
     public void Restore(Image image, bool withMark)
     {
-        (_log, _blocks, _written) = ([.. image.Log], [.. image.Blocks], image.Written);
+        (_log, _snapshots, _written) = ([.. image.Log], [.. image.Snapshots], image.Written);
+        _blocks = [];
+        foreach (var (height, block) in image.Blocks) _blocks.Add(height, block);
         if (withMark) _mark = image.Mark;
     }
 
@@ -46,6 +51,44 @@ public sealed class SimulatedDisk
     {
         LoseLog();
         _blocks.Clear();
+        _snapshots.Clear();
+    }
+
+    /// <summary>An own snapshot; the last few are kept.</summary>
+    public void Keep(TakenSnapshot taken)
+    {
+        if (_snapshots.Exists(s => s.Taken.Checkpoint.Height == taken.Checkpoint.Height)) return;
+        _snapshots.Add((taken, null));
+        if (_snapshots.Count > 3) _snapshots.RemoveAt(0);
+    }
+
+    /// <summary>Its checkpoint is stable: it may be served, and started from.</summary>
+    public void Certify(CheckpointCertificate certificate)
+    {
+        var index = _snapshots.FindIndex(s => s.Taken.Checkpoint == certificate.Checkpoint);
+        if (index >= 0) _snapshots[index] = (_snapshots[index].Taken, certificate);
+    }
+
+    /// <summary>The newest snapshot that may be served or started from.</summary>
+    public (TakenSnapshot Taken, CheckpointCertificate Certificate)? Newest()
+    {
+        for (var i = _snapshots.Count - 1; i >= 0; i--)
+            if (_snapshots[i].Certificate is { } certificate)
+                return (_snapshots[i].Taken, certificate);
+        return null;
+    }
+
+    /// <summary>The answer to a request; null when there is nothing to give.</summary>
+    public PeerMessage? Serve(SnapshotRequest request)
+    {
+        if (Newest() is not { } newest) return null;
+        var (taken, certificate) = newest;
+        // Whoever asks for a chunk of an older one hears of the newest.
+        if (request.Chunk is null || taken.Checkpoint.Height > request.Height)
+            return taken.Checkpoint.Height > request.Height ? new PeerMessage.SnapshotOffer(certificate, taken.Commit, taken.Snapshot.Digests) : null;
+        return taken.Checkpoint.Height == request.Height && request.Chunk < taken.Snapshot.Chunks.Length
+            ? new PeerMessage.Chunk(request.Height, request.Chunk.Value, taken.Snapshot.Chunks[(int)request.Chunk])
+            : null;
     }
 
     public void AppendLog(IEnumerable<DurableRecord> records)
@@ -65,7 +108,7 @@ public sealed class SimulatedDisk
 
     public void AppendBlocks(IEnumerable<CommittedBlock> blocks)
     {
-        foreach (var block in blocks) _blocks.Add(StoredBlock.Encode(block));
+        foreach (var block in blocks) _blocks[block.Block.Height.Value] = StoredBlock.Encode(block);
     }
 
     public IEnumerable<DurableRecord> ReadLog()
@@ -77,24 +120,26 @@ public sealed class SimulatedDisk
         }
     }
 
-    public IEnumerable<StoredBlock> ReadBlocks()
+    public IEnumerable<StoredBlock> ReadBlocks(Height above)
     {
-        foreach (var bytes in _blocks) yield return StoredBlock.Decode(bytes);
+        foreach (var (height, bytes) in _blocks)
+            if (height > above.Value)
+                yield return StoredBlock.Decode(bytes);
     }
 
     /// <summary>Consecutive blocks from a height on, ending at a certified one; null when there is nothing to give.</summary>
     public PeerMessage.Blocks? Serve(Height from, Height last, int blocksMax)
     {
         var items = ImmutableArray.CreateBuilder<BlockWithBodies>();
-        var end = (int)Math.Min(last.Value, (ulong)_blocks.Count);
-        for (var index = (int)Math.Min(from.Value, int.MaxValue) - 1; index >= 0 && index < end; index++)
+        PeerMessage.Blocks? answer = null;
+        for (var height = from.Value; height <= last.Value && _blocks.TryGetValue(height, out var bytes); height++)
         {
-            var stored = StoredBlock.Decode(_blocks[index]);
+            var stored = StoredBlock.Decode(bytes);
             items.Add(stored.Block);
-            if (stored.Certificate is { } certificate && items.Count >= Math.Min(blocksMax, end - (int)from.Value + 1))
-                return new PeerMessage.Blocks(items.ToImmutable(), certificate);
+            if (stored.Certificate is { } certificate) answer = new PeerMessage.Blocks(items.ToImmutable(), certificate);
+            if (answer is not null && items.Count >= blocksMax) break;
         }
 
-        return null;
+        return answer;
     }
 }

@@ -84,6 +84,19 @@ public sealed class ProcessTests
             await validators[3].KillAsync();
             published += await PublishAsync(directory.Path, brokers, published, 20);
             await AllCommitAsync(validators[..3], published);
+
+            // After a divergence (P3) the blocks are fetched anew; the votes were never lost, so it votes at once.
+            validators[3] = await Validator.StartAsync(validators[3].Home, brokers);
+            await validators[2].KillAsync();
+            await File.WriteAllTextAsync(Path.Combine(validators[2].Home, "divergence-20260101T000000Z.json"), "{}");
+            validators[2] = await Validator.StartAsync(validators[2].Home, brokers);
+            await AllCommitAsync(validators, published);
+            Assert.True(File.Exists(Path.Combine(validators[2].Home, "data", "blocks.db.diverged")));
+            Assert.True(await validators[2].MayVoteAsync());
+            await validators[2].KillAsync();
+            await File.WriteAllTextAsync(Path.Combine(validators[2].Home, "divergence-20260101T000001Z.json"), "{}");
+            var (code, text) = await CliProcess.RunAsync("start", "--home", validators[2].Home);
+            Assert.True(code == 1 && text.Contains("twice within a day", StringComparison.Ordinal), text);
         }
         finally
         {

@@ -8,6 +8,7 @@ using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Cli.Verbs;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;
@@ -154,6 +155,7 @@ internal sealed class TestCluster : IAsyncDisposable
 {
     private readonly TemporaryDirectory _directory = new();
     private readonly List<ValidatorNode> _nodes = [];
+    private TimeProvider _time = TimeProvider.System;
 
     public EmbeddedBroker Broker { get; } = new(BrokerVerb.DefaultTopics.Split(','));
 
@@ -163,22 +165,31 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public string Home(int number) => Path.Combine(_directory.Path, $"v{number + 1}");
 
-    public static async Task<TestCluster> StartAsync(IReadOnlyList<Producer> producers, TimeProvider time, int validators = 4)
+    public static async Task<TestCluster> StartAsync(IReadOnlyList<Producer> producers, TimeProvider time, int validators = 4, ChainParameters? parameters = null)
     {
         var cluster = new TestCluster();
         var homes = Testnet.Generate(
-            cluster._directory.Path, Testnet.FreePorts(validators), Testnet.FreePorts(validators), producers, cluster.Broker.BootstrapServers, time);
+            cluster._directory.Path, Testnet.FreePorts(validators), Testnet.FreePorts(validators), producers, cluster.Broker.BootstrapServers, time, parameters);
         cluster.Genesis = GenesisFile.Load(Path.Combine(homes[0], "genesis.json"));
-        foreach (var home in homes)
+        cluster._time = time;
+        for (var i = 0; i < validators; i++)
         {
-            var settings = Settings.Load(Path.Combine(home, "config.json"), new Dictionary<string, string> { ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "1500ms" });
-            var node = new ValidatorNode(new ValidatorOptions(home, cluster.Genesis, settings, time, NullLogger.Instance));
-            cluster._nodes.Add(node);
-            await node.StartAsync();
+            cluster._nodes.Add(null!);
+            await cluster.StartAsync(i);
         }
 
         return cluster;
     }
+
+    public async Task StartAsync(int number)
+    {
+        var settings = Settings.Load(Path.Combine(Home(number), "config.json"), new Dictionary<string, string> { ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "1500ms" });
+        _nodes[number] = new ValidatorNode(new ValidatorOptions(Home(number), Genesis, settings, _time, NullLogger.Instance));
+        await _nodes[number].StartAsync();
+    }
+
+    /// <summary>Ends a validator as a crash would; <see cref="StartAsync(int)"/> brings it back.</summary>
+    public async Task KillAsync(int number) => await _nodes[number].DisposeAsync();
 
     public IProducer<byte[]?, byte[]?> Producer() => KafkaClients.Producer(Broker.BootstrapServers, "test", _ => { });
 

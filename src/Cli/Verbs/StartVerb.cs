@@ -5,6 +5,7 @@ using System.CommandLine;
 using System.IO;
 using System.Threading;
 using System.Threading.Tasks;
+using CyberMesh.Core.Replica;
 using CyberMesh.Node;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Telemetry;
@@ -27,6 +28,21 @@ internal static class StartVerb
         var settings = Settings.Load(Path.Combine(home, "config.json"), ReadEnvironment());
         var genesis = GenesisFile.Load(Path.Combine(home, "genesis.json"));
         using var logs = new LineLogProvider(Console.Out, TimeProvider.System, settings.LogLevel);
+        while (true)
+        {
+            try
+            {
+                return await RunOnceAsync(home, settings, genesis, logs, stop);
+            }
+            catch (DivergedException)
+            {
+                // Once more from the blocks of the others; a second time in a day the start refuses.
+            }
+        }
+    }
+
+    private static async Task<int> RunOnceAsync(string home, Settings settings, Genesis genesis, LineLogProvider logs, CancellationToken stop)
+    {
         var node = new ValidatorNode(new ValidatorOptions(home, genesis, settings, TimeProvider.System, logs.CreateLogger("")));
         await using var ownedNode = node;
         await node.StartAsync();

@@ -86,6 +86,9 @@ public sealed class EpochSchedule
 
     internal void Expect(Candidate? candidate) => _moment = _moment with { Candidate = candidate };
 
+    /// <summary>What another schedule knows, in one step.</summary>
+    internal void Adopt(EpochSchedule other) => _moment = other._moment;
+
     /// <summary>The replica has come to this term.</summary>
     internal void Enter(ulong term) => _moment = _moment with { Term = term };
 }

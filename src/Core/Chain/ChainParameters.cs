@@ -16,6 +16,9 @@ public sealed record ChainParameters
     /// <summary>R: blocks in a term. At its end the leader order is computed anew from what the chain recorded.</summary>
     public int TermBlocks { get; init; } = 128;
 
+    /// <summary>Every so many terms the state is kept as a snapshot.</summary>
+    public int SnapshotTerms { get; init; } = 8;
+
     public int BlockTransactionsMax { get; init; } = 2000;
     public int BlockBytesMax { get; init; } = 1 << 20;
 
@@ -62,6 +65,7 @@ public sealed record ChainParameters
         writer.UInt32((uint)Window);
         writer.UInt32((uint)RootDistance);
         writer.UInt32((uint)TermBlocks);
+        writer.UInt32((uint)SnapshotTerms);
         writer.UInt32((uint)BlockTransactionsMax);
         writer.UInt32((uint)BlockBytesMax);
         writer.UInt32((uint)BatchDelayMs);
@@ -82,6 +86,7 @@ public sealed record ChainParameters
         Window = (int)reader.UInt32(),
         RootDistance = (int)reader.UInt32(),
         TermBlocks = (int)reader.UInt32(),
+        SnapshotTerms = (int)reader.UInt32(),
         BlockTransactionsMax = (int)reader.UInt32(),
         BlockBytesMax = (int)reader.UInt32(),
         BatchDelayMs = (int)reader.UInt32(),
@@ -108,9 +113,10 @@ public sealed record ChainParameters
     /// <summary>The first parameter outside its range, as a sentence for the operator; null when all are sound.</summary>
     public string? Problem()
     {
-        if (Window is < 1 or > 64) return $"window is {Window}; it must be 1 to 64";
+        if (Window is < 1 or > Limits.WindowMax) return $"window is {Window}; it must be 1 to {Limits.WindowMax}";
         if (RootDistance < 1 || RootDistance > Window) return $"root_distance is {RootDistance}; it must be 1 to window ({Window})";
         if (TermBlocks is < 4 or > 100_000) return $"term_blocks is {TermBlocks}; it must be 4 to 100000";
+        if (SnapshotTerms is < 1 or > 100_000) return $"snapshot_terms is {SnapshotTerms}; it must be 1 to 100000";
         if (BlockTransactionsMax is < 1 or > Limits.BlockTransactionsMax)
             return $"block_transactions_max is {BlockTransactionsMax}; it must be 1 to {Limits.BlockTransactionsMax}";
         if (BlockBytesMax is < Limits.RecordBytesMax or > Limits.BlockBodyBytesMax)

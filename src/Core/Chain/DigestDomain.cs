@@ -20,4 +20,5 @@ public static class DigestDomain
     public const byte StateKey = 0x0a;
     public const byte StateValue = 0x0b;
     public const byte Change = 0x0c;
+    public const byte SnapshotChunk = 0x0d;
 }

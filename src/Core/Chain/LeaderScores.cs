@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Collections.Immutable;
+using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Chain;
@@ -114,6 +115,39 @@ public sealed class LeaderScores
     {
         _standings[offender.Value] = _standings[offender.Value] with { Score = 0, BarredThrough = Term + BarredTerms };
         Standings = [.. _standings];
+    }
+
+    /// <summary>For a snapshot: between two terms, when nothing is half counted.</summary>
+    internal void Write(CanonicalWriter writer)
+    {
+        writer.UInt64(Term);
+        writer.Count(_standings.Length);
+        foreach (var standing in _standings)
+        {
+            writer.Int64(standing.Score);
+            writer.UInt64(standing.BarredThrough);
+            writer.Int64(standing.Credit);
+        }
+
+        writer.Count(Order.Attempts.Length);
+        foreach (var leader in Order.Attempts) writer.Index(leader);
+    }
+
+    internal bool TryRead(ref CanonicalReader reader, EpochSchedule epochs)
+    {
+        Term = reader.UInt64();
+        var standings = new List<Standing>();
+        for (var left = reader.Count(Limits.PlacesMax, 24); left > 0; left--)
+            standings.Add(new Standing(unchecked((int)reader.Int64()), reader.UInt64(), unchecked((int)reader.Int64())));
+        var order = ImmutableArray.CreateBuilder<ValidatorIndex>();
+        for (var left = reader.Count(Limits.ValidatorsMax, 2); left > 0; left--) order.Add(reader.Index());
+        if (reader.Error != DecodeError.None || order.Count == 0 || epochs.Decided(Term) is not { } epoch || standings.Count != epoch.Validators.Places) return false;
+        (_validators, _parameters) = (epoch.Validators, epoch.Parameters);
+        MakeRoom();
+        _standings = [.. standings];
+        Standings = [.. standings];
+        Order = new LeaderOrder(order.ToImmutable());
+        return true;
     }
 
     /// <summary>A block at a later attempt than its parent: the leaders between have failed; one that made progress first counts less.</summary>

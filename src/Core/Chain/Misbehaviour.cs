@@ -31,7 +31,7 @@ public sealed record SignedVote(StatementType Type, View View, Height Height, Di
 
 public enum MisbehaviourKind : byte
 {
-    /// <summary>Two PRE-PREPAREs, PREPAREs or COMMITs for one height of one view, or two NEW-VIEWs for one view.</summary>
+    /// <summary>Two PRE-PREPAREs, PREPAREs or COMMITs for one height of one view, two NEW-VIEWs for one view, or two CHECKPOINTs of one term.</summary>
     TwoVotes = 1,
 
     /// <summary>A COMMIT, and a VIEW-CHANGE for a later view of the term that claims to know less than the COMMIT took: forgotten, or denied.</summary>
@@ -60,9 +60,9 @@ public sealed class Misbehaviour
     {
         if (one.Type == other.Type)
         {
-            var sameSlot = one.View == other.View && one.Height == other.Height && one.Digest != other.Digest;
-            if (!sameSlot || one.Type is not (StatementType.PrePrepare or StatementType.Prepare or StatementType.Commit or StatementType.NewView)) return null;
-            return one.Digest.CompareTo(other.Digest) < 0
+            var sameSlot = one.View == other.View && one.Height == other.Height && Compare(one, other) != 0;
+            if (!sameSlot || one.Type is not (StatementType.PrePrepare or StatementType.Prepare or StatementType.Commit or StatementType.NewView or StatementType.Checkpoint)) return null;
+            return Compare(one, other) < 0
                 ? new Misbehaviour(offender, MisbehaviourKind.TwoVotes, one, other)
                 : new Misbehaviour(offender, MisbehaviourKind.TwoVotes, other, one);
         }
@@ -71,6 +71,13 @@ public sealed class Misbehaviour
         return one.Type == StatementType.Commit && other.Type == StatementType.ViewChange && Denies(other, one)
             ? new Misbehaviour(offender, MisbehaviourKind.Understated, one, other)
             : null;
+    }
+
+    /// <summary>Only a CHECKPOINT says more than its digest: the roots.</summary>
+    private static int Compare(SignedVote one, SignedVote other)
+    {
+        var byDigest = one.Digest.CompareTo(other.Digest);
+        return byDigest != 0 || one.Type != StatementType.Checkpoint ? byDigest : one.Extra.Span.SequenceCompareTo(other.Extra.Span);
     }
 
     /// <summary>Whoever signed COMMIT(v, h) holds a prepare certificate of that rank, and every later claim must be at least as high.</summary>

@@ -13,7 +13,7 @@ public enum StatementType : byte
     Suspect = 4,
     ViewChange = 5,
     NewView = 6,
-    // 7 is CHECKPOINT in the design; it comes with truncation.
+    Checkpoint = 7,
     Heartbeat = 8,
     Status = 9,
     Handover = 10,

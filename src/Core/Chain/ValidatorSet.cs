@@ -126,6 +126,10 @@ public sealed class ValidatorSet
             places.Add(taken == 1 ? Validator.Read(ref reader) : null);
         }
 
+        var keys = new HashSet<PublicKey>();
+        foreach (var place in places)
+            if (place is not null && !keys.Add(place.ConsensusKey))
+                reader.Fail(DecodeError.NotCanonical);
         return reader.Error == DecodeError.None && members > 0 ? new ValidatorSet(places.ToImmutable()) : null;
     }
 }

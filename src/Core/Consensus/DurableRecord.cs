@@ -39,6 +39,9 @@ public abstract record DurableRecord
     /// <summary>Before the first vote in a view.</summary>
     public sealed record ViewEntered(PeerMessage.NewView Message) : DurableRecord;
 
+    /// <summary>Before a CHECKPOINT: never another one for this term.</summary>
+    public sealed record CheckpointSent(Checkpoint Checkpoint) : DurableRecord;
+
     /// <summary>Votes were lost; nothing is signed until the others have said where they stand (rule A1).</summary>
     public sealed record Quarantined : DurableRecord;
 
@@ -51,7 +54,7 @@ public static class DurableRecordCodec
 {
     private enum Tag : byte
     {
-        Reset = 1, Proposed = 2, BlockHeld = 3, PrepareVote = 4, CommitVote = 5, ViewChangeSent = 6, BestCertificate = 7, NewViewSent = 8, ViewEntered = 9, Quarantined = 10, VoteFromTerm = 11,
+        Reset = 1, Proposed = 2, BlockHeld = 3, PrepareVote = 4, CommitVote = 5, ViewChangeSent = 6, BestCertificate = 7, NewViewSent = 8, ViewEntered = 9, Quarantined = 10, VoteFromTerm = 11, CheckpointSent = 12,
     }
 
     public static byte[] Encode(DurableRecord record)
@@ -96,6 +99,10 @@ public static class DurableRecordCodec
             case DurableRecord.ViewEntered r:
                 writer.UInt8((byte)Tag.ViewEntered);
                 writer.Bytes(MessageCodec.Encode(r.Message));
+                break;
+            case DurableRecord.CheckpointSent r:
+                writer.UInt8((byte)Tag.CheckpointSent);
+                r.Checkpoint.Write(writer);
                 break;
             case DurableRecord.Quarantined:
                 writer.UInt8((byte)Tag.Quarantined);
@@ -142,6 +149,8 @@ public static class DurableRecordCodec
                 return ReadNewView(ref reader) is { } sent ? new DurableRecord.NewViewSent(sent) : null;
             case Tag.ViewEntered:
                 return ReadNewView(ref reader) is { } entered ? new DurableRecord.ViewEntered(entered) : null;
+            case Tag.CheckpointSent:
+                return new DurableRecord.CheckpointSent(Checkpoint.Read(ref reader));
             case Tag.Quarantined:
                 return new DurableRecord.Quarantined();
             case Tag.VoteFromTerm:

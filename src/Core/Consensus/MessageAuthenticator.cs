@@ -34,6 +34,8 @@ public sealed class MessageAuthenticator(EpochSchedule epochs, Digest genesisBlo
         PeerMessage.Heartbeat m => m.View.Term,
         PeerMessage.Status m => m.View.Term,
         PeerMessage.Handover m => m.View.Term,
+        PeerMessage.Checkpoint m => m.Content.Term,
+        PeerMessage.StableCheckpoint m => m.Certificate.Checkpoint.Term,
         PeerMessage.Blocks m => m.Certificate.View.Term,
         _ => null,
     };
@@ -52,12 +54,29 @@ public sealed class MessageAuthenticator(EpochSchedule epochs, Digest genesisBlo
             Signed(m, StatementType.Heartbeat, m.View, m.Committed.Height, m.Committed.Digest) && CommitCertificate(m.Committed),
         PeerMessage.Status m => Status(m),
         PeerMessage.Handover m => Signed(m, StatementType.Handover, m.View, default, default),
+        PeerMessage.Checkpoint m => Signed(m, StatementType.Checkpoint, m.Content.View, m.Content.Height, m.Content.Block, m.Content.Extra()),
+        PeerMessage.StableCheckpoint m => epochs.At(m.Certificate.Checkpoint.Term) is { } chain && m.Certificate.Verify(chain, verifier),
         PeerMessage.Blocks m => CommitCertificate(m.Certificate),
         PeerMessage.GetTransactions or PeerMessage.Transactions or PeerMessage.GetProposal or PeerMessage.Proposal
-            or PeerMessage.GetBlocks => true,
+            or PeerMessage.GetBlocks or PeerMessage.GetSnapshot or PeerMessage.GetChunk or PeerMessage.Chunk => true,
+        PeerMessage.SnapshotOffer m => Offer(m),
         PeerMessage.Beyond => false,
         _ => throw Invariant.Unreachable(message),
     };
+
+    /// <summary>
+    /// Rule C2: of whatever term; beyond what is known the last epoch decided is taken to last. Whoever holds a quorum of its keys could
+    /// mislead this replica with blocks just as well.
+    /// </summary>
+    private bool Offer(PeerMessage.SnapshotOffer m)
+    {
+        var checkpoint = m.Certificate.Checkpoint;
+        var chain = epochs.Decided(checkpoint.Term);
+        return m.Certificate.Verify(chain, verifier)
+               && m.Committed.Kind == CertificateKind.Commit && m.Committed.Height == checkpoint.Height && m.Committed.Digest == checkpoint.Block
+               && m.Committed.Verify(chain, genesisBlock, verifier)
+               && !m.Chunks.IsEmpty && MerkleTree.Root(m.Chunks.AsSpan()) == checkpoint.SnapshotRoot;
+    }
 
     private bool ViewChange(PeerMessage.ViewChange m) =>
         m.Best.View < m.View

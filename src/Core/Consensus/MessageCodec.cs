@@ -13,8 +13,9 @@ public static class MessageCodec
 {
     private enum Tag : byte
     {
-        PrePrepare = 1, Prepare = 2, Commit = 3, Suspect = 4, ViewChange = 5, NewView = 6, Heartbeat = 8, Status = 9, Handover = 10,
-        GetTransactions = 32, Transactions = 33, GetProposal = 34, Proposal = 35, GetBlocks = 36, Blocks = 37,
+        PrePrepare = 1, Prepare = 2, Commit = 3, Suspect = 4, ViewChange = 5, NewView = 6, Checkpoint = 7, Heartbeat = 8, Status = 9, Handover = 10,
+        GetTransactions = 32, Transactions = 33, GetProposal = 34, Proposal = 35, GetBlocks = 36, Blocks = 37, StableCheckpoint = 38,
+        GetSnapshot = 39, SnapshotOffer = 40, GetChunk = 41, Chunk = 42,
     }
 
     public static byte[] Encode(PeerMessage message)
@@ -112,6 +113,36 @@ public static class MessageCodec
                 foreach (var item in m.Items) Write(writer, item);
                 m.Certificate.Write(writer);
                 break;
+            case PeerMessage.Checkpoint m:
+                Begin(writer, Tag.Checkpoint, m);
+                m.Content.Write(writer);
+                break;
+            case PeerMessage.StableCheckpoint m:
+                writer.UInt8((byte)Tag.StableCheckpoint);
+                m.Certificate.Write(writer);
+                break;
+            case PeerMessage.GetSnapshot m:
+                writer.UInt8((byte)Tag.GetSnapshot);
+                writer.Height(m.Above);
+                break;
+            case PeerMessage.SnapshotOffer m:
+                writer.UInt8((byte)Tag.SnapshotOffer);
+                m.Certificate.Write(writer);
+                m.Committed.Write(writer);
+                writer.Count(m.Chunks.Length);
+                foreach (var chunk in m.Chunks) writer.Digest(chunk);
+                break;
+            case PeerMessage.GetChunk m:
+                writer.UInt8((byte)Tag.GetChunk);
+                writer.Height(m.Height);
+                writer.UInt32(m.Index);
+                break;
+            case PeerMessage.Chunk m:
+                writer.UInt8((byte)Tag.Chunk);
+                writer.Height(m.Height);
+                writer.UInt32(m.Index);
+                writer.Bytes(m.Bytes.Span);
+                break;
             case PeerMessage.Beyond:
             default:
                 throw Invariant.Unreachable(message);
@@ -143,6 +174,8 @@ public static class MessageCodec
             case Tag.Status:
                 return new PeerMessage.Status(sender, reader.View(), reader.Height(), ReadStatusKind(ref reader), QuorumCertificate.Read(ref reader),
                     ReadFlag(ref reader) ? QuorumCertificate.Read(ref reader) : null, signature);
+            case Tag.Checkpoint:
+                return new PeerMessage.Checkpoint(sender, Chain.Checkpoint.Read(ref reader), signature);
             case Tag.Handover:
                 return new PeerMessage.Handover(sender, reader.View(), signature);
             default:
@@ -172,10 +205,28 @@ public static class MessageCodec
                 for (var left = reader.Count(Limits.BlocksPerAnswerMax, 1); left > 0 && reader.Error == DecodeError.None; left--)
                     items.Add(ReadBlockWithBodies(ref reader));
                 return new PeerMessage.Blocks(items.ToImmutable(), QuorumCertificate.Read(ref reader));
+            case Tag.GetSnapshot:
+                return new PeerMessage.GetSnapshot(reader.Height());
+            case Tag.SnapshotOffer:
+                return ReadOffer(ref reader);
+            case Tag.GetChunk:
+                return new PeerMessage.GetChunk(reader.Height(), reader.UInt32());
+            case Tag.Chunk:
+                return new PeerMessage.Chunk(reader.Height(), reader.UInt32(), reader.Bytes(Limits.SnapshotChunkBytes));
+            case Tag.StableCheckpoint:
+                return new PeerMessage.StableCheckpoint(CheckpointCertificate.Read(ref reader));
             default:
                 reader.Fail(DecodeError.UnknownTag);
                 return null;
         }
+    }
+
+    private static PeerMessage.SnapshotOffer ReadOffer(ref CanonicalReader reader)
+    {
+        var (certificate, commit) = (CheckpointCertificate.Read(ref reader), QuorumCertificate.Read(ref reader));
+        var chunks = ImmutableArray.CreateBuilder<Digest>();
+        for (var left = reader.Count(Limits.SnapshotChunksMax, Digest.Size); left > 0; left--) chunks.Add(reader.Digest());
+        return new PeerMessage.SnapshotOffer(certificate, commit, chunks.ToImmutable());
     }
 
     private static void Begin(CanonicalWriter writer, Tag tag, PeerMessage.Signed message)

@@ -90,6 +90,22 @@ public abstract record PeerMessage
     /// <summary>The leader resigns (a planned stop): counts like f+1 suspicions.</summary>
     public sealed record Handover(ValidatorIndex Sender, View View, Signature Signature) : Signed(Sender, Signature);
 
+    /// <summary>What its sender has after the last block of a term.</summary>
+    public sealed record Checkpoint(ValidatorIndex Sender, Chain.Checkpoint Content, Signature Signature) : Signed(Sender, Signature);
+
+    /// <summary>For one who still asks for signatures: the checkpoint is stable.</summary>
+    public sealed record StableCheckpoint(CheckpointCertificate Certificate) : PeerMessage;
+
+    /// <summary>Asks for the newest snapshot above a height.</summary>
+    public sealed record GetSnapshot(Height Above) : PeerMessage;
+
+    /// <summary>A snapshot the sender has: its checkpoint, the commit of the block it was taken after, and the digests of its chunks.</summary>
+    public sealed record SnapshotOffer(CheckpointCertificate Certificate, QuorumCertificate Committed, ImmutableArray<Digest> Chunks) : PeerMessage;
+
+    public sealed record GetChunk(Height Height, uint Index) : PeerMessage;
+
+    public sealed record Chunk(Height Height, uint Index, ReadOnlyMemory<byte> Bytes) : PeerMessage;
+
     /// <summary>Never on the wire: stands for a message of a term whose validators are not known here yet (rule S4). It only says that the sender may be ahead.</summary>
     public sealed record Beyond(ulong Term) : PeerMessage;
 

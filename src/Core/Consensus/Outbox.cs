@@ -27,7 +27,13 @@ public abstract record Notice
 
     public sealed record ProposalRefused(ValidatorIndex Leader, Height Height, string Reason) : Notice;
 
+    /// <summary>The state of these heights came as a snapshot.</summary>
+    public sealed record SnapshotInstalled(Height From, Height To) : Notice;
+
     public sealed record CaughtUp(Height From, Height To) : Notice;
+
+    /// <summary>Q validators have signed the same checkpoint (rule P2).</summary>
+    public sealed record CheckpointStable(Checkpoint Checkpoint) : Notice;
 
     /// <summary>Another validator set, or other parameters, from this term on.</summary>
     public sealed record EpochEntered(ChainContext Epoch) : Notice;

@@ -69,6 +69,12 @@ public sealed class Pbft
     private ulong _closing; // the term being closed, plus one
     private readonly List<Timestamp> _termsClosed = [];
 
+    // Checkpoints.
+    private readonly CheckpointVotes _checkpoints = new();
+    private readonly Queue<CheckpointCertificate> _newlyStable = new();
+    private PeerMessage.Checkpoint? _ownCheckpoint;
+    private Checkpoint? _signedCheckpoint; // the last one ever signed, by this process or before
+
     // Retransmission.
     private readonly EarlyMessages _early;
     private readonly Dictionary<ValidatorIndex, Timestamp> _answeredAt = [];
@@ -163,6 +169,7 @@ public sealed class Pbft
             yield return ("heights with commits", _commits.Count, 2 * window);
             yield return ("early messages", _early.Count, NextEpoch.Validators.Places * (2 * window + 2));
             yield return ("accepted blocks", _chain.Count, 8 * window);
+            yield return ("checkpoint votes", _checkpoints.Count, 2 * NextEpoch.Validators.Places);
             yield return ("recent digests", _recent.Count, 4 * window + 1);
         }
     }
@@ -184,6 +191,9 @@ public sealed class Pbft
                 break;
             case PeerMessage.Suspect m:
                 OnSuspect(m, now, outbox);
+                break;
+            case PeerMessage.Checkpoint m:
+                OnCheckpoint(m, now, outbox);
                 break;
             case PeerMessage.Handover m:
                 if (m.View == _view && m.Sender == Leader && !_changing)
@@ -813,6 +823,65 @@ public sealed class Pbft
         (_me, _signer) = FindMe();
     }
 
+    // ---- Checkpoints (protocol §10) ---------------------------------------------------------------------------
+
+    public bool TryTakeStable([NotNullWhen(true)] out CheckpointCertificate? certificate) => _newlyStable.TryDequeue(out certificate);
+
+    /// <summary>The last stable checkpoint known.</summary>
+    public CheckpointCertificate? Stable { get; private set; }
+
+    /// <summary>The term is complete, and this is what the owner has after its last block (rule P1). Called before <see cref="EnterTerm"/>.</summary>
+    public void TakeCheckpoint(Checkpoint checkpoint, Timestamp now, Outbox outbox)
+    {
+        Own = checkpoint;
+        _checkpoints.DropBelow(checkpoint.Term);
+        if (MayVote && !IsSigned(checkpoint.Term))
+        {
+            _signedCheckpoint = checkpoint;
+            outbox.Records.Add(new DurableRecord.CheckpointSent(checkpoint));
+        }
+
+        // After a restart the same is said again; with other roots than were signed before, nothing is.
+        _ownCheckpoint = MayVote && _signedCheckpoint == checkpoint ? Signer.Checkpoint(checkpoint) : null;
+        if (_ownCheckpoint is not null) outbox.Broadcast(_ownCheckpoint);
+        ReviewCheckpoint(checkpoint.Term, outbox);
+    }
+
+    private bool IsSigned(ulong term) => _signedCheckpoint is { } signed && signed.Term >= term;
+
+    /// <summary>What the owner has computed for the last term that ended here.</summary>
+    public Checkpoint? Own { get; private set; }
+
+    private void OnCheckpoint(PeerMessage.Checkpoint m, Timestamp now, Outbox outbox)
+    {
+        var term = m.Content.Term;
+        if (Stable is { } stable && term <= stable.Checkpoint.Term)
+        {
+            if (m.Sender != _me && MayAnswer(m.Sender, now)) outbox.Send(m.Sender, new PeerMessage.StableCheckpoint(stable));
+            return;
+        }
+
+        if (term > _view.Term || term + 1 < _view.Term) return;
+        if (_checkpoints.Add(m) is { } other) _accusations.Add(m.Sender, SignedVotes.Of(other), SignedVotes.Of(m));
+        ReviewCheckpoint(term, outbox);
+    }
+
+    private void ReviewCheckpoint(ulong term, Outbox outbox)
+    {
+        if (_checkpoints.TryCertify(term, _epochs.Decided(term)) is { } certificate) Stabilise(certificate, outbox);
+    }
+
+    /// <summary>Q validators have signed the same; the certificate is genuine.</summary>
+    public void Stabilise(CheckpointCertificate certificate, Outbox outbox)
+    {
+        if (Stable is { } before && certificate.Checkpoint.Term <= before.Checkpoint.Term) return;
+        Stable = certificate;
+        if (_ownCheckpoint is { } own && own.Content.Term <= certificate.Checkpoint.Term) _ownCheckpoint = null;
+        _checkpoints.DropBelow(certificate.Checkpoint.Term + 1);
+        _newlyStable.Enqueue(certificate);
+        outbox.Notices.Add(new Notice.CheckpointStable(certificate.Checkpoint));
+    }
+
     // ---- Time and retransmission (protocol §9) ----------------------------------------------------------------
 
     public void Tick(Timestamp now, Outbox outbox)
@@ -858,6 +927,7 @@ public sealed class Pbft
                     || (_tip.Height > _committed.Height && _committed.Height == _committedAtResend);
         if (!MayVote) SayStatus(null, StatusKind.Quarantined, outbox);
         else if (stuck) SayStatus(null, StatusKind.Question, outbox);
+        if (_ownCheckpoint is { } checkpoint) outbox.Broadcast(checkpoint);
         _committedAtResend = _committed.Height;
     }
 
@@ -988,6 +1058,33 @@ public sealed class Pbft
     /// <summary>The leader may fill the rest of the term with empty blocks (rule A4).</summary>
     public bool MayProposeEmpty => _closing == _view.Term + 1;
 
+    // ---- Snapshots --------------------------------------------------------------------------------------------
+
+    /// <summary>The block a height was committed with, as far as it is remembered.</summary>
+    public Digest? RecentDigest(Height height) => _recent.TryGetValue(height.Value, out var digest) ? digest : null;
+
+    /// <summary>
+    /// Goes on from the last block of a later term, whose state the owner has taken over. The term is complete now: <see cref="EnterTerm"/>
+    /// (in service) or <see cref="RestoreTerm"/> (in recovery) comes next.
+    /// </summary>
+    public void Install(BlockHeader last, IEnumerable<(Height Height, Digest Block)> recent, QuorumCertificate commit)
+    {
+        Invariant.Holds(last.Height > _committed.Height && commit.Digest == last.Hash(), "a snapshot is of a later block, and its commit is here");
+        _decisions.Clear();
+        _recent.Clear();
+        foreach (var (height, block) in recent) _recent[height.Value] = block;
+        DropUpTo(last.Height);
+        _held.DropUpTo(new Height(ulong.MaxValue));
+        _committed = _tip = new Block(last, null, []);
+        _committedProof = commit;
+        RaiseBest(commit);
+        if (_ahead is { } ahead && ahead.Height <= last.Height) _ahead = null;
+        ResetView(new View(commit.View.Term, 0));
+        _newView = null;
+        _sentNewView = null;
+        _sentViewChange = null;
+    }
+
     // ---- Recovery (protocol §11) ------------------------------------------------------------------------------
 
     /// <summary>The last block of the own store, executed already.</summary>
@@ -1046,6 +1143,9 @@ public sealed class Pbft
                 _guard.ChangeView(r.View);
                 _changing = r.View > _view;
                 _target = r.View;
+                break;
+            case DurableRecord.CheckpointSent r:
+                _signedCheckpoint = r.Checkpoint;
                 break;
             case DurableRecord.NewViewSent r:
                 _sentNewView = r.Message;
@@ -1106,6 +1206,7 @@ public sealed class Pbft
         if (_guard.Committed is { } c) yield return new DurableRecord.CommitVote(c.View, c.Height, c.Digest, _best);
         if (_guard.ViewChange > default(View)) yield return new DurableRecord.ViewChangeSent(_guard.ViewChange);
         if (_sentNewView is { } sent) yield return new DurableRecord.NewViewSent(sent);
+        if (_signedCheckpoint is { } signed) yield return new DurableRecord.CheckpointSent(signed);
         if (_answered is not null) yield return new DurableRecord.Quarantined();
         else if (_voteFromTerm > 0) yield return new DurableRecord.VoteFromTerm(_voteFromTerm);
     }

@@ -53,6 +53,9 @@ public static class SignedVotes
     public static SignedVote Of(PeerMessage.NewView m) =>
         new(StatementType.NewView, m.View, default, Statements.NewViewDigest(m.Claims, m.Best), default, m.Signature);
 
+    public static SignedVote Of(PeerMessage.Checkpoint m) =>
+        new(StatementType.Checkpoint, m.Content.View, m.Content.Height, m.Content.Block, m.Content.Extra(), m.Signature);
+
     public static SignedVote Of(View view, SignedClaim claim)
     {
         var extra = new byte[Statements.ViewChangeExtraSize];
@@ -98,6 +101,9 @@ public sealed class MessageSigner(ChainContext chain, ValidatorIndex me, ISigner
         Statements.WriteStatusExtra(extra, tip, kind);
         return new(Me, view, tip, kind, committed, best.Rank == committed.Rank ? null : best, Sign(StatementType.Status, view, committed.Height, committed.Digest, extra));
     }
+
+    public PeerMessage.Checkpoint Checkpoint(Checkpoint content) =>
+        new(Me, content, Sign(StatementType.Checkpoint, content.View, content.Height, content.Block, content.Extra()));
 
     public PeerMessage.Handover Handover(View view) => new(Me, view, Sign(StatementType.Handover, view, default, default));
 

@@ -23,6 +23,14 @@ public static class Limits
 
     public const int OperatorsMax = 64;
 
+    /// <summary>W at most.</summary>
+    public const int WindowMax = 64;
+
+    public const int SnapshotChunkBytes = 1 << 20;
+
+    /// <summary>Chunks of a snapshot: 64 GiB of state.</summary>
+    public const int SnapshotChunksMax = 1 << 16;
+
     public const int NameBytesMax = 64;
     public const int ProducersMax = 10_000;
 

@@ -19,7 +19,14 @@ public sealed class Governance(ChainContext genesis)
     private Timestamp _openSince;
     private bool _ready;
 
-    public EpochSchedule Epochs { get; } = new(genesis);
+    public EpochSchedule Epochs { get; private set; } = new(genesis);
+
+    /// <summary>Goes on with the object that receive loops know.</summary>
+    internal void Share(EpochSchedule known)
+    {
+        known.Adopt(Epochs);
+        Epochs = known;
+    }
 
     /// <summary>Number of the last order accepted; the next has this plus one.</summary>
     public ulong LastNumber { get; private set; }
@@ -133,6 +140,47 @@ public sealed class Governance(ChainContext genesis)
         });
         Epochs.Expect(null);
         (Open, _ready) = (null, false);
+        return true;
+    }
+
+    /// <summary>Everything, for a snapshot.</summary>
+    internal void Write(CanonicalWriter writer)
+    {
+        writer.Bytes(EncodeOpen());
+        writer.Count(Epochs.All.Length);
+        foreach (var (firstTerm, epoch) in Epochs.All)
+        {
+            writer.UInt64(firstTerm);
+            epoch.Validators.Write(writer);
+            epoch.Parameters.Write(writer);
+        }
+    }
+
+    internal bool TryRead(ref CanonicalReader reader)
+    {
+        var open = new CanonicalReader(reader.Bytes(Limits.RecordBytesMax));
+        var number = open.UInt64();
+        _openSince = open.Time();
+        var ready = open.UInt8();
+        var order = open.Bytes(Limits.RecordBytesMax);
+        var epochs = reader.Count(int.MaxValue, 100);
+        for (ulong epoch = 0; epoch < (ulong)epochs && reader.Error == DecodeError.None; epoch++)
+        {
+            var firstTerm = reader.UInt64();
+            if (ValidatorSet.Read(ref reader) is not { } set) return false;
+            var parameters = ChainParameters.Read(ref reader);
+            if (epoch > 0) Epochs.Schedule(firstTerm, genesis with { Epoch = epoch, Validators = set, Parameters = parameters });
+            else if (set.Hash() != genesis.Validators.Hash()) return false;
+        }
+
+        if (!open.Finish(out _) || ready > 1) return false;
+        if (order.Length > 0)
+        {
+            if (!ChangeOrder.TryDecode(order, out var decoded)) return false;
+            Accept(decoded, _openSince);
+        }
+
+        (LastNumber, _ready) = (number, ready == 1);
         return true;
     }
 

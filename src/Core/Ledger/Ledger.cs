@@ -20,7 +20,7 @@ public readonly record struct Receipt(Digest Transaction, AlertKind Kind, Reject
 /// The replicated state machine. Pure: block time is the only clock, integers only, every iteration in a defined order. One bad
 /// transaction gets a result code and never fails its block.
 /// </summary>
-public sealed class Ledger
+public sealed partial class Ledger
 {
     private readonly ChainParameters _parameters; // those execution looks at are fixed for the life of a chain
     private readonly NonceSet _nonces = new();

@@ -1,11 +1,13 @@
+using System;
 using System.Collections.Generic;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Ledger;
 
 /// <summary>One used nonce of one producer. Ordered by expiry first, so the expired ones stand in front.</summary>
-public readonly record struct UsedNonce(Timestamp ExpiresAt, PublicKey Producer, Nonce Nonce) : System.IComparable<UsedNonce>
+public readonly record struct UsedNonce(Timestamp ExpiresAt, PublicKey Producer, Nonce Nonce) : IComparable<UsedNonce>
 {
     public int CompareTo(UsedNonce other)
     {
@@ -36,6 +38,31 @@ public sealed class NonceSet
         Invariant.Holds(_byNonce.TryAdd((used.Producer, used.Nonce), transaction), "a nonce is used once");
         _byExpiry.Add(used);
         _transactions.Add(transaction);
+    }
+
+    /// <summary>All, by expiry.</summary>
+    internal void Write(CanonicalWriter writer)
+    {
+        writer.Count(_byExpiry.Count);
+        foreach (var used in _byExpiry)
+        {
+            writer.Time(used.ExpiresAt);
+            writer.Key(used.Producer);
+            writer.UInt64(unchecked((ulong)(used.Nonce.Value >> 64)));
+            writer.UInt64(unchecked((ulong)used.Nonce.Value));
+            writer.Digest(_byNonce[(used.Producer, used.Nonce)]);
+        }
+    }
+
+    internal void Read(ref CanonicalReader reader)
+    {
+        for (var left = reader.Count(int.MaxValue, 88); left > 0; left--)
+        {
+            var used = new UsedNonce(reader.Time(), reader.Key(), new Nonce(new UInt128(reader.UInt64(), reader.UInt64())));
+            var digest = reader.Digest();
+            if (Contains(used.Producer, used.Nonce)) reader.Fail(DecodeError.NotCanonical);
+            else Add(used, digest);
+        }
     }
 
     /// <summary>Takes out one nonce that expired before <paramref name="blockTime"/>; false when there is none.</summary>

@@ -1,5 +1,6 @@
 using System;
 using CyberMesh.Core.Chain;
+using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Ledger;
@@ -21,6 +22,7 @@ public sealed class StateTree
         private readonly Digest _hash = MerkleTree.Pair(DigestDomain.StateLeaf, key, value);
 
         public Digest Key { get; } = key;
+        public Digest Value { get; } = value;
 
         public override Digest Hash() => _hash;
     }
@@ -50,6 +52,35 @@ public sealed class StateTree
     }
 
     public void Remove(ReadOnlySpan<byte> key) => _root = Delete(_root, KeyDigest(key), 0);
+
+    public void Clear() => (_root, Count) = (null, 0);
+
+    /// <summary>All entries as digests, in the order of the keys' digests.</summary>
+    internal void Write(CanonicalWriter writer)
+    {
+        writer.Count(Count);
+        Write(writer, _root);
+    }
+
+    private static void Write(CanonicalWriter writer, Node? node)
+    {
+        switch (node)
+        {
+            case Leaf leaf:
+                writer.Digest(leaf.Key);
+                writer.Digest(leaf.Value);
+                break;
+            case Branch branch:
+                Write(writer, branch.Left);
+                Write(writer, branch.Right);
+                break;
+        }
+    }
+
+    internal void Read(ref CanonicalReader reader)
+    {
+        for (var left = reader.Count(int.MaxValue, 2 * Digest.Size); left > 0; left--) _root = Insert(_root, new Leaf(reader.Digest(), reader.Digest()), 0);
+    }
 
     private static Digest KeyDigest(ReadOnlySpan<byte> key) => Digest.Sha256(DigestDomain.StateKey, key);
 

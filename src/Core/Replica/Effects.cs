@@ -28,6 +28,12 @@ public sealed record CommittedBlock(
 /// <summary>A peer asks for committed blocks; the host reads them from its store, outside the replica's loop. An answer never crosses the end of a term.</summary>
 public readonly record struct BlockRequest(ValidatorIndex From, Height FirstHeight, Height LastHeight);
 
+/// <summary>A peer asks for a snapshot above a height, or for one chunk of the snapshot of a height.</summary>
+public readonly record struct SnapshotRequest(ValidatorIndex From, Height Height, uint? Chunk);
+
+/// <summary>The state after the last block of a term, with the commit of that block.</summary>
+public sealed record TakenSnapshot(Checkpoint Checkpoint, QuorumCertificate Commit, Snapshot Snapshot);
+
 /// <summary>
 /// What one step wants done. The host drains the lists in exactly this order: <see cref="Outbox.Records"/> durable, then
 /// <see cref="Outbox.Messages"/>, then <see cref="Decided"/> in height order, then <see cref="Outbox.Notices"/>.
@@ -37,11 +43,28 @@ public sealed class Effects : Outbox
 {
     public List<CommittedBlock> Decided { get; } = [];
     public List<BlockRequest> BlockRequests { get; } = [];
+    public List<SnapshotRequest> SnapshotRequests { get; } = [];
+
+    /// <summary>Own snapshots, to be kept; they may be served once their checkpoint is stable.</summary>
+    public List<TakenSnapshot> Snapshots { get; } = [];
+
+    /// <summary>Checkpoints that have become stable.</summary>
+    public List<CheckpointCertificate> Stable { get; } = [];
+
+    /// <summary>
+    /// The replica has gone on to this snapshot of the others. The host makes it durable with its certificate, as the state everything later
+    /// rests on, and then reports its height stored.
+    /// </summary>
+    public (CheckpointCertificate Certificate, TakenSnapshot Taken)? Installed { get; set; }
 
     /// <summary>The chain has forked: the host keeps the proof and stops.</summary>
     public ForkProof? Fork { get; set; }
 
-    public bool IsEmpty => Fork is null && Records.Count + Messages.Count + Notices.Count + Decided.Count + BlockRequests.Count == 0;
+    /// <summary>This validator's state is not the certified one: the host keeps the account, stops, and starts over with an empty block store.</summary>
+    public Divergence? Divergence { get; set; }
+
+    public bool IsEmpty => Fork is null && Divergence is null && Records.Count + Messages.Count + Notices.Count + Decided.Count + BlockRequests.Count
+        + SnapshotRequests.Count + Snapshots.Count + Stable.Count == 0 && Installed is null;
 
     public void Clear()
     {
@@ -50,7 +73,12 @@ public sealed class Effects : Outbox
         Notices.Clear();
         Decided.Clear();
         BlockRequests.Clear();
+        SnapshotRequests.Clear();
+        Snapshots.Clear();
+        Stable.Clear();
+        Installed = null;
         Fork = null;
+        Divergence = null;
     }
 }
 

@@ -21,6 +21,9 @@ public sealed class Replica
 
     private const int ForwardsPerTick = 64;
 
+    /// <summary>From so many snapshots behind on the newest one is asked for; below that blocks are as fast and leave no hole in the history.</summary>
+    private const ulong SnapshotsBehind = 4;
+
     /// <summary>A peer that seems to be in a later term is believed for this long without being heard again.</summary>
     private const long BeyondMs = 2_000;
 
@@ -28,7 +31,8 @@ public sealed class Replica
     private readonly IKeyring _keys;
     private readonly Mempool.Mempool _pool;
     private readonly Pbft _pbft;
-    private readonly Ledger.Ledger _ledger;
+    private readonly SnapshotFetch _snapshot;
+    private Ledger.Ledger _ledger;
     private readonly BodyFetch _fetch;
     private readonly PeerRotation _blockPeers;
     private readonly PeerRotation _proposalPeers;
@@ -53,6 +57,8 @@ public sealed class Replica
     /// <summary>Until then somebody is taken to be in a term whose validators are not known here yet: blocks are asked for, nothing else follows from it.</summary>
     private Timestamp _beyondUntil;
 
+    private ulong _beyondTerm;
+
     private Timestamp _readyAt;
 
     /// <param name="keys">This validator is the member whose consensus key is among them, now and after each change of the set.</param>
@@ -64,6 +70,7 @@ public sealed class Replica
         _ledger = genesis.NewLedger();
         _pbft = new Pbft(Epochs, genesis.Block, _ledger.Leaders.Order, keys);
         _fetch = new BodyFetch(Epochs);
+        _snapshot = new SnapshotFetch(Epochs);
         _blockPeers = new PeerRotation(Epochs, 500);
         _proposalPeers = new PeerRotation(Epochs, 150);
         _roots[0] = genesis.Block.Header.StateRoot;
@@ -74,6 +81,7 @@ public sealed class Replica
     /// <summary>This validator's place; <see cref="ValidatorIndex.None"/> while it is not of the set.</summary>
     public ValidatorIndex Me => _pbft.Me;
 
+    /// <summary>Always the same object, shared with the receive loops.</summary>
     public EpochSchedule Epochs => _ledger.Governance.Epochs;
 
     public Governance Governance => _ledger.Governance;
@@ -100,6 +108,7 @@ public sealed class Replica
             foreach (var size in _pbft.Sizes) yield return size;
             yield return ("bodies of held blocks", _bodies.Count, 16 * Parameters.Window + 1);
             yield return ("state roots", _roots.Count, 4 * Parameters.Window + 1);
+            yield return ("chunks of a snapshot", _snapshot.ChunkCount, Limits.SnapshotChunksMax);
             yield return ("fetched bodies", _fetch.Count, Parameters.BlockTransactionsMax);
         }
     }
@@ -136,8 +145,24 @@ public sealed class Replica
             case PeerMessage.Signed m:
                 _pbft.Receive(m, now, effects);
                 break;
-            case PeerMessage.Beyond:
+            case PeerMessage.Beyond m:
+                _beyondTerm = now < _beyondUntil ? Math.Max(_beyondTerm, m.Term) : m.Term;
                 _beyondUntil = now.PlusMs(BeyondMs);
+                break;
+            case PeerMessage.GetSnapshot m:
+                if (from != Me) effects.SnapshotRequests.Add(new SnapshotRequest(from, m.Above, null));
+                break;
+            case PeerMessage.GetChunk m:
+                if (from != Me) effects.SnapshotRequests.Add(new SnapshotRequest(from, m.Height, m.Index));
+                break;
+            case PeerMessage.SnapshotOffer m:
+                if (IsFar(m.Certificate.Checkpoint.Term)) _snapshot.Take(from, m, Me, _ledger.Height, now, effects);
+                break;
+            case PeerMessage.Chunk m:
+                if (_snapshot.Take(from, m, Me, _ledger.Height, now, effects) is { } bytes) Install(bytes, effects);
+                break;
+            case PeerMessage.StableCheckpoint m:
+                _pbft.Stabilise(m.Certificate, effects);
                 break;
             case PeerMessage.GetTransactions m:
                 SendTransactions(from, m, effects);
@@ -176,6 +201,7 @@ public sealed class Replica
         CheckTransactionTimers(now, effects);
         SayReady(now, effects);
         Advance(now, effects);
+        RequestSnapshot(now, effects);
         RequestBlocks(now, effects);
     }
 
@@ -184,8 +210,9 @@ public sealed class Replica
     {
         _stored = height;
         TrimRecent();
-        if (_pbft.TermIsComplete && height >= _pbft.Committed.Height)
+        if (_pbft.TermIsComplete && height >= _pbft.Committed.Height && !IsFrozen)
         {
+            _pbft.TakeCheckpoint(TakeCheckpoint(effects), now, effects);
             _pbft.EnterTerm(_ledger.Leaders.Order, now, effects);
             Advance(now, effects);
         }
@@ -199,8 +226,77 @@ public sealed class Replica
         foreach (var record in _pbft.DurableState(WithBodies)) effects.Records.Add(record);
     }
 
+    /// <summary>Rule P1: after the last block of a term, with a snapshot every few terms.</summary>
+    private Checkpoint TakeCheckpoint(Effects effects)
+    {
+        var (term, last) = (_pbft.View.Term, _pbft.Committed);
+        var checkpoint = new Checkpoint(term, last.Height, last.Digest, StateRoot, default);
+        if ((term + 1) % (ulong)Parameters.SnapshotTerms != 0) return checkpoint;
+        var recent = ImmutableArray.CreateBuilder<(Height, Digest, Digest)>();
+        for (var height = last.Height.Minus((ulong)Parameters.Window - 1); height <= last.Height; height = height.Next)
+            if (_pbft.RecentDigest(height) is { } block)
+                recent.Add((height, block, RootAt(height)));
+        var snapshot = _ledger.TakeSnapshot(new SnapshotHead(last.Header, recent.ToImmutable()));
+        checkpoint = checkpoint with { SnapshotRoot = snapshot.Root };
+        effects.Snapshots.Add(new TakenSnapshot(checkpoint, _pbft.CommittedProof, snapshot));
+        return checkpoint;
+    }
+
     /// <summary>A planned stop.</summary>
     public void HandOver(Effects effects) => _pbft.HandOver(effects);
+
+    // ---- Snapshots --------------------------------------------------------------------------------------------
+
+    private void RequestSnapshot(Timestamp now, Effects effects)
+    {
+        if (!_pbft.TermIsComplete && (_snapshot.Offer is not null || (now < _beyondUntil && IsFar(_beyondTerm)))) _snapshot.Ask(Me, _ledger.Height, now, effects);
+        else if (_snapshot.Offer is null) _snapshot.Drop();
+    }
+
+    private bool IsFar(ulong term) => term >= _pbft.View.Term + SnapshotsBehind * (ulong)Parameters.SnapshotTerms;
+
+    /// <summary>Every chunk is the certified one. If they do not make up the certified state, Q validators have signed nonsense, and blocks remain.</summary>
+    private void Install(byte[] bytes, Effects effects)
+    {
+        var offer = _snapshot.Offer!;
+        _snapshot.Drop();
+        var from = _ledger.Height.Next;
+        if (_pbft.TermIsComplete || !TryInstall(offer.Certificate.Checkpoint, offer.Committed, bytes)) return;
+        effects.Installed = (offer.Certificate, new TakenSnapshot(offer.Certificate.Checkpoint, offer.Committed, new Snapshot(bytes)));
+        effects.Notices.Add(new Notice.SnapshotInstalled(from, _ledger.Height));
+    }
+
+    private bool TryInstall(Checkpoint checkpoint, QuorumCertificate commit, ReadOnlySpan<byte> bytes)
+    {
+        if (!Ledger.Ledger.TryRead(_genesis.Chain, _genesis.Producers, _genesis.Time, bytes, checkpoint.StateRoot, out var ledger, out var head)
+            || head!.Last.Hash() != checkpoint.Block || head.Last.Height <= _ledger.Height) return false;
+        var epochs = Epochs;
+        _ledger = ledger!;
+        _ledger.Governance.Share(epochs);
+        _roots.Clear();
+        foreach (var (height, _, root) in head.Recent) _roots[height.Value] = root;
+        _recent.Clear();
+        _bodies.Clear();
+        _fetch.Clear();
+        var waiting = new List<Digest>();
+        foreach (var entry in _pool.OldestFirst()) waiting.Add(entry.Alert.Value.Digest);
+        foreach (var digest in waiting)
+            if (_ledger.HasAccepted(digest))
+                _pool.Remove(digest);
+        var blocks = new List<(Height, Digest)>();
+        foreach (var (height, block, _) in head.Recent) blocks.Add((height, block));
+        _pbft.Install(head.Last, blocks, commit);
+        return true;
+    }
+
+    /// <summary>The newest snapshot of the own store, before any block; false when its bytes are not what they were.</summary>
+    public bool TryRestore(Checkpoint checkpoint, QuorumCertificate commit, ReadOnlySpan<byte> bytes)
+    {
+        if (!TryInstall(checkpoint, commit, bytes)) return false;
+        _stored = _logResetAt = _ledger.Height;
+        _pbft.RestoreTerm(_ledger.Leaders.Order);
+        return true;
+    }
 
     // ---- Recovery ---------------------------------------------------------------------------------------------
 
@@ -258,6 +354,13 @@ public sealed class Replica
             return;
         }
 
+        while (_pbft.TryTakeStable(out var certificate)) effects.Stable.Add(certificate);
+        if (_pbft.Stable is { } stable && _pbft.Own is { } own && stable.Checkpoint.Term == own.Term && stable.Checkpoint != own)
+        {
+            Diverge(own.Height, stable.Checkpoint.StateRoot, effects);
+            return;
+        }
+
         var progressed = true;
         while (progressed) progressed = Execute(effects) || Vote(now, effects) || Accuse(now, effects) || Propose(now, effects);
         DropForgottenBodies();
@@ -287,7 +390,7 @@ public sealed class Replica
             effects.Send(_pbft.Leader, new PeerMessage.Transactions([envelope.ToBody()]));
     }
 
-    /// <summary>A fork was seen and proven; this replica does nothing any more (rule F1).</summary>
+    /// <summary>A fork was seen and proven (rule F1), or the state is not the certified one (P3); this replica does nothing any more.</summary>
     public bool IsFrozen { get; private set; }
 
     private void Freeze(Branch other, Effects effects)
@@ -303,13 +406,24 @@ public sealed class Replica
         effects.Fork = new ForkProof(height, new Branch(headers.ToImmutable(), _pbft.CommittedProof), other, [.. _proofs.Values]);
     }
 
+    /// <summary>A quorum computed another state from the same blocks (rule P3).</summary>
+    private void Diverge(Height height, Digest certified, Effects effects)
+    {
+        IsFrozen = true;
+        effects.Divergence = new Divergence(height, certified, RootAt(height), [.. _recent.Values]);
+    }
+
     private bool Execute(Effects effects)
     {
         if (!_pbft.TryTakeDecision(out var decision)) return false;
         var block = decision!.Block;
         Invariant.Holds(_bodies.Remove(block.Digest, out var bodies), "bodies of a committed block are held");
-        // Protocol §15: a certified root that is not ours means this node computed something else than a quorum did.
-        Invariant.Holds(block.Header.StateRoot == RootAt(block.Header.RootHeight), $"state diverged from the certified root at height {block.Header.RootHeight}");
+        if (block.Header.StateRoot != RootAt(block.Header.RootHeight))
+        {
+            Diverge(block.Header.RootHeight, block.Header.StateRoot, effects);
+            return false;
+        }
+
         var receipts = _ledger.Apply(block, bodies.AsSpan());
         RememberRoot(block.Height);
         foreach (var receipt in receipts) _pool.Remove(receipt.Transaction);
@@ -565,7 +679,9 @@ public sealed class Replica
 
     private void RequestBlocks(Timestamp now, Effects effects)
     {
-        if ((_pbft.Ahead is null && now >= _beyondUntil) || _pbft.TermIsComplete) _blockPeers.Reset();
+        // Far behind, blocks wait until everybody was asked for a snapshot.
+        var bySnapshot = _snapshot.Offer is not null || (now < _beyondUntil && IsFar(_beyondTerm) && !_snapshot.IsFutile);
+        if ((_pbft.Ahead is null && now >= _beyondUntil) || _pbft.TermIsComplete || bySnapshot) _blockPeers.Reset();
         else if (_blockPeers.TryNext(Me, now, out var peer)) effects.Send(peer, new PeerMessage.GetBlocks(_ledger.Height.Next));
     }
 

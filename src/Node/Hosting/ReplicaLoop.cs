@@ -49,7 +49,10 @@ public sealed class ReplicaLoop
     private readonly Action<IReadOnlyList<CommittedBlock>> _onStored;
     private readonly Action<Notice> _onNotice;
     private readonly Action<BlockRequest> _onBlockRequest;
+    private readonly Action<SnapshotRequest> _onSnapshotRequest;
+    private readonly SnapshotStore _snapshots;
     private readonly Action<ForkProof> _onFork;
+    private readonly Action<Divergence> _onDivergence;
     private readonly string? _lostVotes;
     private readonly Effects _effects = new();
     private readonly SemaphoreSlim _signal = new(0);
@@ -61,14 +64,20 @@ public sealed class ReplicaLoop
     private volatile ReplicaStatus _status;
     private volatile bool _handOver;
 
-    private sealed record Batch(ValidatorIndex Me, DurableRecord[] Records, Outgoing[] Messages, CommittedBlock[] Decided);
+    private sealed record Batch(
+        ValidatorIndex Me, DurableRecord[] Records, Outgoing[] Messages, CommittedBlock[] Decided, TakenSnapshot[] Snapshots, CheckpointCertificate[] Stable,
+        (CheckpointCertificate Certificate, TakenSnapshot Taken)? Installed)
+    {
+        public bool IsEmpty => Records.Length + Messages.Length + Decided.Length + Snapshots.Length + Stable.Length == 0 && Installed is null;
+    }
 
     /// <param name="lostVotes">Why the log of own votes cannot be trusted; null when it can.</param>
     public ReplicaLoop(
-        Replica replica, LocalStore store, IPeerTransport transport, TimeProvider time,
-        Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<BlockRequest> onBlockRequest,
-        Action<ForkProof> onFork, string? lostVotes)
+        Replica replica, LocalStore store, SnapshotStore snapshots, IPeerTransport transport, TimeProvider time,
+        Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<BlockRequest> onBlockRequest, Action<SnapshotRequest> onSnapshotRequest,
+        Action<ForkProof> onFork, Action<Divergence> onDivergence, string? lostVotes)
     {
+        _onDivergence = onDivergence;
         _onFork = onFork;
         _lostVotes = lostVotes;
         _replica = replica;
@@ -78,6 +87,8 @@ public sealed class ReplicaLoop
         _onStored = onStored;
         _onNotice = onNotice;
         _onBlockRequest = onBlockRequest;
+        _onSnapshotRequest = onSnapshotRequest;
+        _snapshots = snapshots;
         _status = Snapshot();
     }
 
@@ -160,12 +171,14 @@ public sealed class ReplicaLoop
             throw new InvariantViolation("the chain has forked: more than f validators lied; this validator stops for good");
         }
 
+        if (_effects.Divergence is { } divergence) _onDivergence(divergence);
         foreach (var notice in _effects.Notices) _onNotice(notice);
         foreach (var request in _effects.BlockRequests) _onBlockRequest(request);
-        var batch = new Batch(_replica.Me, [.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided]);
+        foreach (var request in _effects.SnapshotRequests) _onSnapshotRequest(request);
+        var batch = new Batch(_replica.Me, [.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided], [.. _effects.Snapshots], [.. _effects.Stable], _effects.Installed);
         _effects.Clear();
         _status = Snapshot();
-        if (batch.Records.Length + batch.Messages.Length + batch.Decided.Length > 0) await _writes.Writer.WriteAsync(batch, stop).ConfigureAwait(false);
+        if (!batch.IsEmpty) await _writes.Writer.WriteAsync(batch, stop).ConfigureAwait(false);
     }
 
     /// <summary>The writer's thread: everything queued becomes durable in one transaction (group commit), then the messages go out.</summary>
@@ -184,6 +197,7 @@ public sealed class ReplicaLoop
                     foreach (var message in batch.Messages)
                         Send(message, batch.Me);
                 Store(batches.SelectMany(b => b.Decided).ToArray(), batches[^1].Me);
+                foreach (var batch in batches) Keep(batch);
             }
         }
         catch (OperationCanceledException) when (stop.IsCancellationRequested)
@@ -213,6 +227,17 @@ public sealed class ReplicaLoop
         _stored.Writer.TryWrite(decided[^1].Block.Height);
         Wake();
         _onStored(decided);
+    }
+
+    /// <summary>After the blocks: a snapshot of the others stands for everything below it.</summary>
+    private void Keep(Batch batch)
+    {
+        foreach (var taken in batch.Snapshots) _snapshots.Keep(taken);
+        foreach (var certificate in batch.Stable) _snapshots.Certify(certificate);
+        if (batch.Installed is not { } installed) return;
+        _snapshots.Install(installed.Certificate, installed.Taken);
+        _stored.Writer.TryWrite(installed.Taken.Checkpoint.Height);
+        Wake();
     }
 
     private void Wake()

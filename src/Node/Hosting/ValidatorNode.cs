@@ -35,7 +35,7 @@ public sealed record ValidatorOptions(
 /// <summary>One validator: builds its parts in start order, runs them, and stops when any of them fails.</summary>
 public sealed class ValidatorNode : IAsyncDisposable
 {
-    private const int BlockRequestsMax = 64;
+    private const int RequestsMax = 64;
 
     private readonly ValidatorOptions _options;
     private readonly Keyring _keys;
@@ -52,8 +52,9 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly List<BlockReader> _readers = [];
     private readonly Metrics _metrics = new();
     private readonly NoticeLog _notices;
-    private readonly Channel<BlockRequest> _blockRequests = Channel.CreateBounded<BlockRequest>(
-        new BoundedChannelOptions(BlockRequestsMax) { FullMode = BoundedChannelFullMode.DropWrite });
+    private readonly SnapshotStore _snapshots;
+    private readonly Channel<BlockRequest> _blockRequests = Requests<BlockRequest>();
+    private readonly Channel<SnapshotRequest> _snapshotRequests = Requests<SnapshotRequest>();
     private readonly CancellationTokenSource _stop = new();
     private Task _run = Task.CompletedTask;
 
@@ -65,11 +66,13 @@ public sealed class ValidatorNode : IAsyncDisposable
             throw new UserError($"this chain has forked; the proof is {ForkProofPath}", "verify it with 'cybermesh evidence verify' and agree with the other operators how to go on; this validator does not");
         var genesis = options.Genesis;
         var settings = options.Settings;
+        DivergenceAccount.StartOver(options.Home, options.Time.GetUtcNow());
         _keys = new Keyring(options.Home);
         var verifier = new Ed25519Verifier();
         VerdictTable.Check(verifier);
 
         _store = LocalStore.Open(Path.Combine(options.Home, "data"), genesis.Chain.ChainId, Path.Combine(options.Home, "votes.mark"));
+        _snapshots = new SnapshotStore(Path.Combine(options.Home, "data", "snapshots"));
         try
         {
             var log = _store.ReadLog();
@@ -82,7 +85,8 @@ public sealed class ValidatorNode : IAsyncDisposable
             _notices = new NoticeLog(_epochs, _metrics, options.Logger);
             _mesh = new MeshTransport(genesis, _epochs, _keys, verifier, settings.MeshListen, settings.Peers, options.Time, options.Logger);
             _transport = options.WrapTransport?.Invoke(_mesh, replica.Me, _keys.Active.Consensus) ?? _mesh;
-            _loop = new ReplicaLoop(replica, _store, _transport, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request), KeepForkProof, log.Loss);
+            _loop = new ReplicaLoop(replica, _store, _snapshots, _transport, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request),
+                request => _snapshotRequests.Writer.TryWrite(request), KeepForkProof, KeepDivergence, log.Loss);
             _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
             _projection = new SqliteProjection(
                 Path.Combine(options.Home, "data", "projection.db"), Reader(), _epochs, genesis.Producers, options.Logger);
@@ -126,6 +130,9 @@ public sealed class ValidatorNode : IAsyncDisposable
     /// <summary>Ends when the node has stopped: normally after <see cref="StopAsync"/>, with an exception when a part failed.</summary>
     public Task Completion => _run;
 
+    /// <summary>What does not fit is asked for again.</summary>
+    private static Channel<T> Requests<T>() => Channel.CreateBounded<T>(new BoundedChannelOptions(RequestsMax) { FullMode = BoundedChannelFullMode.DropWrite });
+
     private BlockReader Reader()
     {
         var reader = _store.OpenReader();
@@ -146,14 +153,18 @@ public sealed class ValidatorNode : IAsyncDisposable
         _metrics.Gauge("cybermesh_projection_height", "Last block of the queryable copy.", () => _projection.Height.Value);
     }
 
-    /// <summary>Executes the stored blocks again and feeds the consensus log: the same code that runs in service.</summary>
+    /// <summary>Starts from the newest snapshot, executes the stored blocks above it again and feeds the consensus log: the same code that runs in service.</summary>
     private Replica Recover(Genesis genesis, ISignatureVerifier verifier, IReadOnlyList<DurableRecord> records)
     {
         var replica = new Replica(genesis, _keys, _options.Settings.MempoolTransactionsMax, _options.Settings.MempoolBytesMax);
         var authenticator = new EnvelopeAuthenticator(verifier, replica.Epochs, genesis.Operators);
         using var reader = _store.OpenReader();
         var certified = true;
-        foreach (var block in reader.Read(new Height(1)))
+        // A snapshot that cannot be used costs time, unless it is the others' and blocks below it are not here.
+        if (_snapshots.Newest() is { } newest && _snapshots.Read(newest) is { } bytes) replica.TryRestore(newest.Certificate.Checkpoint, newest.Committed, bytes);
+        if (reader.FirstGap(replica.Height) is { } gap)
+            throw new UserError($"the block store (blocks.db) lacks block {gap}, and no snapshot (data/snapshots) covers it", "restore the disk, or move the data directory away: the validator follows the others anew");
+        foreach (var block in reader.Read(replica.Height.Next))
         {
             certified = block.Stored.Certificate is not null;
             var bodies = ImmutableArray.CreateBuilder<AlertEnvelope>(block.Stored.Block.Bodies.Length);
@@ -205,7 +216,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         Task[] parts =
         [
             _mesh.RunAsync(_loop.ReceiveAsync, stop), Task.Run(() => _loop.RunAsync(stop)), _ingest.RunAsync(stop), _publisher.RunAsync(stop),
-            _projection.RunAsync(stop), ServeBlocksAsync(stop),
+            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop),
         ];
         _run = SuperviseAsync(parts);
     }
@@ -235,12 +246,33 @@ public sealed class ValidatorNode : IAsyncDisposable
         }
     }
 
+    private async Task ServeSnapshotsAsync(CancellationToken stop)
+    {
+        try
+        {
+            await foreach (var request in _snapshotRequests.Reader.ReadAllAsync(stop).ConfigureAwait(false))
+                if (_snapshots.Serve(request) is { } answer)
+                    _transport.Send(new Outgoing(request.From, answer));
+        }
+        catch (OperationCanceledException) when (stop.IsCancellationRequested)
+        {
+            // a planned stop
+        }
+    }
+
     private string ForkProofPath => Path.Combine(_options.Home, "fork.proof");
 
     private void KeepForkProof(ForkProof proof)
     {
         File.WriteAllBytes(ForkProofPath, proof.Encode());
         Log.Forked(_options.Logger, proof.Height.Value, ForkProofPath);
+    }
+
+    private void KeepDivergence(Divergence divergence)
+    {
+        var path = DivergenceAccount.Keep(_options.Home, divergence, _options.Time.GetUtcNow());
+        Log.Diverged(_options.Logger, divergence.Height.Value, path);
+        throw new DivergedException(path);
     }
 
     /// <summary>A planned stop: a leader hands over first.</summary>

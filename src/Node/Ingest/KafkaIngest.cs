@@ -295,7 +295,9 @@ public sealed class KafkaIngest
     /// <summary>Dead-letters the record; its offset moves when Kafka has acknowledged that, or at once when another validator is responsible.</summary>
     private void Refuse(ConsumeResult<byte[]?, byte[]?> record, Digest digest, Rejection rejection)
     {
-        if (!DeadLetters.IsResponsible(digest, _epochs.Current.Validators.Rank(_me()), _epochs.Current.Validators.Count))
+        // What is too old now may have been accepted in a block that is not stored here (a snapshot of the others covers it).
+        var unknown = rejection.Reason == RejectionReason.StaleTimestamp && _blocks.FirstGap(default) is not null;
+        if (unknown || !DeadLetters.IsResponsible(digest, _epochs.Current.Validators.Rank(_me()), _epochs.Current.Validators.Count))
         {
             Complete(record);
             return;

@@ -309,6 +309,16 @@ public sealed class BlockReader(SqliteConnection connection) : IDisposable
         return new Height((ulong)(long)command.ExecuteScalar()!);
     }
 
+    /// <summary>The first block missing above a height and below the last one stored; null when there is none.</summary>
+    public Height? FirstGap(Height above)
+    {
+        using var command = Command(
+            "SELECT min(h.height) FROM (SELECT $a + 1 AS height UNION SELECT height + 1 FROM blocks WHERE height > $a) h "
+            + "WHERE h.height <= (SELECT coalesce(max(height), 0) FROM blocks) AND NOT EXISTS (SELECT 1 FROM blocks b WHERE b.height = h.height)",
+            ("$a", (long)above.Value));
+        return command.ExecuteScalar() is long gap ? new Height((ulong)gap) : null;
+    }
+
     /// <summary>Blocks from a height on, in order; decoded one by one.</summary>
     public IEnumerable<StoredBlockWithResults> Read(Height from)
     {
@@ -330,9 +340,12 @@ public sealed class BlockReader(SqliteConnection connection) : IDisposable
         var certifiedCount = 0;
         QuorumCertificate? certificate = null;
         long bytes = 0;
+        var expected = from;
         foreach (var block in Read(from))
         {
-            if (block.Stored.Block.Block.Height > last) break;
+            // Below a snapshot of the others there can be a hole.
+            if (block.Stored.Block.Block.Height > last || block.Stored.Block.Block.Height != expected) break;
+            expected = expected.Next;
             items.Add(block.Stored.Block);
             bytes += block.Stored.Block.Block.Header.BodyBytes;
             if (block.Stored.Certificate is { } found) (certificate, certifiedCount) = (found, items.Count);

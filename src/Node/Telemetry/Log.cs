@@ -71,6 +71,15 @@ internal static partial class Log
     [LoggerMessage(62, LogLevel.Information, "epoch {Epoch}: {Count} validators: {Names}")]
     public static partial void EpochEntered(ILogger logger, ulong epoch, int count, string names);
 
+    [LoggerMessage(64, LogLevel.Critical, "the state after block {Height} is not the one a quorum has certified; this validator starts over from the blocks of the others, the account is {Path}")]
+    public static partial void Diverged(ILogger logger, ulong height, string path);
+
+    [LoggerMessage(65, LogLevel.Debug, "checkpoint of term {Term} at height {Height} is stable")]
+    public static partial void CheckpointStable(ILogger logger, ulong term, ulong height);
+
+    [LoggerMessage(66, LogLevel.Warning, "took over the state after block {To} from the others; blocks {From} to {To} are not stored here")]
+    public static partial void SnapshotInstalled(ILogger logger, ulong from, ulong to);
+
     [LoggerMessage(63, LogLevel.Warning, "this identity is not of the validator set; it follows the chain and waits for an order of the operators")]
     public static partial void NotAMember(ILogger logger);
 

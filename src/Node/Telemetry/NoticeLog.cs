@@ -43,6 +43,12 @@ internal sealed class NoticeLog(EpochSchedule epochs, Metrics metrics, ILogger l
             case Notice.Quarantined n:
                 Log.Quarantined(logger, n.Why);
                 break;
+            case Notice.SnapshotInstalled n:
+                Log.SnapshotInstalled(logger, n.From.Value, n.To.Value);
+                break;
+            case Notice.CheckpointStable n:
+                Log.CheckpointStable(logger, n.Checkpoint.Term, n.Checkpoint.Height.Value);
+                break;
             case Notice.EpochEntered n:
                 Log.EpochEntered(logger, n.Epoch.Epoch, n.Epoch.Validators.Count, string.Join(", ", n.Epoch.Validators.Members.Select(m => m.Name)));
                 break;

@@ -1,0 +1,78 @@
+using System;
+using System.Buffers;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Ledger;
+
+public sealed partial class Ledger
+{
+    private static ReadOnlySpan<byte> SnapshotMagic => "CMSNAP1"u8;
+
+    /// <summary>The whole state; only between two terms, when nothing of a term is half counted.</summary>
+    public Snapshot TakeSnapshot(SnapshotHead head)
+    {
+        var buffer = new ArrayBufferWriter<byte>(1 << 16);
+        var writer = new CanonicalWriter(buffer);
+        writer.Raw(SnapshotMagic);
+        head.Last.Write(writer);
+        writer.Count(head.Recent.Length);
+        foreach (var (height, block, root) in head.Recent)
+        {
+            writer.Height(height);
+            writer.Digest(block);
+            writer.Digest(root);
+        }
+
+        Governance.Write(writer);
+        Leaders.Write(writer);
+        writer.Count(Producers.All.Length);
+        foreach (var producer in Producers.All)
+        {
+            var (accepted, rejected) = _producerCounts.GetValueOrDefault(producer.Key);
+            writer.UInt64(accepted);
+            writer.UInt64(rejected);
+        }
+
+        var control = new List<Digest>(_control);
+        control.Sort();
+        writer.Count(control.Count);
+        foreach (var digest in control) writer.Digest(digest);
+        _nonces.Write(writer);
+        _tree.Write(writer);
+        return new Snapshot(buffer.WrittenMemory);
+    }
+
+    /// <summary>
+    /// The state a snapshot holds. The caller has compared every chunk with a certified digest; that the bytes also give the certified
+    /// state root is checked here. False when they do not, or are no snapshot of this chain.
+    /// </summary>
+    public static bool TryRead(
+        ChainContext genesis, ProducerRegistry producers, Timestamp genesisTime, ReadOnlySpan<byte> bytes, Digest stateRoot, out Ledger? ledger, out SnapshotHead? head)
+    {
+        (ledger, head) = (null, null);
+        if (!bytes.StartsWith(SnapshotMagic)) return false;
+        var reader = new CanonicalReader(bytes[SnapshotMagic.Length..]);
+        var last = BlockHeader.Read(ref reader);
+        var recent = ImmutableArray.CreateBuilder<(Height, Digest, Digest)>();
+        for (var left = reader.Count(Limits.WindowMax, 72); left > 0; left--) recent.Add((reader.Height(), reader.Digest(), reader.Digest()));
+        var read = new Ledger(genesis, producers, genesisTime);
+        read._tree.Clear();
+        if (!read.Governance.TryRead(ref reader) || !read.Leaders.TryRead(ref reader, read.Governance.Epochs)) return false;
+        if (reader.Count(Limits.ProducersMax, 16) != producers.All.Length) return false;
+        foreach (var producer in producers.All)
+            if ((reader.UInt64(), reader.UInt64()) is var counts && counts != default)
+                read._producerCounts[producer.Key] = counts;
+        for (var left = reader.Count(int.MaxValue, Digest.Size); left > 0; left--) read._control.Add(reader.Digest());
+        read._nonces.Read(ref reader);
+        read._tree.Read(ref reader);
+        (read.Height, read.Time) = (last.Height, last.Time);
+        if (!reader.Finish(out _) || last.ChainId != genesis.ChainId || read.StateRoot() != stateRoot) return false;
+        (ledger, head) = (read, new SnapshotHead(last, recent.ToImmutable()));
+        return true;
+    }
+}
