@@ -1,6 +1,9 @@
+using System;
 using System.Linq;
+using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using Xunit;
@@ -83,6 +86,109 @@ public sealed class CheckpointTests
         Assert.True(proof.Verify(Samples.Genesis.Chain, Samples.Signatures));
         Assert.True(Misbehaviour.TryDecode(proof.Encode(), out _));
         Assert.Null(Misbehaviour.TryCreate(proof.Offender, proof.First, proof.First));
+    }
+
+    /// <summary>A ledger after the last block of term 0, with something in every table.</summary>
+    private static (Ledger.Ledger Ledger, SnapshotHead Head) Grown(Samples samples)
+    {
+        var ledger = samples.Genesis.NewLedger();
+        var header = samples.Genesis.Block.Header;
+        for (var i = 1; i <= 4; i++)
+        {
+            var time = header.Time.PlusMs(1000);
+            var record = samples.Alerts.Anomaly(time.Milliseconds / 1000, new Nonce(UInt128.MaxValue - (UInt128)i), $"alert {i}", 5);
+            Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record, out var alert, out _));
+            Assert.True(new EnvelopeAuthenticator(samples.Signatures).TryAuthenticate(alert, SigningProfiles.V1, out _));
+            AlertEnvelope[] transactions = i == 2 ? [alert, samples.EveryControlTransaction().First()] : [alert];
+            header = header with { Height = new Height((ulong)i), Time = time, TransactionCount = (uint)transactions.Length };
+            Assert.All(ledger.Apply(new Block(header, null, []), transactions), r => Assert.True(r.Accepted));
+        }
+
+        return (ledger, new SnapshotHead(header, [(new Height(4), header.Hash(), ledger.StateRoot())]));
+    }
+
+    private static bool Reads(Samples samples, byte[] bytes, Digest root, out Ledger.Ledger? ledger, out SnapshotHead? head) =>
+        Ledger.Ledger.TryRead(samples.Genesis.Chain, samples.Genesis.Producers, samples.Genesis.Time, bytes, root, out ledger, out head);
+
+    [Fact]
+    public void P4_a_snapshot_is_the_state_and_the_same_bytes_wherever_it_is_taken()
+    {
+        var (ledger, head) = Grown(Samples);
+        var snapshot = ledger.TakeSnapshot(head);
+        var (other, _) = Grown(Samples);
+        Assert.Equal(snapshot.Root, other.TakeSnapshot(head).Root);
+        byte[] bytes = [.. snapshot.Chunks.SelectMany(c => c.ToArray())];
+        Assert.True(Reads(Samples, bytes, ledger.StateRoot(), out var read, out _));
+        Assert.Equal(snapshot.Root, read!.TakeSnapshot(head).Root);
+        Assert.Equal((ledger.Height, ledger.Time, ledger.NonceCount, ledger.StateEntries), (read.Height, read.Time, read.NonceCount, read.StateEntries));
+        Assert.Equal(ledger.Leaders.Order.Attempts, read.Leaders.Order.Attempts);
+        Assert.Equal(ledger.Leaders.Standings, read.Leaders.Standings);
+        Assert.Equal(1UL, read.Governance.LastNumber);
+        Assert.Equal(ledger.Governance.Awaited, read.Governance.Awaited);
+        Assert.Equal(new ValidatorIndex(4), read.Governance.Epochs.Open!.Index);
+        // What was accepted before is known as accepted after.
+        Assert.True(read.HasAccepted(Samples.EveryControlTransaction().First().Digest));
+    }
+
+    [Fact]
+    public void P4_bytes_that_are_no_snapshot_of_this_state_are_refused_and_never_throw()
+    {
+        var (ledger, head) = Grown(Samples);
+        byte[] bytes = [.. ledger.TakeSnapshot(head).Chunks.SelectMany(c => c.ToArray())];
+        Assert.False(Reads(Samples, bytes, Samples.Digest(1), out _, out _));
+        Assert.False(Reads(Samples, [.. bytes, 0], ledger.StateRoot(), out _, out _));
+        for (var length = 0; length < bytes.Length; length += 7) Assert.False(Reads(Samples, bytes[..length], ledger.StateRoot(), out _, out _));
+        for (var at = 0; at < bytes.Length; at++)
+        {
+            var damaged = (byte[])bytes.Clone();
+            damaged[at] ^= 0x81;
+            if (!Reads(Samples, damaged, ledger.StateRoot(), out var other, out var otherHead)) continue;
+            Assert.True(ledger.TakeSnapshot(head).Root != other!.TakeSnapshot(otherHead!).Root, $"byte {at} of {bytes.Length} means nothing");
+        }
+    }
+
+    [Fact]
+    public void C2_chunks_are_taken_from_the_peer_that_was_asked_in_order_and_only_as_certified()
+    {
+        var epochs = new EpochSchedule(Samples.Genesis.Chain);
+        var fetch = new SnapshotFetch(epochs);
+        var outbox = new Outbox();
+        var me = new ValidatorIndex(1);
+        byte[][] chunks = [[1, 2], [3]];
+        var digests = chunks.Select(c => Snapshot.ChunkDigest(c)).ToArray();
+        var sample = Samples.EveryMessage().OfType<PeerMessage.SnapshotOffer>().Single();
+        var offer = sample with { Chunks = [.. digests] };
+        ValidatorIndex Asked() => outbox.Messages[^1].To!.Value;
+        PeerMessage.Chunk Chunk(int index, byte[] bytes) => new(offer.Certificate.Checkpoint.Height, (uint)index, bytes);
+        byte[]? Give(ValidatorIndex from, PeerMessage.Chunk chunk) => fetch.Take(from, chunk, me, default, _bench.Now, outbox);
+
+        fetch.Take(new ValidatorIndex(0), offer, me, default, _bench.Now, outbox);
+        Assert.Null(fetch.Offer);
+        fetch.Ask(me, default, _bench.Now, outbox);
+        Assert.IsType<PeerMessage.GetSnapshot>(outbox.Messages[^1].Message);
+        fetch.Take(Asked(), offer, me, default, _bench.Now, outbox);
+        Assert.Equal(new PeerMessage.GetChunk(offer.Certificate.Checkpoint.Height, 0), outbox.Messages[^1].Message);
+        Assert.Null(Give(Asked(), Chunk(0, [9])));
+        Assert.Null(Give(Asked(), Chunk(1, chunks[1])));
+        Assert.Null(Give(me, Chunk(0, chunks[0])));
+        Assert.Equal(0, fetch.ChunkCount);
+        Assert.Null(Give(Asked(), Chunk(0, chunks[0])));
+        Assert.Equal(new byte[] { 1, 2, 3 }, Give(Asked(), Chunk(1, chunks[1])));
+    }
+
+    [Fact]
+    public void C2_an_offer_counts_with_a_certified_checkpoint_its_commit_and_all_digests()
+    {
+        var samples = new Samples();
+        var offer = samples.EveryMessage().OfType<PeerMessage.SnapshotOffer>().Single();
+        bool Genuine(PeerMessage message) => samples.Authenticator().TryVerify(message, out var verified, out _) && verified.Value.Message is PeerMessage.SnapshotOffer;
+        Assert.True(Genuine(offer));
+        Assert.False(Genuine(offer with { Chunks = offer.Chunks.RemoveAt(1) }));
+        Assert.False(Genuine(offer with { Chunks = [] }));
+        Assert.False(Genuine(offer with { Certificate = offer.Certificate with { Signatures = offer.Certificate.Signatures.RemoveAt(0) } }));
+        Assert.False(Genuine(offer with { Certificate = offer.Certificate with { Checkpoint = offer.Certificate.Checkpoint with { StateRoot = Samples.Digest(1) } } }));
+        Assert.False(Genuine(offer with { Committed = samples.Certificate(CertificateKind.Commit, default, new Height(128), Samples.Digest(8), 0, 1, 2) }));
+        Assert.False(Genuine(offer with { Committed = samples.Certificate(CertificateKind.Prepare, default, new Height(128), Samples.Digest(3), 0, 1, 2) }));
     }
 
     [Fact]

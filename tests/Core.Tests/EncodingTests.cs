@@ -21,6 +21,7 @@ public sealed class EncodingTests
     {
         foreach (var message in Samples.EveryMessage()) yield return ("message-" + message.GetType().Name, MessageCodec.Encode(message));
         foreach (var record in Samples.EveryRecord()) yield return ("record-" + record.GetType().Name, DurableRecordCodec.Encode(record));
+        foreach (var transaction in Samples.EveryControlTransaction()) yield return ("transaction-" + transaction.Kind, transaction.ToBody());
         var header = new ArrayBufferWriter<byte>();
         Samples.Genesis.Block.Header.Write(new CanonicalWriter(header));
         yield return ("genesis-header", header.WrittenSpan.ToArray());
@@ -55,7 +56,7 @@ public sealed class EncodingTests
             Assert.Equal(bytes, MessageCodec.Encode(decoded));
         }
 
-        Assert.Equal(15, Samples.EveryMessage().Select(m => m.GetType()).Distinct().Count());
+        Assert.Equal(21, Samples.EveryMessage().Select(m => m.GetType()).Distinct().Count());
     }
 
     [Fact]

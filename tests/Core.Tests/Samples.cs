@@ -91,6 +91,32 @@ internal sealed class Samples
         yield return new PeerMessage.Proposal(new BlockWithBodies(block, [body]));
         yield return new PeerMessage.GetBlocks(new Height(77));
         yield return new PeerMessage.Blocks([new BlockWithBodies(block, [body])], commit);
+        var (certificate, last) = StableCheckpoint();
+        yield return Messages(2).Checkpoint(certificate.Checkpoint);
+        yield return new PeerMessage.StableCheckpoint(certificate);
+        yield return new PeerMessage.GetSnapshot(new Height(12));
+        yield return new PeerMessage.SnapshotOffer(certificate, last, [Digest(6), Digest(7)]);
+        yield return new PeerMessage.GetChunk(new Height(128), 1);
+        yield return new PeerMessage.Chunk(new Height(128), 1, body);
+    }
+
+    /// <summary>The checkpoint of term 0 with a snapshot of two chunks, and the commit of its block.</summary>
+    private (CheckpointCertificate Certificate, QuorumCertificate Commit) StableCheckpoint()
+    {
+        var height = new Height((ulong)Genesis.Parameters.TermBlocks);
+        var checkpoint = new Checkpoint(0, height, Digest(3), Digest(4), MerkleTree.Root([Digest(6), Digest(7)]));
+        var signatures = new[] { 0, 1, 3 }.Select(i => new SignerSignature(new ValidatorIndex((ushort)i), Messages(i).Checkpoint(checkpoint).Signature));
+        return (new CheckpointCertificate(0, checkpoint, [.. signatures]), Certificate(CertificateKind.Commit, default, height, Digest(3), 0, 1, 3));
+    }
+
+    /// <summary>An order and the readiness for it, as they stand in blocks.</summary>
+    public IEnumerable<AlertEnvelope> EveryControlTransaction()
+    {
+        var newcomer = Signatures.NewSigner("newcomer");
+        var order = new ChangeOrder(
+            Genesis.Chain.ChainId, 1, new Change.AddValidator(new Validator("v5", newcomer.PublicKey, Key("c5"), Key("s5"), Key("l5"), "127.0.0.1:1")), []);
+        yield return AlertEnvelope.Of(order.SignedBy(0, OperatorKeys[0]).SignedBy(2, OperatorKeys[2]));
+        yield return AlertEnvelope.Of(Readiness.Sign(order.Digest(), newcomer));
     }
 
     public IEnumerable<DurableRecord> EveryRecord()
@@ -105,6 +131,7 @@ internal sealed class Samples
         yield return new DurableRecord.ViewChangeSent(new View(0, 4));
         yield return new DurableRecord.BestCertificate(newView.Best);
         yield return new DurableRecord.NewViewSent(newView);
+        yield return new DurableRecord.CheckpointSent(StableCheckpoint().Certificate.Checkpoint);
         yield return new DurableRecord.ViewEntered(newView);
         yield return new DurableRecord.Quarantined();
         yield return new DurableRecord.VoteFromTerm(7);

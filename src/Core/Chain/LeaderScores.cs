@@ -124,7 +124,7 @@ public sealed class LeaderScores
         writer.Count(_standings.Length);
         foreach (var standing in _standings)
         {
-            writer.Int64(standing.Score);
+            writer.UInt32((uint)standing.Score);
             writer.UInt64(standing.BarredThrough);
             writer.Int64(standing.Credit);
         }
@@ -137,8 +137,13 @@ public sealed class LeaderScores
     {
         Term = reader.UInt64();
         var standings = new List<Standing>();
-        for (var left = reader.Count(Limits.PlacesMax, 24); left > 0; left--)
-            standings.Add(new Standing(unchecked((int)reader.Int64()), reader.UInt64(), unchecked((int)reader.Int64())));
+        for (var left = reader.Count(Limits.PlacesMax, 20); left > 0; left--)
+        {
+            var (score, barred, credit) = (reader.Int32(), reader.UInt64(), reader.Int64());
+            if (score > Max || credit is < int.MinValue or > int.MaxValue) return false;
+            standings.Add(new Standing(score, barred, (int)credit));
+        }
+
         var order = ImmutableArray.CreateBuilder<ValidatorIndex>();
         for (var left = reader.Count(Limits.ValidatorsMax, 2); left > 0; left--) order.Add(reader.Index());
         if (reader.Error != DecodeError.None || order.Count == 0 || epochs.Decided(Term) is not { } epoch || standings.Count != epoch.Validators.Places) return false;

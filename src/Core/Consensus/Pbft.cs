@@ -28,6 +28,7 @@ public sealed class Pbft
 
     // The epoch.
     private ChainContext _chainContext;
+    private ulong _lastEpoch; // as of the last term entered
     private ValidatorIndex _me;
     private MessageSigner? _signer;
     private VoteTally _prepares;
@@ -783,7 +784,6 @@ public sealed class Pbft
     /// </summary>
     public void EnterTerm(LeaderOrder order, Timestamp now, Outbox outbox)
     {
-        var epoch = _chainContext.Epoch;
         StartTerm(order);
         _pacemaker.EnterTerm(Parameters, now);
         _demand.EnterTerm();
@@ -791,8 +791,9 @@ public sealed class Pbft
         _answeredAt.Clear();
         _heartbeatAt = now;
         outbox.Notices.Add(new Notice.ViewEntered(_view, Leader, _tip.Height, "new term"));
-        if (_chainContext.Epoch != epoch)
+        if (_chainContext.Epoch != _lastEpoch)
         {
+            _lastEpoch = _chainContext.Epoch;
             outbox.Notices.Add(new Notice.EpochEntered(_chainContext));
             // Rule S6: others can tell only of terms in which they had a vote.
             if (_answered is not null || _view.Term < _voteFromTerm) Quarantine("the validator set changed while this validator did not vote", outbox);
@@ -1079,6 +1080,8 @@ public sealed class Pbft
         _committedProof = commit;
         RaiseBest(commit);
         if (_ahead is { } ahead && ahead.Height <= last.Height) _ahead = null;
+        _epochs.Enter(commit.View.Term);
+        EnterEpoch(_epochs.Current);
         ResetView(new View(commit.View.Term, 0));
         _newView = null;
         _sentNewView = null;
@@ -1163,6 +1166,7 @@ public sealed class Pbft
     /// <summary>Starts, or starts again: says once more what was said last (the same bytes), and asks the others where they stand.</summary>
     public void Resume(Timestamp now, Outbox outbox)
     {
+        _lastEpoch = _chainContext.Epoch;
         // Rule S6: a border may have been crossed just before the stop.
         if (_chainContext.Epoch > 0 && _answered is null && _voteFromTerm > _view.Term) Quarantine("the validator set changed while this validator did not vote", outbox);
         // Votes of a term whose beginning is not in the block store (it was lost): wait until that term is reached again.

@@ -36,6 +36,15 @@ public ref struct CanonicalReader(ReadOnlySpan<byte> input)
 
     public uint UInt32() => Take(4) is { Length: 4 } bytes ? BinaryPrimitives.ReadUInt32BigEndian(bytes) : 0;
 
+    /// <summary>A 32-bit number that must not be above <see cref="int.MaxValue"/>.</summary>
+    public int Int32()
+    {
+        var value = UInt32();
+        if (value <= int.MaxValue) return (int)value;
+        Fail(DecodeError.NotCanonical);
+        return 0;
+    }
+
     public ulong UInt64() => Take(8) is { Length: 8 } bytes ? BinaryPrimitives.ReadUInt64BigEndian(bytes) : 0;
 
     public long Int64() => unchecked((long)UInt64());

@@ -170,7 +170,7 @@ public sealed class Governance(ChainContext genesis)
             if (ValidatorSet.Read(ref reader) is not { } set) return false;
             var parameters = ChainParameters.Read(ref reader);
             if (epoch > 0) Epochs.Schedule(firstTerm, genesis with { Epoch = epoch, Validators = set, Parameters = parameters });
-            else if (set.Hash() != genesis.Validators.Hash()) return false;
+            else if (firstTerm != 0 || set.Hash() != genesis.Validators.Hash() || parameters != genesis.Parameters) return false;
         }
 
         if (!open.Finish(out _) || ready > 1) return false;

@@ -250,7 +250,6 @@ public sealed class Replica
     private void RequestSnapshot(Timestamp now, Effects effects)
     {
         if (!_pbft.TermIsComplete && (_snapshot.Offer is not null || (now < _beyondUntil && IsFar(_beyondTerm)))) _snapshot.Ask(Me, _ledger.Height, now, effects);
-        else if (_snapshot.Offer is null) _snapshot.Drop();
     }
 
     private bool IsFar(ulong term) => term >= _pbft.View.Term + SnapshotsBehind * (ulong)Parameters.SnapshotTerms;
@@ -679,7 +678,7 @@ public sealed class Replica
 
     private void RequestBlocks(Timestamp now, Effects effects)
     {
-        // Far behind, blocks wait until everybody was asked for a snapshot.
+        // Far behind, blocks wait a little for a snapshot.
         var bySnapshot = _snapshot.Offer is not null || (now < _beyondUntil && IsFar(_beyondTerm) && !_snapshot.IsFutile);
         if ((_pbft.Ahead is null && now >= _beyondUntil) || _pbft.TermIsComplete || bySnapshot) _blockPeers.Reset();
         else if (_blockPeers.TryNext(Me, now, out var peer)) effects.Send(peer, new PeerMessage.GetBlocks(_ledger.Height.Next));

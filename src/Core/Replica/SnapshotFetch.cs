@@ -1,6 +1,5 @@
 using System;
 using System.Buffers;
-using System.Collections.Immutable;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Encoding;
@@ -25,8 +24,8 @@ public sealed class SnapshotFetch(EpochSchedule epochs)
 
     public int ChunkCount => _next;
 
-    /// <summary>Everybody was asked since the last good answer.</summary>
-    public bool IsFutile => _futile > epochs.Current.Validators.Count;
+    /// <summary>Two peers had no offer that can be checked here, or everybody was asked for a chunk in vain: blocks must do meanwhile.</summary>
+    public bool IsFutile => _futile > (Offer is null ? 2 : epochs.Current.Validators.Count);
 
     public void Drop()
     {
