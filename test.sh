@@ -1,9 +1,15 @@
 #!/usr/bin/env bash
-# Everything CI runs. Usage: ./test.sh [--seeds N]
+# Everything CI runs. Usage: ./test.sh [--seeds N] [--fuzz-seconds N]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 CYBERMESH_SEEDS=1000
-if [ "${1:-}" = --seeds ]; then export CYBERMESH_SEEDS=$2; fi
+export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 CYBERMESH_SEEDS=1000 CYBERMESH_FUZZ_SECONDS=10
+while [ $# -gt 1 ]; do
+  case $1 in
+    --seeds) export CYBERMESH_SEEDS=$2 ;;
+    --fuzz-seconds) export CYBERMESH_FUZZ_SECONDS=$2 ;;
+  esac
+  shift 2
+done
 
 step() { printf '\n== %s (%ss)\n' "$1" "$SECONDS"; }
 
@@ -37,6 +43,9 @@ for suite in Core Architecture Planted Node; do
   passed=$((passed + total - bad - skipped))
   failed=$((failed + bad))
 done
+
+step "fuzzing"
+if ./fuzz.sh --seconds "$CYBERMESH_FUZZ_SECONDS"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 
 step "done"
 echo "$passed passed, $failed failed"

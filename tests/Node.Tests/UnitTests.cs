@@ -40,6 +40,23 @@ public sealed class CryptoTests
         Assert.Throws<InvariantViolation>(() => VerdictTable.Check(new AcceptsEverything()));
     }
 
+    /// <summary>The 145 cases of Project Wycheproof: altered and truncated signatures, S beyond the order, other keys, special values of R and S.</summary>
+    [Fact]
+    public void Every_case_of_wycheproof_gets_its_verdict()
+    {
+        var verifier = new Ed25519Verifier();
+        var cases = File.ReadLines(Path.Combine(AppContext.BaseDirectory, "Vectors", "ed25519-wycheproof.txt")).Where(line => line[0] != '#').ToArray();
+        Assert.Equal(145, cases.Length);
+        foreach (var line in cases)
+        {
+            var fields = line.Split(' ', 6);
+            byte[] Bytes(int field) => fields[field] == "-" ? [] : Convert.FromHexString(fields[field]);
+            // A signature of another length never comes to the verifier: its type has 64 bytes.
+            var accepted = Bytes(4).Length == Signature.Size && verifier.Verify(Core.Primitives.PublicKey.From(Bytes(2)), Bytes(3), Signature.From(Bytes(4)));
+            Assert.True(accepted == (fields[1] == "valid"), line);
+        }
+    }
+
     /// <summary>RFC 8032, section 7.1, test 2.</summary>
     [Fact]
     public void Signatures_are_those_of_rfc_8032()

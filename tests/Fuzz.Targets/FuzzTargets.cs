@@ -1,0 +1,168 @@
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Threading;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Ledger;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Replica;
+using CyberMesh.Core.Tests;
+using CyberMesh.Node.Mesh;
+
+namespace CyberMesh.Fuzz;
+
+/// <summary>
+/// What a stranger, a liar or a damaged disk can hand to a decoder or a replica. Each target takes any bytes; an exception other than the
+/// declared one, or a value with a second encoding, is a finding.
+/// </summary>
+public static class FuzzTargets
+{
+    private static readonly Samples Known = new(parameters: new ChainParameters { TermBlocks = 8 });
+
+    public static readonly IReadOnlyDictionary<string, Action<byte[]>> All = new SortedDictionary<string, Action<byte[]>>(StringComparer.Ordinal)
+    {
+        ["alert"] = Alert,
+        ["block"] = Block,
+        ["canary"] = Canary,
+        ["frame"] = Frame,
+        ["message"] = Message,
+        ["record"] = Record,
+        ["replica"] = Replica,
+        ["snapshot"] = SnapshotBytes,
+    };
+
+    /// <summary>A finding: what was accepted is not what was given.</summary>
+    public sealed class Finding(string what) : Exception(what);
+
+    private static void Same(byte[] given, byte[] encoded, string what)
+    {
+        if (!given.AsSpan().SequenceEqual(encoded)) throw new Finding($"{what} has a second encoding");
+    }
+
+    /// <summary>A mesh stream: frame after frame until it ends.</summary>
+    private static void Frame(byte[] bytes)
+    {
+        using var stream = new MemoryStream(bytes);
+        try
+        {
+            while (Frames.ReadAsync(stream, CancellationToken.None).AsTask().GetAwaiter().GetResult() is { } frame)
+                if (frame.Length > bytes.Length)
+                    throw new Finding("a frame is longer than the stream");
+        }
+        catch (Exception declared) when (declared is InvalidDataException or EndOfStreamException)
+        {
+            // said so
+        }
+    }
+
+    /// <summary>A peer message and everything in it.</summary>
+    private static void Message(byte[] bytes)
+    {
+        if (!MessageCodec.TryDecode(bytes, out var message, out _)) return;
+        Same(bytes, MessageCodec.Encode(message), message.GetType().Name);
+        Known.Authenticator().TryVerify(message, out _, out _);
+    }
+
+    /// <summary>A transaction body of any kind, as it comes from a peer or from Kafka.</summary>
+    private static void Alert(byte[] bytes)
+    {
+        if (!EnvelopeDecoder.TryDecodeBody(bytes, out var envelope, out _)) return;
+        Same(bytes, envelope.ToBody(), envelope.Kind.Name());
+        var authenticator = new EnvelopeAuthenticator(Known.Signatures, new EpochSchedule(Known.Genesis.Chain), Known.Genesis.Operators);
+        if (authenticator.TryAuthenticate(envelope, SigningProfiles.V1 | SigningProfiles.V2, out _)) Known.Genesis.NewLedger().Check(envelope, Known.Genesis.Time);
+    }
+
+    /// <summary>A block of the own store.</summary>
+    private static void Block(byte[] bytes)
+    {
+        try
+        {
+            StoredBlock.Decode(bytes);
+        }
+        catch (InvariantViolation)
+        {
+            // damaged, and said so
+        }
+    }
+
+    /// <summary>A record of the own log.</summary>
+    private static void Record(byte[] bytes)
+    {
+        if (DurableRecordCodec.TryDecode(bytes, out var record, out _)) Same(bytes, DurableRecordCodec.Encode(record), record.GetType().Name);
+    }
+
+    /// <summary>The chunks of a snapshot put together.</summary>
+    private static void SnapshotBytes(byte[] bytes)
+    {
+        // Any root: what matters is how the bytes are read.
+        Ledger.TryRead(Known.Genesis.Chain, Known.Genesis.Producers, Known.Genesis.Time, bytes, default, out _, out _);
+    }
+
+    /// <summary>
+    /// One validator lies, with its real key: the bytes choose, step by step, a message, its fields and the time that passes. The honest
+    /// replica must not break an invariant of its own.
+    /// </summary>
+    private static void Replica(byte[] bytes)
+    {
+        const int liar = 0;
+        var replica = new Core.Replica.Replica(Known.Genesis, new SingleKey(Known.Signers[1]));
+        var effects = new Effects();
+        var now = Known.Genesis.Time.PlusMs(300);
+        var signer = Known.Messages(liar);
+        var authenticator = new PeerAuthenticator(replica.Epochs, Known.Genesis.Block.Digest, Known.Genesis.Operators, Known.Signatures);
+        var tip = Known.Genesis.Block;
+        replica.Resume(now, effects);
+        for (var at = 0; at + 4 <= bytes.Length && at < 256; at += 4)
+        {
+            var (kind, a, b, c) = (bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]);
+            var view = new View((ulong)(a & 3) / 3, (uint)(a >> 2 & 7));
+            var height = new Height((ulong)(b & 31));
+            var digest = (c & 3) switch { 0 => tip.Digest, 1 => Known.Genesis.Block.Digest, _ => Digest.Sha256([c]) };
+            var certificate = (c & 4) == 0 ? QuorumCertificate.ForGenesis(Known.Genesis.Block.Digest) : Known.Certificate(CertificateKind.Commit, default, new Height(1), Known.Block(Known.Genesis.Block, default, 0).Digest, 0, 2, 3);
+            PeerMessage message = (kind % 16) switch
+            {
+                0 => signer.PrePrepare(tip = Known.Block((c & 8) == 0 ? tip : Known.Genesis.Block, view, b % 5)),
+                1 => signer.Prepare(view, height, digest),
+                2 => signer.Commit(view, height, digest),
+                3 => signer.Suspect(view, (SuspectReason)(1 + b % 6)),
+                4 => signer.ViewChange(view, certificate, height, Justification.None),
+                5 => signer.NewView(view, [], certificate),
+                6 => signer.Heartbeat(view, certificate),
+                7 => signer.Status(view, height, (StatusKind)(b % 3), certificate, certificate),
+                8 => signer.Handover(view),
+                9 => signer.Checkpoint(new Checkpoint((ulong)(a & 3), new Height(8 * ((ulong)(a & 3) + 1)), digest, digest, digest)),
+                10 => new PeerMessage.GetBlocks(new Height((ulong)b << (c & 63))),
+                11 => new PeerMessage.GetTransactions([digest, digest]),
+                12 => new PeerMessage.GetProposal(digest),
+                13 => new PeerMessage.GetSnapshot(height),
+                14 => new PeerMessage.Blocks([new BlockWithBodies(tip, [])], certificate),
+                _ => new PeerMessage.Chunk(height, c, new byte[] { a, b, c }),
+            };
+            // Another sender in the message than the key that signed it, now and then.
+            if (kind >= 240 && message is PeerMessage.Signed signed) message = signed with { Sender = new ValidatorIndex((ushort)(a << 8 | b)) };
+            if (authenticator.TryVerify(message, out var verified, out _)) replica.Receive(new ValidatorIndex(liar), verified, now, effects);
+            now = now.PlusMs(c);
+            replica.Tick(now, effects);
+            foreach (var outgoing in effects.Messages.ToArray())
+                if (outgoing.To is null && outgoing.Message is PeerMessage.Signed own)
+                    replica.Receive(replica.Me, PeerAuthenticator.Own(own), now, effects);
+            if (effects.Decided.Count > 0) replica.Stored(effects.Decided[^1].Block.Height, now, effects);
+            foreach (var (name, size, bound) in replica.Sizes)
+                if (size > bound)
+                    throw new Finding($"{size} {name}, more than {bound}");
+            effects.Clear();
+        }
+    }
+
+    /// <summary>Does the fuzzer find anything at all? A fault four comparisons deep, which chance does not hit.</summary>
+    private static void Canary(byte[] bytes)
+    {
+        if (bytes.Length < 5 || bytes[0] != 'C') return;
+        if (bytes[1] != 'M') return;
+        if (bytes[2] != 0xfe) return;
+        if (bytes[3] + bytes[4] == 300) throw new Finding("the canary sings");
+    }
+}
