@@ -38,6 +38,11 @@ internal sealed class DemoCluster : IAsyncDisposable
         _nodes = new ValidatorNode?[validators];
     }
 
+    private const int CommitsMax = 10_000;
+
+    /// <summary>When each of the last blocks was stored, by any validator, and who proposed it.</summary>
+    private readonly Queue<(long AtMs, Height Height, ValidatorIndex Proposer)> _commits = new();
+
     public PartitionSwitch Partition { get; } = new();
 
     /// <summary>Home number of the lying validator; its word counts for nothing in the final account.</summary>
@@ -51,6 +56,19 @@ internal sealed class DemoCluster : IAsyncDisposable
 
     /// <summary>When a transaction was first stored in a block by any validator (Environment.TickCount64).</summary>
     public IReadOnlyDictionary<Digest, long> CommittedAtMs => _committedAtMs;
+
+    /// <summary>How long each death of a leader kept the others from their next block.</summary>
+    public List<long> RecoveriesMs { get; } = [];
+
+    /// <summary>When the first block above a height was stored that is not of this validator (Environment.TickCount64); null when none was, or it is long ago.</summary>
+    public long? FirstCommitOfOthers(ValidatorIndex index, Height above)
+    {
+        lock (_commits)
+            foreach (var (atMs, height, proposer) in _commits)
+                if (height > above && proposer != index)
+                    return atMs;
+        return null;
+    }
 
     public async Task StartAllAsync()
     {
@@ -93,6 +111,12 @@ internal sealed class DemoCluster : IAsyncDisposable
     private void Committed(IReadOnlyList<CommittedBlock> run)
     {
         var now = Environment.TickCount64;
+        lock (_commits)
+        {
+            foreach (var committed in run) _commits.Enqueue((now, committed.Block.Height, committed.Block.Header.Proposer));
+            while (_commits.Count > CommitsMax) _commits.Dequeue();
+        }
+
         foreach (var committed in run)
             foreach (var receipt in committed.Receipts)
                 if (receipt.Accepted && !receipt.Kind.IsControl())

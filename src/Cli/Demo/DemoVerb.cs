@@ -25,7 +25,7 @@ internal static class DemoVerb
     private static readonly TimeSpan DrainLimit = TimeSpan.FromSeconds(60);
 
     private sealed record DemoOptions(
-        int Validators, TimeSpan? Duration, int Rate, string EveFile, string Fault, Strategy Lies, bool Json, string Home, bool Keep, int ApiPort);
+        int Validators, TimeSpan? Duration, int Rate, string EveFile, string Fault, int Kills, Strategy Lies, bool Json, string Home, bool Keep, int ApiPort);
 
     public static Command Create()
     {
@@ -34,18 +34,20 @@ internal static class DemoVerb
         var rate = new Option<int>("--rate") { Description = "Messages per second.", DefaultValueFactory = _ => 50 };
         var eve = new Option<FileInfo?>("--eve") { Description = "Suricata EVE lines to publish; a small sample comes with the program." };
         var fault = new Option<string>("--fault") { Description = "A fault to inject once.", DefaultValueFactory = _ => "none" }.AcceptOnlyFromAmong("none", "crash", "liar", "partition");
+        var kills = new Option<int>("--kills") { Description = "With --fault crash: how many leaders are killed, one after the other.", DefaultValueFactory = _ => 1 };
         var lies = new Option<string>("--lies") { Description = "How the liar lies: " + string.Join(", ", Names()) + ".", DefaultValueFactory = _ => "equivocate" };
         lies.AcceptOnlyFromAmong([.. Names()]);
         var json = new Option<bool>("--json") { Description = "Print the summary as one JSON object on the last line." };
         var home = new Option<DirectoryInfo?>("--home") { Description = "Where to put the validators; a temporary directory by default." };
         var keep = new Option<bool>("--keep") { Description = "Keep that directory." };
         var apiPort = new Option<int>("--api-port") { Description = "HTTP port of the first validator; 0 picks free ports.", DefaultValueFactory = _ => 8443 };
-        var command = new Command("demo", "Run a whole cluster with real alerts on this machine.") { validators, duration, rate, eve, fault, lies, json, home, keep, apiPort };
+        var command = new Command("demo", "Run a whole cluster with real alerts on this machine.") { validators, duration, rate, eve, fault, kills, lies, json, home, keep, apiPort };
         command.SetAction(async (parsed, stop) =>
         {
             var n = parsed.GetValue(validators);
             if (n is < 1 or > 32) throw new UserError($"--validators is {n}", "choose 1 to 32");
             if (parsed.GetValue(rate) is < 1 or > 100_000) throw new UserError($"--rate is {parsed.GetValue(rate)}", "choose 1 to 100000 messages per second");
+            if (parsed.GetValue(kills) is < 1 or > 1000) throw new UserError($"--kills is {parsed.GetValue(kills)}", "choose 1 to 1000");
             TimeSpan? limit = null;
             if (parsed.GetValue(duration) is { } text)
                 limit = Settings.TryParseDuration(text, out var parsedDuration) && parsedDuration > TimeSpan.Zero
@@ -56,7 +58,7 @@ internal static class DemoVerb
             var directory = parsed.GetValue(home)?.FullName ?? Directory.CreateTempSubdirectory("cybermesh-demo-").FullName;
             var options = new DemoOptions(
                 n, limit, parsed.GetValue(rate), parsed.GetValue(eve)?.FullName ?? Path.Combine(AppContext.BaseDirectory, "Samples", "eve-sample.ndjson"),
-                parsed.GetValue(fault)!, parsed.GetValue(fault) == "liar" ? Enum.Parse<Strategy>(parsed.GetValue(lies)!.Replace("-", "", StringComparison.Ordinal), ignoreCase: true) : Strategy.None,
+                parsed.GetValue(fault)!, parsed.GetValue(kills), parsed.GetValue(fault) == "liar" ? Enum.Parse<Strategy>(parsed.GetValue(lies)!.Replace("-", "", StringComparison.Ordinal), ignoreCase: true) : Strategy.None,
                 parsed.GetValue(json), directory, parsed.GetValue(keep) || !temporary, parsed.GetValue(apiPort));
             try
             {
@@ -110,25 +112,36 @@ internal static class DemoVerb
     private static async Task InjectAsync(DemoOptions options, DemoCluster cluster, CancellationToken stop)
     {
         if (options.Fault is "none" or "liar") return;
-        var part = (options.Duration ?? TimeSpan.FromSeconds(30)) / 4;
+        var kills = options.Fault == "crash" ? options.Kills : 1;
+        var part = (options.Duration ?? TimeSpan.FromSeconds(30)) / (2 * kills + 2);
         await Task.Delay(part, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        var victim = cluster.LeaderNumber();
-        var name = cluster[victim]!.Name;
         if (options.Fault == "crash")
         {
-            Console.WriteLine($"fault: {name}, the leader, is killed");
-            await cluster.KillAsync(victim);
-            await Task.Delay(part, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            await cluster.StartAsync(victim);
-            Console.WriteLine($"fault: {name} is started again");
+            for (var i = 0; i < kills && !stop.IsCancellationRequested; i++) await KillLeaderAsync(cluster, part, stop);
             return;
         }
 
+        var victim = cluster.LeaderNumber();
+        var name = cluster[victim]!.Name;
         Console.WriteLine($"fault: {name}, the leader, is cut off from the other validators");
         cluster.Partition.Isolated = cluster[victim]!.Index;
         await Task.Delay(part, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         cluster.Partition.Isolated = null;
         Console.WriteLine($"fault: {name} is connected again");
+    }
+
+    private static async Task KillLeaderAsync(DemoCluster cluster, TimeSpan part, CancellationToken stop)
+    {
+        var victim = cluster.LeaderNumber();
+        var (name, index) = (cluster[victim]!.Name, cluster[victim]!.Index);
+        Console.WriteLine($"fault: {name}, the leader, is killed");
+        var (killedAt, height) = (Environment.TickCount64, cluster.Running.Max(n => n.Status.Height.Value));
+        await cluster.KillAsync(victim);
+        await Task.Delay(part, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        if (cluster.FirstCommitOfOthers(index, new Height(height)) is { } recovered) cluster.RecoveriesMs.Add(recovered - killedAt);
+        await cluster.StartAsync(victim);
+        Console.WriteLine($"fault: {name} is started again");
+        await Task.Delay(part, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
     }
 
     // ---- Display ----------------------------------------------------------------------------------------------
@@ -183,7 +196,7 @@ internal static class DemoVerb
     /// <summary>The summary; the member names are an interface (README).</summary>
     private sealed record Account(
         int Validators, ulong Height, ulong[] Heights, string[] StateRoots, long Published, int Committed, SortedDictionary<string, int> Rejected,
-        [property: JsonPropertyName("dead_lettered")] int DeadLettered, long ViewChanges, Latency CommitLatencyMs, bool Agreed)
+        [property: JsonPropertyName("dead_lettered")] int DeadLettered, long ViewChanges, Latency CommitLatencyMs, Latency? RecoveryMs, bool Agreed)
     {
         [JsonIgnore]
         public List<string> Problems { get; init; } = [];
@@ -222,10 +235,12 @@ internal static class DemoVerb
         if (producers.Failed > 0) problems.Add($"Kafka refused {producers.Failed} records");
 
         var waits = cluster.CommittedAtMs.Where(c => producers.Log.ContainsKey(c.Key)).Select(c => c.Value - producers.Log[c.Key].PublishedAtMs).Order().ToArray();
+        var recoveries = cluster.RecoveriesMs.Order().ToArray();
         return new Account(
             cluster.Count, common, [.. cluster.Running.Select(n => n.Status.Height.Value)], [.. blocks.OfType<Node.Projection.BlockRow>().Select(b => b.StateRoot).Distinct()],
             producers.Count, nodes.Length == 0 ? 0 : (int)nodes.Min(n => n.Projection.AlertCount()), new SortedDictionary<string, int>(deadLetters.CountByCode().ToDictionary()),
-            deadLetters.Count, nodes.Length == 0 ? 0 : nodes.Max(n => n.Metrics.ViewChanges.Value), new Latency(Percentile(waits, 50), Percentile(waits, 99)), problems.Count == 0)
+            deadLetters.Count, nodes.Length == 0 ? 0 : nodes.Max(n => n.Metrics.ViewChanges.Value), new Latency(Percentile(waits, 50), Percentile(waits, 99)),
+            recoveries.Length == 0 ? null : new Latency(Percentile(recoveries, 50), Percentile(recoveries, 99)), problems.Count == 0)
         {
             Problems = problems,
         };
@@ -276,6 +291,7 @@ internal static class DemoVerb
         Console.WriteLine($"committed       {account.Committed}");
         Console.WriteLine($"dead-lettered   {account.DeadLettered} ({string.Join(", ", account.Rejected.Select(r => $"{r.Key} {r.Value}"))})");
         Console.WriteLine($"view changes    {account.ViewChanges}");
+        if (account.RecoveryMs is { } recovery) Console.WriteLine($"recovery        p50 {recovery.P50} ms, p99 {recovery.P99} ms from a leader's death to the first block of another");
         Console.WriteLine($"commit latency  p50 {account.CommitLatencyMs.P50} ms, p99 {account.CommitLatencyMs.P99} ms");
     }
 }
