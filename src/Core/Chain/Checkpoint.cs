@@ -57,20 +57,9 @@ public sealed record CheckpointCertificate(ulong Epoch, Checkpoint Checkpoint, I
     {
         writer.UInt64(Epoch);
         Checkpoint.Write(writer);
-        writer.Count(Signatures.Length);
-        foreach (var (signer, signature) in Signatures)
-        {
-            writer.Index(signer);
-            writer.Signature(signature);
-        }
+        SignerSignature.Write(writer, Signatures);
     }
 
-    internal static CheckpointCertificate Read(ref CanonicalReader reader)
-    {
-        var epoch = reader.UInt64();
-        var checkpoint = Checkpoint.Read(ref reader);
-        var signatures = ImmutableArray.CreateBuilder<SignerSignature>();
-        for (var left = reader.Count(Limits.ValidatorsMax, 66); left > 0; left--) signatures.Add(new SignerSignature(reader.Index(), reader.Signature()));
-        return new CheckpointCertificate(epoch, checkpoint, signatures.ToImmutable());
-    }
+    internal static CheckpointCertificate Read(ref CanonicalReader reader) =>
+        new(reader.UInt64(), Checkpoint.Read(ref reader), SignerSignature.Read(ref reader));
 }

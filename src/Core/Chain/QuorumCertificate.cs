@@ -27,7 +27,35 @@ public readonly record struct Rank(View View, Height Height, CertificateKind Kin
     public static bool operator >=(Rank left, Rank right) => left.CompareTo(right) >= 0;
 }
 
-public readonly record struct SignerSignature(ValidatorIndex Signer, Signature Signature);
+public readonly record struct SignerSignature(ValidatorIndex Signer, Signature Signature)
+{
+    internal static void Write(CanonicalWriter writer, ImmutableArray<SignerSignature> signatures)
+    {
+        writer.Count(signatures.Length);
+        foreach (var (signer, signature) in signatures)
+        {
+            writer.Index(signer);
+            writer.Signature(signature);
+        }
+    }
+
+    /// <summary>Strictly ascending, so that one set of signatures has one encoding.</summary>
+    internal static ImmutableArray<SignerSignature> Read(ref CanonicalReader reader)
+    {
+        var count = reader.Count(Limits.ValidatorsMax, 66);
+        var signatures = ImmutableArray.CreateBuilder<SignerSignature>(count);
+        var previous = -1;
+        for (var i = 0; i < count && reader.Error == DecodeError.None; i++)
+        {
+            var signer = reader.Index();
+            if (signer.Value <= previous) reader.Fail(DecodeError.NotCanonical);
+            previous = signer.Value;
+            signatures.Add(new SignerSignature(signer, reader.Signature()));
+        }
+
+        return signatures.ToImmutable();
+    }
+}
 
 /// <summary>
 /// Q signatures of distinct validators over one statement. Votes are cumulative: a certificate for a block speaks for
@@ -86,12 +114,7 @@ public sealed class QuorumCertificate(
         writer.View(View);
         writer.Height(Height);
         writer.Digest(Digest);
-        writer.Count(Signatures.Length);
-        foreach (var (signer, signature) in Signatures)
-        {
-            writer.Index(signer);
-            writer.Signature(signature);
-        }
+        SignerSignature.Write(writer, Signatures);
     }
 
     public static QuorumCertificate Read(ref CanonicalReader reader)
@@ -102,17 +125,6 @@ public sealed class QuorumCertificate(
         var view = reader.View();
         var height = reader.Height();
         var digest = reader.Digest();
-        var count = reader.Count(Limits.ValidatorsMax, 66);
-        var signatures = ImmutableArray.CreateBuilder<SignerSignature>(count);
-        var previous = -1;
-        for (var i = 0; i < count && reader.Error == DecodeError.None; i++)
-        {
-            var signer = reader.Index();
-            if (signer.Value <= previous) reader.Fail(DecodeError.NotCanonical);
-            previous = signer.Value;
-            signatures.Add(new SignerSignature(signer, reader.Signature()));
-        }
-
-        return new QuorumCertificate((CertificateKind)kind, epoch, view, height, digest, signatures.ToImmutable());
+        return new QuorumCertificate((CertificateKind)kind, epoch, view, height, digest, SignerSignature.Read(ref reader));
     }
 }

@@ -361,7 +361,7 @@ public sealed class Replica
         }
 
         var progressed = true;
-        while (progressed) progressed = Execute(effects) || Vote(now, effects) || Accuse(now, effects) || Propose(now, effects);
+        while (progressed && !IsFrozen) progressed = Execute(effects) || Vote(now, effects) || Accuse(now, effects) || Propose(now, effects);
         DropForgottenBodies();
         RequestProposal(now, effects);
     }
@@ -372,10 +372,15 @@ public sealed class Replica
         if (!_pbft.TryTakeAccusation(out var proof)) return false;
         effects.Notices.Add(new Notice.Misbehaved(proof));
         _proofs[proof.Offender] = proof;
-        var envelope = AlertEnvelope.Of(proof);
+        BringToLeader(AlertEnvelope.Of(proof), now, effects);
+        return true;
+    }
+
+    /// <summary>A transaction of this validator's own making; should the message get lost, rule T4 brings it again.</summary>
+    private void BringToLeader(AlertEnvelope envelope, Timestamp now, Effects effects)
+    {
         if (Admit(new Verified<AlertEnvelope>(envelope), now).Kind == AdmissionKind.Admitted && _pbft.Leader != Me)
             effects.Send(_pbft.Leader, new PeerMessage.Transactions([envelope.ToBody()]));
-        return true;
     }
 
     /// <summary>An open order waits for a key this validator holds, and it has caught up with the order: it takes part from the border on (rule S2).</summary>
@@ -384,9 +389,7 @@ public sealed class Replica
         if (now < _readyAt || Governance.Awaited is not { } awaited) return;
         _readyAt = now.PlusMs(Parameters.ResendMs);
         if (_pbft.Ahead is not null || _keys.Find(awaited) is not { } key) return;
-        var envelope = AlertEnvelope.Of(Readiness.Sign(Governance.Open!.Digest(), key));
-        if (Admit(new Verified<AlertEnvelope>(envelope), now).Kind == AdmissionKind.Admitted && _pbft.Leader != Me)
-            effects.Send(_pbft.Leader, new PeerMessage.Transactions([envelope.ToBody()]));
+        BringToLeader(AlertEnvelope.Of(Readiness.Sign(Governance.Open!.Digest(), key)), now, effects);
     }
 
     /// <summary>A fork was seen and proven (rule F1), or the state is not the certified one (P3); this replica does nothing any more.</summary>
@@ -420,7 +423,7 @@ public sealed class Replica
         if (block.Header.StateRoot != RootAt(block.Header.RootHeight))
         {
             Diverge(block.Header.RootHeight, block.Header.StateRoot, effects);
-            return false;
+            return true;
         }
 
         var receipts = _ledger.Apply(block, bodies.AsSpan());

@@ -66,12 +66,12 @@ public sealed class ValidatorNode : IAsyncDisposable
             throw new UserError($"this chain has forked; the proof is {ForkProofPath}", "verify it with 'cybermesh evidence verify' and agree with the other operators how to go on; this validator does not");
         var genesis = options.Genesis;
         var settings = options.Settings;
-        DivergenceAccount.StartOver(options.Home, options.Time.GetUtcNow());
         _keys = new Keyring(options.Home);
         var verifier = new Ed25519Verifier();
         VerdictTable.Check(verifier);
 
-        _store = LocalStore.Open(Path.Combine(options.Home, "data"), genesis.Chain.ChainId, Path.Combine(options.Home, "votes.mark"));
+        _store = LocalStore.Open(Path.Combine(options.Home, "data"), genesis.Chain.ChainId, Path.Combine(options.Home, "votes.mark"),
+            () => DivergenceAccount.StartOver(options.Home, options.Time.GetUtcNow()));
         _snapshots = new SnapshotStore(Path.Combine(options.Home, "data", "snapshots"));
         try
         {

@@ -137,14 +137,27 @@ public sealed class KafkaIngest
                 while (_results.TryDequeue(out var result)) result();
                 RetryForRoom(stop);
                 SetPaused(_refusedForRoom.Count > 0 || _offsets.OpenCount >= OpenMax);
-                var record = consumer.Consume(Poll);
-                if (record is not null) Read(record, stop);
+                if (Next(consumer) is { } record) Read(record, stop);
             }
         }
         finally
         {
             _consumer = null;
             consumer.Close();
+        }
+    }
+
+    /// <summary>A topic that does not exist yet (that of the orders is often made last) must not keep the others from being read.</summary>
+    private ConsumeResult<byte[]?, byte[]?>? Next(IConsumer<byte[]?, byte[]?> consumer)
+    {
+        try
+        {
+            return consumer.Consume(Poll);
+        }
+        catch (ConsumeException problem) when (problem.Error.Code == ErrorCode.UnknownTopicOrPart)
+        {
+            Report(problem.Error);
+            return null;
         }
     }
 

@@ -51,8 +51,9 @@ public sealed class LocalStore : IDisposable
     }
 
     /// <param name="markPath">A small file beside the key, outside the directory: how far the log was written, so that a lost or restored directory is noticed.</param>
+    /// <param name="prepare">Runs once nobody else can use the directory, before anything in it is opened.</param>
     /// <exception cref="UserError">Another process uses it, it belongs to another chain or version, or it is damaged.</exception>
-    public static LocalStore Open(string directory, Digest chainId, string markPath)
+    public static LocalStore Open(string directory, Digest chainId, string markPath, Action? prepare = null)
     {
         Directory.CreateDirectory(directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         FileStream fileLock;
@@ -67,12 +68,18 @@ public sealed class LocalStore : IDisposable
 
         try
         {
+            prepare?.Invoke();
             var blocksPath = Path.Combine(directory, "blocks.db");
             var votes = ConnectVotes(Path.Combine(directory, "votes.db"));
             var blocks = Connect(blocksPath, "");
             var store = new LocalStore(fileLock, votes, blocks, blocksPath, markPath);
             store.Prepare(chainId);
             return store;
+        }
+        catch (UserError)
+        {
+            fileLock.Dispose();
+            throw;
         }
         catch (SqliteException problem)
         {
