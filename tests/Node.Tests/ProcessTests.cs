@@ -233,7 +233,8 @@ public sealed class ProcessTests
 
     private sealed class Validator : IDisposable
     {
-        private static readonly HttpClient Http = new() { Timeout = TimeSpan.FromSeconds(10) };
+        // No connection outlives its request: the process at the other end may be killed and another one started at the same port.
+        private static readonly HttpClient Http = new(new SocketsHttpHandler { PooledConnectionLifetime = TimeSpan.Zero }) { Timeout = TimeSpan.FromSeconds(10) };
         private readonly CliProcess _process;
 
         private Validator(string home, CliProcess process, string line)
@@ -257,7 +258,17 @@ public sealed class ProcessTests
 
         public Task KillAsync() => _process.KillAsync();
 
-        public async Task<JsonNode> GetAsync(string path) => JsonNode.Parse(await Http.GetStringAsync(Url + path))!;
+        public async Task<JsonNode> GetAsync(string path)
+        {
+            try
+            {
+                return JsonNode.Parse(await Http.GetStringAsync(Url + path))!;
+            }
+            catch (HttpRequestException problem)
+            {
+                throw new InvalidOperationException($"{Home} does not answer ({problem.Message}); it said last:\n{string.Join('\n', _process.Output.Split('\n').TakeLast(15))}", problem);
+            }
+        }
 
         public async Task<ulong> HeightAsync() => (ulong)(await GetAsync("/state"))["height"]!;
 
