@@ -522,6 +522,7 @@ public sealed class Cluster
     private CrashMode? CrashHere(Node node)
     {
         node.Writes++;
+        if (_nowMs < node.FailingDiskUntilMs && _disk.Chance(node.FailingPercent)) return _disk.Pick<CrashMode>([CrashMode.Before, CrashMode.After]);
         return _options.CrashAt is { } point && point.Node == node.Number && point.Write == node.Writes ? point.Mode : null;
     }
 
@@ -620,10 +621,13 @@ public sealed class Cluster
             return;
         }
 
-        if (outgoing.To is { } to) Transmit(from, to.Value, verified);
-        else
-            foreach (var node in _nodes)
-                Transmit(from, node.Number, verified);
+        foreach (var node in _nodes)
+        {
+            if (outgoing.To is { } to && to.Value != node.Number) continue;
+            if (verified.Value.Message is not PeerMessage.Beyond) Transmit(from, node.Number, verified);
+            // Of a term that the sender has not reached again (rule A5): others can check it.
+            else if (node != from && node.Authenticator!.TryVerify(bytes, out var checkedThere, out _)) Transmit(from, node.Number, checkedThere);
+        }
     }
 
     private bool IsCut(int from, int to) => _cutUntilMs[from, to] > _nowMs;
@@ -685,6 +689,10 @@ public sealed class Cluster
                 Crash(node, fault.DurationMs, 0);
                 node.Disk.LoseAll();
                 break;
+            case FaultKind.LoseBlocks:
+                Crash(node, fault.DurationMs, 0);
+                node.Disk.LoseBlocks(withSnapshots: fault.Value % 2 == 1);
+                break;
             case FaultKind.RestoreOldImage:
                 Crash(node, fault.DurationMs, 0);
                 var wholeMachine = fault.Value % 2 == 1;
@@ -714,6 +722,9 @@ public sealed class Cluster
                 break;
             case FaultKind.SlowDisk:
                 (node.SlowDiskUntilMs, node.SlowDiskMs) = (_nowMs + fault.DurationMs, fault.Value);
+                break;
+            case FaultKind.FailingDisk:
+                (node.FailingDiskUntilMs, node.FailingPercent) = (_nowMs + fault.DurationMs, fault.Value);
                 break;
             case FaultKind.ClockJump:
                 node.ClockOffsetMs = fault.Value;
@@ -749,7 +760,7 @@ public sealed class Cluster
         {
             node.PausedUntilMs = 0;
             Wake(node);
-            node.SlowDiskUntilMs = 0;
+            node.SlowDiskUntilMs = node.FailingDiskUntilMs = 0;
             if (node.Replica is null && !node.Gone) StartNode(node);
         }
     }

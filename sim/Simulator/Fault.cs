@@ -15,6 +15,9 @@ public enum FaultKind
     /// <summary>As a crash, and everything on disk is gone.</summary>
     LoseDisk,
 
+    /// <summary>As a crash, and the blocks are gone, with an odd <see cref="Fault.Value"/> the snapshots too; the consensus log is there.</summary>
+    LoseBlocks,
+
     /// <summary>As a crash, and the disk is an image taken earlier.</summary>
     RestoreOldImage,
 
@@ -35,6 +38,9 @@ public enum FaultKind
 
     /// <summary>Every sync takes up to <see cref="Fault.Value"/> ms longer.</summary>
     SlowDisk,
+
+    /// <summary>Writes fail, and a validator whose write fails stops; what failed may be on disk all the same. It is started again and again.</summary>
+    FailingDisk,
 
     /// <summary>The clock is off by <see cref="Fault.Value"/> ms from now on.</summary>
     ClockJump,
@@ -70,6 +76,16 @@ public sealed record Fault(int AtMs, FaultKind Kind, int Node, int DurationMs, i
             var at = prng.Between(options.ChaosMs / 4, options.ChaosMs);
             var kind = prng.Pick<FaultKind>([FaultKind.LoseLog, FaultKind.LoseDisk, FaultKind.RestoreOldImage]);
             faults.Add(new Fault(at, kind, amnesiac, prng.Between(50, 2_000), prng.Between(500, 4_000)));
+        }
+
+        // A stream of its own, as in Options.FromSeed.
+        prng = new Prng(options.Seed, "disk faults");
+        Every(options.FailingDiskEveryMs, FaultKind.FailingDisk, 200, 3_000, 20, 80);
+        if (options.LosesBlocks)
+        {
+            // One honest validator of a run: what all have lost nobody can bring back.
+            var node = prng.Between(options.Liars + options.Amnesiacs, options.Validators - 1);
+            faults.Add(new Fault(prng.Between(options.ChaosMs / 4, options.ChaosMs), FaultKind.LoseBlocks, node, prng.Between(50, 2_000), prng.Between(0, 1)));
         }
 
         return [.. faults.OrderBy(f => f.AtMs)];

@@ -36,6 +36,8 @@ internal sealed class Node(int number, ISigner signer, Liar? liar) : IKeyring
 
     public long SlowDiskUntilMs { get; set; }
     public int SlowDiskMs { get; set; }
+    public long FailingDiskUntilMs { get; set; }
+    public int FailingPercent { get; set; }
     public long DurableAtMs { get; set; }
     public long StoredAtMs { get; set; }
 

@@ -35,6 +35,10 @@ public sealed record Options
     public int PauseEveryMs { get; init; }
     public int SyncMaxMs { get; init; }
     public int SlowDiskEveryMs { get; init; }
+    public int FailingDiskEveryMs { get; init; }
+
+    /// <summary>One honest validator loses its blocks and keeps its votes.</summary>
+    public bool LosesBlocks { get; init; }
 
     // Clocks: an offset per validator within the skew, drawn again at each jump, and a drift.
     public int ClockSkewMs { get; init; }
@@ -101,7 +105,9 @@ public sealed record Options
             Strategy = liars == 0 ? Strategy.None : (Strategy)prng.Between((int)Strategy.Silent, (int)Strategy.Collude),
             StayDown = liars + amnesiacs < f && prng.Chance(30) ? f - liars - amnesiacs : 0,
         };
-        // A stream of its own, so that the seeds in regressions.txt still mean the same runs.
+        // Streams of their own, so that the seeds in regressions.txt still mean the same runs.
+        var disks = new Prng(seed, "disks");
+        options = options with { FailingDiskEveryMs = disks.Chance(15) ? disks.Between(400, 4_000) : 0, LosesBlocks = disks.Chance(20) };
         var changes = new Prng(seed, "changes");
         if (!changes.Chance(30)) return options;
         // Two borders have to be crossed: with long terms few runs would see a change take effect.
@@ -121,6 +127,7 @@ public sealed record Options
         ChaosMs = 8000,
         IsolateEveryMs = 400,
         ChangeEveryMs = 0,
+        LosesBlocks = false,
         ExpectFork = true,
         Faults = null,
     };

@@ -20,6 +20,7 @@ public sealed class SimulatedDisk
     private List<(TakenSnapshot Taken, CheckpointCertificate? Certificate)> _snapshots = [];
     private long _written;
     private long _mark;
+    private bool _lossAccepted;
 
     /// <summary>A copy of the disk. Immutable: lists are copied on restore.</summary>
     public sealed record Image(ImmutableArray<byte[]> Log, ImmutableArray<KeyValuePair<ulong, byte[]>> Blocks,
@@ -35,7 +36,7 @@ public sealed class SimulatedDisk
     /// <param name="withMark">The whole machine went back in time, so nothing on it can tell.</param>
     public void Restore(Image image, bool withMark)
     {
-        (_log, _snapshots, _written) = ([.. image.Log], [.. image.Snapshots], image.Written);
+        (_log, _snapshots, _written, _lossAccepted) = ([.. image.Log], [.. image.Snapshots], image.Written, false);
         _blocks = [];
         foreach (var (height, block) in image.Blocks) _blocks.Add(height, block);
         if (withMark) _mark = image.Mark;
@@ -47,11 +48,16 @@ public sealed class SimulatedDisk
         _written = 0;
     }
 
+    public void LoseBlocks(bool withSnapshots)
+    {
+        _blocks.Clear();
+        if (withSnapshots) _snapshots.Clear();
+    }
+
     public void LoseAll()
     {
         LoseLog();
-        _blocks.Clear();
-        _snapshots.Clear();
+        LoseBlocks(withSnapshots: true);
     }
 
     /// <summary>An own snapshot; the last few are kept.</summary>
@@ -93,6 +99,7 @@ public sealed class SimulatedDisk
 
     public void AppendLog(IEnumerable<DurableRecord> records)
     {
+        if (_lossAccepted) (_written, _lossAccepted) = (_mark, false);
         foreach (var record in records)
         {
             if (record is DurableRecord.Reset) _log.Clear();
@@ -103,8 +110,8 @@ public sealed class SimulatedDisk
         _mark = Math.Max(_mark, _written);
     }
 
-    /// <summary>The loss was noticed; a log that starts over counts on from where the lost one ended.</summary>
-    public void AcceptLoss() => _written = _mark;
+    /// <summary>The loss was noticed; with its first record a log that starts over counts on from where the lost one ended.</summary>
+    public void AcceptLoss() => _lossAccepted = true;
 
     public void AppendBlocks(IEnumerable<CommittedBlock> blocks)
     {

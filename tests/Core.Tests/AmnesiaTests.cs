@@ -97,6 +97,56 @@ public sealed class AmnesiaTests
         Assert.Contains(leader.All<PeerMessage.Status>(), s => s.Kind == StatusKind.Answer);
     }
 
+    /// <summary>The blocks are gone; the log tells of votes up to view 1.3.</summary>
+    [Fact]
+    public void A5_a_validator_that_lost_its_blocks_signs_nothing_before_the_view_it_signed_for_last()
+    {
+        var (pbft, outbox) = (Samples.NewPbft(1), new Outbox());
+        pbft.Restore(new DurableRecord.PrepareVote(new View(1, 0), new Height(Term + 2), Samples.Digest(7)));
+        pbft.Restore(new DurableRecord.ViewChangeSent(new View(1, 3)));
+        pbft.Restore(new DurableRecord.BestCertificate(Prepared(1)));
+        pbft.Resume(_bench.Now, outbox);
+        Assert.False(pbft.MayVote);
+        // Others in quarantine count on the certificates of all who have voted (A1).
+        Assert.Equal(Prepared(1).Hash(), Said<PeerMessage.Status>(outbox).Best!.Hash());
+
+        var last = Fetch(pbft, _bench.Genesis, Term, outbox);
+        pbft.EnterTerm(new LeaderOrder([new(1), new(0), new(2), new(3)]), _bench.Now, outbox);
+        Assert.True(pbft.MayVote);
+        Assert.Equal(new View(1, 3), Said<PeerMessage.ViewChange>(outbox).View);
+        Assert.False(pbft.CanPropose);
+        pbft.Receive(Samples.Messages(0).PrePrepare(Samples.Block(last, new View(1, 0), 0)), _bench.Now, outbox);
+        Assert.Null(pbft.NextCandidate(_bench.Now, outbox));
+    }
+
+    [Fact]
+    public void A5_a_leader_that_lost_its_blocks_proposes_nothing_where_it_has_proposed_before()
+    {
+        var (pbft, outbox) = (Samples.NewPbft(1), new Outbox());
+        var header = Samples.Block(_bench.Genesis, new View(1, 0), 1).Header;
+        pbft.Restore(new DurableRecord.Proposed(new Block(header with { Height = new Height(Term + 2) }, null, [])));
+        pbft.Resume(_bench.Now, outbox);
+        var last = Fetch(pbft, _bench.Genesis, Term, outbox);
+        pbft.EnterTerm(new LeaderOrder([new(1), new(0), new(2), new(3)]), _bench.Now, outbox);
+        Assert.Equal(pbft.Me, pbft.Leader);
+        Assert.False(pbft.CanPropose);
+        last = Fetch(pbft, last, 1, outbox);
+        Assert.False(pbft.CanPropose);
+        Fetch(pbft, last, 1, outbox);
+        Assert.True(pbft.CanPropose);
+    }
+
+    /// <summary>The next blocks come by catching up. Returns the last of them.</summary>
+    private Block Fetch(Pbft pbft, Block parent, int count, Outbox outbox)
+    {
+        var last = parent;
+        var blocks = Enumerable.Range(0, count).Select(_ => last = Samples.Block(last, pbft.View, 0)).ToArray();
+        pbft.CatchUp(blocks, Samples.Certificate(CertificateKind.Commit, pbft.View, last.Height, last.Digest, 0, 2, 3), _bench.Now, outbox);
+        return last;
+    }
+
+    private static T Said<T>(Outbox outbox) => Assert.Single(outbox.Messages.Select(m => m.Message).OfType<T>());
+
     [Fact]
     public void N10_nothing_is_voted_for_or_proposed_in_a_view_the_chain_has_left_behind()
     {

@@ -147,6 +147,27 @@ public sealed class LeaderTests
         Assert.Equal(new ValidatorIndex(2), bench.Pbft.Leader);
     }
 
+    /// <summary>As after a divergence: the blocks are gone, the log tells of blocks of the next term.</summary>
+    [Fact]
+    public void L5_held_blocks_of_the_next_term_are_not_committed_before_it_is_entered()
+    {
+        var bench = new ConsensusBench(termBlocks: 4);
+        var blocks = new List<Block> { bench.Genesis };
+        for (var height = 1; height <= 6; height++) blocks.Add(bench.Samples.Block(blocks[^1], new View(height > 4 ? 1ul : 0, 0), 0));
+        QuorumCertificate Commit(int height) => bench.Samples.Certificate(CertificateKind.Commit, blocks[height].Header.View, blocks[height].Height, blocks[height].Digest, 0, 2, 3);
+        foreach (var block in blocks[5..]) bench.Pbft.Restore(new DurableRecord.BlockHeld(new BlockWithBodies(block, [])));
+        bench.Pbft.CatchUp(blocks[1..5], Commit(4), bench.Now, bench.Outbox);
+        bench.Wait(20);
+        Assert.True(bench.Pbft.TermIsComplete);
+
+        bench.Give(bench.Samples.Messages(0).Heartbeat(new View(1, 0), Commit(6)));
+        Assert.Equal(4ul, bench.Pbft.Committed.Height.Value);
+        Assert.Equal(6ul, bench.Pbft.Ahead!.Height.Value);
+        bench.Pbft.EnterTerm(new LeaderOrder([new(2), new(1), new(0), new(3)]), bench.Now, bench.Outbox);
+        bench.Give(bench.Samples.Messages(0).Heartbeat(new View(1, 0), Commit(6)));
+        Assert.Equal(6ul, bench.Pbft.Committed.Height.Value);
+    }
+
     [Fact]
     public void L5_a_proposal_beyond_the_term_is_refused()
     {

@@ -78,21 +78,20 @@ public sealed class ProcessTests
             Assert.False(await validators[1].MayVoteAsync());
             await AllCommitAsync(validators, published);
 
-            for (var i = 0; i < 1200 && !await validators[1].MayVoteAsync(); i++) await Task.Delay(100);
-            Assert.True(await validators[1].MayVoteAsync(), "it never votes again");
+            await validators[1].VotesAgainAsync();
             // Now the quorum needs it.
             await validators[3].KillAsync();
             published += await PublishAsync(directory.Path, brokers, published, 20);
             await AllCommitAsync(validators[..3], published);
 
-            // After a divergence (P3) the blocks are fetched anew; the votes were never lost, so it votes at once.
+            // After a divergence (P3) the blocks are fetched anew; the votes were never lost, so it needs nobody's word to vote again (A5).
             validators[3] = await Validator.StartAsync(validators[3].Home, brokers);
             await validators[2].KillAsync();
             await File.WriteAllTextAsync(Path.Combine(validators[2].Home, "divergence-20260101T000000Z.json"), "{}");
             validators[2] = await Validator.StartAsync(validators[2].Home, brokers);
             await AllCommitAsync(validators, published);
             Assert.True(File.Exists(Path.Combine(validators[2].Home, "data", "blocks.db.diverged")));
-            Assert.True(await validators[2].MayVoteAsync());
+            await validators[2].VotesAgainAsync();
             await validators[2].KillAsync();
             await File.WriteAllTextAsync(Path.Combine(validators[2].Home, "divergence-20260101T000001Z.json"), "{}");
             using var refused = CliProcess.Start(["start", "--home", validators[2].Home], ("KAFKA_BROKERS", brokers));
@@ -271,6 +270,12 @@ public sealed class ProcessTests
         }
 
         public async Task<ulong> HeightAsync() => (ulong)(await GetAsync("/state"))["height"]!;
+
+        public async Task VotesAgainAsync()
+        {
+            for (var i = 0; i < 1200 && !await MayVoteAsync(); i++) await Task.Delay(100);
+            Assert.True(await MayVoteAsync(), "it never votes again");
+        }
 
         public async Task<bool> MayVoteAsync() => (bool)(await GetAsync("/health"))["components"]!["consensus"]!["may_vote"]!;
 

@@ -18,8 +18,18 @@ public sealed class Guard
     /// <summary>Highest view a VIEW-CHANGE was signed for: below it nothing is voted for any more (rule V1).</summary>
     public View ViewChange { get; private set; }
 
-    /// <summary>The last term anything was signed in.</summary>
-    public ulong Term => Math.Max(Math.Max(Proposed?.View.Term ?? 0, Prepared?.View.Term ?? 0), Math.Max(Committed?.View.Term ?? 0, ViewChange.Term));
+    /// <summary>The last view anything was signed in, or for.</summary>
+    public View View
+    {
+        get
+        {
+            var view = ViewChange;
+            foreach (var vote in (ReadOnlySpan<Vote?>)[Proposed, Prepared, Committed])
+                if (vote is { } last && last.View > view)
+                    view = last.View;
+            return view;
+        }
+    }
 
     public void Propose(Vote vote) => Proposed = Advance(Proposed, vote);
 

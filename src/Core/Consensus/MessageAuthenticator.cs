@@ -22,7 +22,7 @@ public sealed class MessageAuthenticator(EpochSchedule epochs, Digest genesisBlo
         return genuine;
     }
 
-    /// <summary>The term a message is of; null when it has none.</summary>
+    /// <summary>The last term a message speaks of; null when it has none.</summary>
     public static ulong? TermOf(PeerMessage message) => message switch
     {
         PeerMessage.PrePrepare m => m.Block.Header.View.Term,
@@ -32,7 +32,8 @@ public sealed class MessageAuthenticator(EpochSchedule epochs, Digest genesisBlo
         PeerMessage.ViewChange m => m.View.Term,
         PeerMessage.NewView m => m.View.Term,
         PeerMessage.Heartbeat m => m.View.Term,
-        PeerMessage.Status m => m.View.Term,
+        // Whoever has lost blocks shows certificates of terms it has not reached again.
+        PeerMessage.Status m => Math.Max(m.View.Term, m.Best?.View.Term ?? 0),
         PeerMessage.Handover m => m.View.Term,
         PeerMessage.Checkpoint m => m.Content.Term,
         PeerMessage.StableCheckpoint m => m.Certificate.Checkpoint.Term,

@@ -406,7 +406,8 @@ public sealed class Pbft
         LookForForgottenVotes(certificate, outbox);
         if (_recent.TryGetValue(certificate.Height.Value, out var mine) && mine != certificate.Digest) Contradict(new Branch([], certificate));
         if (certificate.Height <= _committed.Height) return;
-        if (_held.Path(_committed, certificate.Digest) is { } path)
+        // Rule L5: blocks of a later term can be held here already when they were lost as committed ones.
+        if (certificate.Height <= Parameters.LastHeight(_view.Term) && _held.Path(_committed, certificate.Digest) is { } path)
         {
             RaiseBest(certificate);
             Commit(path, certificate, now);
@@ -515,8 +516,11 @@ public sealed class Pbft
 
     /// <summary>Leads an active view and has a free slot in the window.</summary>
     public bool CanPropose =>
-        !_changing && MayVote && !MissedView && Leader == _me && ProposalParent.Height < Parameters.LastHeight(_view.Term)
+        !_changing && MayVote && !MissedView && Leader == _me && !HasProposedAbove && ProposalParent.Height < Parameters.LastHeight(_view.Term)
         && ProposalParent.Height.Value - _committed.Height.Value < (ulong)Parameters.Window;
+
+    /// <summary>What this replica has proposed in this view is not known here any more (rule A5); others have it.</summary>
+    private bool HasProposedAbove => _guard.Proposed is { } own && own.View == _view && own.Height > ProposalParent.Height;
 
     /// <summary>The chain has gone on in a view this replica has not entered yet; in its own view nothing can be decided any more (rule N10).</summary>
     private bool MissedView => _tip.Header.View > _view;
@@ -799,6 +803,13 @@ public sealed class Pbft
             if (_answered is not null || _view.Term < _voteFromTerm) Quarantine("the validator set changed while this validator did not vote", outbox);
         }
 
+        ReturnToSignedView();
+        if (_changing && MayVote)
+        {
+            _pacemaker.LeaveView(AttemptsSinceProgress(_target));
+            RepeatViewChange(outbox);
+        }
+
         foreach (var early in _early.TakeFor(_view)) Receive(early, now, outbox);
     }
 
@@ -1000,8 +1011,8 @@ public sealed class Pbft
 
     // ---- Amnesia (protocol §11) -------------------------------------------------------------------------------
 
-    /// <summary>Knows what it has signed in this term. While false it follows the chain, serves others, and signs no vote (rules A1, A2).</summary>
-    public bool MayVote => _signer is not null && _answered is null && _view.Term >= _voteFromTerm;
+    /// <summary>Knows what it has signed in this term. While false it follows the chain, serves others, and signs no vote (rules A1, A2, A5).</summary>
+    public bool MayVote => _signer is not null && _answered is null && _view.Term >= _voteFromTerm && _view.Term >= _guard.View.Term;
 
     /// <summary>
     /// The record of own votes is lost or older than it was (rule A1). Votes matter only inside their term, and this validator can have
@@ -1169,8 +1180,8 @@ public sealed class Pbft
         _lastEpoch = _chainContext.Epoch;
         // Rule S6: a border may have been crossed just before the stop.
         if (_chainContext.Epoch > 0 && _answered is null && _voteFromTerm > _view.Term) Quarantine("the validator set changed while this validator did not vote", outbox);
-        // Votes of a term whose beginning is not in the block store (it was lost): wait until that term is reached again.
-        _voteFromTerm = Math.Max(_voteFromTerm, _guard.Term);
+        ReturnToSignedView();
+        if (_guard.View.Term > _view.Term) outbox.Notices.Add(new Notice.Abstaining(_guard.View.Term));
         _pacemaker.EnterView(AttemptsSinceProgress(_changing ? _target : _view), now);
         if (!MayVote)
         {
@@ -1178,13 +1189,7 @@ public sealed class Pbft
         }
         else if (_changing)
         {
-            if (_best.View < _target)
-            {
-                _sentViewChange = Signer.ViewChange(_target, _best, _committed.Height, Justification.None);
-                outbox.Broadcast(_sentViewChange);
-            }
-
-            if (_sentNewView?.View == _target) outbox.Broadcast(_sentNewView);
+            RepeatViewChange(outbox);
         }
         else
         {
@@ -1197,6 +1202,28 @@ public sealed class Pbft
         _resendAt = now.PlusMs(Parameters.ResendMs);
         // The log may know a commit the block store had not written yet.
         if (_best.Kind == CertificateKind.Commit) OnCommitCertificate(_best, now, outbox);
+    }
+
+    /// <summary>
+    /// Something was signed in a later view of this term than the one that is known to have begun: the way there is lost (rule A5). Below it
+    /// nothing is signed any more; the others bring its NEW-VIEW, or go beyond it.
+    /// </summary>
+    private void ReturnToSignedView()
+    {
+        if (_guard.View.Term != _view.Term || _guard.View <= (_changing ? _target : _view)) return;
+        _changing = true;
+        _target = _guard.View;
+    }
+
+    private void RepeatViewChange(Outbox outbox)
+    {
+        if (_best.View < _target)
+        {
+            _sentViewChange = Signer.ViewChange(_target, _best, _committed.Height, Justification.None);
+            outbox.Broadcast(_sentViewChange);
+        }
+
+        if (_sentNewView?.View == _target) outbox.Broadcast(_sentNewView);
     }
 
     /// <summary>The records from which <see cref="Restore"/> rebuilds exactly the present state; a log that starts over begins with them.</summary>
