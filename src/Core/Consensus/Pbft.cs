@@ -501,14 +501,14 @@ public sealed class Pbft
     /// <summary>The own proposals of this view above the committed block, lowest first; the last ones may not be accepted yet.</summary>
     public IEnumerable<Block> OwnProposals => _own.Values;
 
-    /// <summary>The block a proposal of this replica would build on: its last proposal, or the tip.</summary>
+    /// <summary>The block a proposal of this replica would build on: its last proposal, as far as the blocks below it are known, or the tip.</summary>
     public Block ProposalParent
     {
         get
         {
             var parent = _tip;
             foreach (var own in _own.Values)
-                if (own.Height > parent.Height)
+                if (own.Header.Parent == parent.Digest)
                     parent = own;
             return parent;
         }
