@@ -4,6 +4,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
 
 namespace CyberMesh.Simulator;
@@ -25,6 +26,7 @@ public sealed class Checker(Digest genesisBlock, ISignatureVerifier verifier, bo
     private readonly HashSet<Digest> _certified = [];
     private readonly Dictionary<ulong, Checkpoint> _snapshots = [];
 
+    private readonly Dictionary<ulong, Digest> _logs = [];
     private readonly HashSet<int> _forgetful = [];
 
     /// <summary>I7: everything a replica keeps stays within its bound.</summary>
@@ -84,6 +86,25 @@ public sealed class Checker(Digest genesisBlock, ISignatureVerifier verifier, bo
         var height = taken.Checkpoint.Height.Value;
         if (!_snapshots.TryAdd(height, taken.Checkpoint) && _snapshots[height] != taken.Checkpoint && !expectFork)
             throw new PropertyViolation($"I5: validator {node} took another snapshot after height {height}");
+    }
+
+    /// <summary>W3: the policy of some epoch accepts it, and of two trees of one size there is one root.</summary>
+    public void LogCheckpoint(int node, SignedNote note, EpochSchedule epochs)
+    {
+        var known = new List<ChainContext> { epochs.Current };
+        for (var term = epochs.LatestFrom; known.Count < 3 && term > 0; term--)
+            if (epochs.At(term - 1) is { } earlier && earlier.Epoch != known[^1].Epoch)
+                known.Add(earlier);
+        foreach (var epoch in known)
+        {
+            Invariant.Holds(TrustPolicy.TryParse(System.Text.Encoding.UTF8.GetBytes(TrustPolicy.Of(epoch)), out var policy, out var problem), problem);
+            if (new ProofVerifier(policy!, verifier).Checkpoint(note) is not { } checkpoint) continue;
+            if (!_logs.TryAdd(checkpoint.Size, checkpoint.Root) && _logs[checkpoint.Size] != checkpoint.Root && !expectFork)
+                throw new PropertyViolation($"W3: validator {node} has a cosigned log of {checkpoint.Size} entries with another root");
+            return;
+        }
+
+        throw new PropertyViolation($"W3: validator {node} has a checkpoint that no policy accepts: {note}");
     }
 
     /// <summary>A node came back with the blocks it had stored; it will go on from there.</summary>

@@ -84,6 +84,7 @@ public sealed class Cluster
             : null))];
         foreach (var node in _nodes)
         {
+            AddLogKeys(node, node.Number);
             node.ClockOffsetMs = _clock.Between(-options.ClockSkewMs, options.ClockSkewMs);
             node.DriftPerMille = _clock.Between(-options.DriftPerMille, options.DriftPerMille);
         }
@@ -95,6 +96,12 @@ public sealed class Cluster
     public string TraceDigest() => Convert.ToHexStringLower(_trace.GetCurrentHash());
 
     private PublicKey Role(int validator, string role) => _signatures.NewSigner($"{role} {validator}").PublicKey;
+
+    private void AddLogKeys(Node node, int number)
+    {
+        node.LogKeys.Add(_signatures.NewSigner($"cosigner {number}"));
+        node.LogKeys.Add(_signatures.NewSigner($"log {number}"));
+    }
 
     private static ValidatorIndex Index(int node) => new((ushort)node);
 
@@ -218,6 +225,7 @@ public sealed class Cluster
                 var node = _nodes[index.Value];
                 if (node.Liar is not null) return null;
                 node.Keys.Add(_signatures.NewSigner($"validator {node.Number} key {node.Keys.Count}"));
+                AddLogKeys(node, 100 * node.Keys.Count + node.Number);
                 return new Change.RotateKeys(Role(set[index].Name, 100 * node.Keys.Count + node.Number, node.Keys[^1].PublicKey));
             default:
                 var parameters = foremost.Epochs.Latest.Parameters;
@@ -403,6 +411,12 @@ public sealed class Cluster
         if (effects.Divergence is { } divergence && node.Liar is null)
             throw new PropertyViolation($"I5: validator {node.Number} computed another state than a quorum at height {divergence.Height}");
         foreach (var notice in effects.Notices) Note(node, notice);
+        if (effects.LogCheckpoint is { } checkpoint && node.Liar is null)
+        {
+            _checker.LogCheckpoint(node.Number, checkpoint, node.Replica!.Epochs);
+            Report.Count("log checkpoints");
+        }
+
         foreach (var request in effects.BlockRequests)
             if (node.Disk.Serve(request.FirstHeight, request.LastHeight, 32) is { } answer)
                 Send(node, new Outgoing(request.From, answer));

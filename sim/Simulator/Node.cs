@@ -13,7 +13,10 @@ internal sealed class Node(int number, ISigner signer, Liar? liar) : IKeyring
     /// <summary>Its keys, the newest last.</summary>
     public List<ISigner> Keys { get; } = [signer];
 
-    public ISigner? Find(PublicKey key) => Keys.Find(k => k.PublicKey == key);
+    /// <summary>Its keys for the log, of all its identities.</summary>
+    public List<ISigner> LogKeys { get; } = [];
+
+    public ISigner? Find(PublicKey key) => Keys.Find(k => k.PublicKey == key) ?? LogKeys.Find(k => k.PublicKey == key);
 
     /// <summary>Checks what this validator is about to say, with the validator sets it knows.</summary>
     public PeerAuthenticator? Authenticator { get; set; }

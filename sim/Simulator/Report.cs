@@ -17,7 +17,7 @@ public sealed class Report
         "blocks", "messages", "lost", "duplicated", "refused", "terms entered", "view changes", "view changes with a prepared block", "views of attempt 3 or more",
         "catch-ups", "catch-ups over 20 blocks", "equivocations seen", "body fetches", "proposals refused", "quarantines", "abstentions", "forgotten votes noticed",
         "batches that survived a crash unsynced", "suspicions NoProgress", "suspicions Silent", "suspicions Censorship", "suspicions InvalidProposal", "suspicions Equivocation",
-        "accusations TwoVotes", "accusations Understated", "convictions", "checkpoints stable", "snapshots installed", "starts from a snapshot", "orders given", "epochs entered", "joined", "messages of a term beyond", "runs with delays beyond the timers", "runs with validators down for good", "leaders barred or of the lowest class",
+        "accusations TwoVotes", "accusations Understated", "convictions", "checkpoints stable", "snapshots installed", "starts from a snapshot", "orders given", "epochs entered", "joined", "log checkpoints", "messages of a term beyond", "runs with delays beyond the timers", "runs with validators down for good", "leaders barred or of the lowest class",
     ];
 
     public long this[string name] => _counters.GetValueOrDefault(name);

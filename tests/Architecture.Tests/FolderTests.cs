@@ -11,7 +11,7 @@ namespace CyberMesh.Architecture.Tests;
 public sealed partial class FolderTests
 {
     /// <summary>A folder of Core uses only those above it in this list.</summary>
-    private static readonly string[] CoreOrder = ["Primitives", "Encoding", "Chain", "Alerts", "Mempool", "Ledger", "Consensus", "Replica"];
+    private static readonly string[] CoreOrder = ["Primitives", "Encoding", "Chain", "Alerts", "Proofs", "Mempool", "Ledger", "Consensus", "Replica"];
 
     private static readonly (string Folder, string Forbidden)[] CoreWalls =
         [("Ledger", "Mempool"), ("Consensus", "Alerts"), ("Consensus", "Mempool"), ("Consensus", "Ledger")];

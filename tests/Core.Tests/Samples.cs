@@ -6,6 +6,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
 using CyberMesh.Simulator;
 
@@ -17,7 +18,9 @@ internal sealed class Samples
     public Samples(int validators = 4, ChainParameters? parameters = null)
     {
         Signers = [.. Enumerable.Range(0, validators).Select(i => Signatures.NewSigner($"validator {i}")).OrderBy(s => s.PublicKey)];
-        var set = Signers.Select((s, i) => new Validator($"v{i + 1}", s.PublicKey, Key($"control {i}"), Key($"cosigner {i}"), Key($"log {i}")));
+        Cosigners = [.. Enumerable.Range(0, validators).Select(i => Signatures.NewSigner($"cosigner {i}"))];
+        LogKeys = [.. Enumerable.Range(0, validators).Select(i => Signatures.NewSigner($"log {i}"))];
+        var set = Signers.Select((s, i) => new Validator($"v{i + 1}", s.PublicKey, Key($"control {i}"), Cosigners[i].PublicKey, LogKeys[i].PublicKey));
         OperatorKeys = [.. Enumerable.Range(0, 3).Select(i => Signatures.NewSigner($"operator {i}")).OrderBy(o => o.PublicKey)];
         Sensor = Signatures.NewSigner("sensor");
         Genesis = new Genesis(
@@ -29,6 +32,8 @@ internal sealed class Samples
 
     public StubSignatures Signatures { get; } = new();
     public ImmutableArray<ISigner> Signers { get; }
+    public ImmutableArray<ISigner> Cosigners { get; }
+    public ImmutableArray<ISigner> LogKeys { get; }
     public ImmutableArray<ISigner> OperatorKeys { get; }
     public ISigner Sensor { get; }
     public Genesis Genesis { get; }
@@ -98,6 +103,15 @@ internal sealed class Samples
         yield return new PeerMessage.SnapshotOffer(certificate, last, [Digest(6), Digest(7)]);
         yield return new PeerMessage.GetChunk(new Height(128), 1);
         yield return new PeerMessage.Chunk(new Height(128), 1, body);
+        yield return Cosignature(1, 12, Digest(3));
+    }
+
+    /// <summary>Of the log after block 5.</summary>
+    public PeerMessage.Cosignature Cosignature(int validator, ulong size, Digest root)
+    {
+        var text = new LogCheckpoint(LogNames.Origin(Genesis.Chain.ChainId), size, root).Text;
+        return new PeerMessage.Cosignature(
+            new ValidatorIndex((ushort)validator), 0, new Height(5), size, root, 1_790_000_001, Cosigners[validator].Sign(NoteKey.CosignedBytes(text, 1_790_000_001)));
     }
 
     /// <summary>The checkpoint of term 0 with a snapshot of two chunks, and the commit of its block.</summary>

@@ -62,11 +62,12 @@ public static class RejectionReasons
         RejectionReason.NoOpenOrder => "no_open_order",
     };
 
+    public static bool IsKnown(ushort number) => number <= (ushort)RejectionReason.NoOpenOrder;
+
     /// <summary>The reason with this number, for receipts read back from disk.</summary>
     public static RejectionReason FromNumber(ushort number)
     {
-        var reason = (RejectionReason)number;
-        Invariant.Holds(number <= (ushort)RejectionReason.NoOpenOrder, "known rejection reason");
-        return reason;
+        Invariant.Holds(IsKnown(number), "known rejection reason");
+        return (RejectionReason)number;
     }
 }

@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 
 namespace CyberMesh.Core.Consensus;
 
@@ -38,6 +39,7 @@ public sealed class MessageAuthenticator(EpochSchedule epochs, Digest genesisBlo
         PeerMessage.Checkpoint m => m.Content.Term,
         PeerMessage.StableCheckpoint m => m.Certificate.Checkpoint.Term,
         PeerMessage.Blocks m => m.Certificate.View.Term,
+        PeerMessage.Cosignature m => m.Term,
         _ => null,
     };
 
@@ -61,6 +63,7 @@ public sealed class MessageAuthenticator(EpochSchedule epochs, Digest genesisBlo
         PeerMessage.GetTransactions or PeerMessage.Transactions or PeerMessage.GetProposal or PeerMessage.Proposal
             or PeerMessage.GetBlocks or PeerMessage.GetSnapshot or PeerMessage.GetChunk or PeerMessage.Chunk => true,
         PeerMessage.SnapshotOffer m => Offer(m),
+        PeerMessage.Cosignature m => Cosignature(m),
         PeerMessage.Beyond => false,
         _ => throw Invariant.Unreachable(message),
     };
@@ -77,6 +80,13 @@ public sealed class MessageAuthenticator(EpochSchedule epochs, Digest genesisBlo
                && m.Committed.Kind == CertificateKind.Commit && m.Committed.Height == checkpoint.Height && m.Committed.Digest == checkpoint.Block
                && m.Committed.Verify(chain, genesisBlock, verifier)
                && !m.Chunks.IsEmpty && MerkleTree.Root(m.Chunks.AsSpan()) == checkpoint.SnapshotRoot;
+    }
+
+    private bool Cosignature(PeerMessage.Cosignature m)
+    {
+        if (epochs.At(m.Term) is not { } chain || chain.Parameters.TermOf(m.Height) != m.Term || !chain.Validators.Contains(m.Signer)) return false;
+        var text = new LogCheckpoint(LogNames.Origin(chain.ChainId), m.Size, m.Root).Text;
+        return verifier.Verify(chain.Validators[m.Signer].CosignerKey, NoteKey.CosignedBytes(text, m.TimeSeconds), m.Signature);
     }
 
     private bool ViewChange(PeerMessage.ViewChange m) =>

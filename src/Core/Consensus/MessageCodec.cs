@@ -15,7 +15,7 @@ public static class MessageCodec
     {
         PrePrepare = 1, Prepare = 2, Commit = 3, Suspect = 4, ViewChange = 5, NewView = 6, Checkpoint = 7, Heartbeat = 8, Status = 9, Handover = 10,
         GetTransactions = 32, Transactions = 33, GetProposal = 34, Proposal = 35, GetBlocks = 36, Blocks = 37, StableCheckpoint = 38,
-        GetSnapshot = 39, SnapshotOffer = 40, GetChunk = 41, Chunk = 42,
+        GetSnapshot = 39, SnapshotOffer = 40, GetChunk = 41, Chunk = 42, Cosignature = 43,
     }
 
     public static byte[] Encode(PeerMessage message)
@@ -143,6 +143,16 @@ public static class MessageCodec
                 writer.UInt32(m.Index);
                 writer.Bytes(m.Bytes.Span);
                 break;
+            case PeerMessage.Cosignature m:
+                writer.UInt8((byte)Tag.Cosignature);
+                writer.Index(m.Signer);
+                writer.UInt64(m.Term);
+                writer.Height(m.Height);
+                writer.UInt64(m.Size);
+                writer.Digest(m.Root);
+                writer.Int64(m.TimeSeconds);
+                writer.Signature(m.Signature);
+                break;
             case PeerMessage.Beyond:
             default:
                 throw Invariant.Unreachable(message);
@@ -213,6 +223,9 @@ public static class MessageCodec
                 return new PeerMessage.GetChunk(reader.Height(), reader.UInt32());
             case Tag.Chunk:
                 return new PeerMessage.Chunk(reader.Height(), reader.UInt32(), reader.Bytes(Limits.SnapshotChunkBytes));
+            case Tag.Cosignature:
+                return new PeerMessage.Cosignature(
+                    reader.Index(), reader.UInt64(), reader.Height(), reader.UInt64(), reader.Digest(), reader.Int64(), reader.Signature());
             case Tag.StableCheckpoint:
                 return new PeerMessage.StableCheckpoint(CheckpointCertificate.Read(ref reader));
             default:

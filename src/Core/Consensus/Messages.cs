@@ -93,6 +93,10 @@ public abstract record PeerMessage
     /// <summary>What its sender has after the last block of a term.</summary>
     public sealed record Checkpoint(ValidatorIndex Sender, Chain.Checkpoint Content, Signature Signature) : Signed(Sender, Signature);
 
+    /// <summary>The transparency log after a block, signed with the cosigner key; the time is the block's (rule W2).</summary>
+    public sealed record Cosignature(
+        ValidatorIndex Signer, ulong Term, Height Height, ulong Size, Digest Root, long TimeSeconds, Signature Signature) : PeerMessage;
+
     /// <summary>For one who still asks for signatures: the checkpoint is stable.</summary>
     public sealed record StableCheckpoint(CheckpointCertificate Certificate) : PeerMessage;
 

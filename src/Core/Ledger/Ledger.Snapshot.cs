@@ -11,7 +11,7 @@ namespace CyberMesh.Core.Ledger;
 
 public sealed partial class Ledger
 {
-    private static ReadOnlySpan<byte> SnapshotMagic => "CMSNAP1"u8;
+    private static ReadOnlySpan<byte> SnapshotMagic => "CMSNAP2"u8;
 
     /// <summary>The whole state; only between two terms, when nothing of a term is half counted.</summary>
     public Snapshot TakeSnapshot(SnapshotHead head)
@@ -43,6 +43,9 @@ public sealed partial class Ledger
         writer.Count(control.Count);
         foreach (var digest in control) writer.Digest(digest);
         _nonces.Write(writer);
+        Log.Write(writer);
+        writer.Height(LogEnd.Height);
+        writer.Time(LogEnd.Time);
         _tree.Write(writer);
         return new Snapshot(buffer.WrittenMemory);
     }
@@ -69,7 +72,11 @@ public sealed partial class Ledger
                 read._producerCounts[producer.Key] = counts;
         for (var left = reader.Count(int.MaxValue, Digest.Size); left > 0; left--) read._control.Add(reader.Digest());
         read._nonces.Read(ref reader);
+        read.Log.Read(ref reader);
+        read.LogEnd = (reader.Height(), reader.Time());
         read._tree.Read(ref reader);
+        // The subtrees are not in the state tree, but their root is.
+        read.WriteLog();
         (read.Height, read.Time) = (last.Height, last.Time);
         if (!reader.Finish(out _) || last.ChainId != genesis.ChainId || read.StateRoot() != stateRoot) return false;
         (ledger, head) = (read, new SnapshotHead(last, recent.ToImmutable()));

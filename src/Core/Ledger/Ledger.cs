@@ -7,6 +7,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 
 namespace CyberMesh.Core.Ledger;
 
@@ -38,6 +39,7 @@ public sealed partial class Ledger
         _parameters = genesis.Parameters;
         Time = genesisTime;
         foreach (var producer in producers.All) WriteProducer(producer);
+        WriteLog();
     }
 
     public ProducerRegistry Producers { get; }
@@ -53,6 +55,12 @@ public sealed partial class Ledger
 
     /// <summary>Its block time.</summary>
     public Timestamp Time { get; private set; }
+
+    /// <summary>The transparency log: an entry for each transaction ever executed, in order (rule W1).</summary>
+    public LogTree Log { get; } = new();
+
+    /// <summary>The block of its last entry.</summary>
+    public (Height Height, Timestamp Time) LogEnd { get; private set; }
 
     public int StateEntries => _tree.Count;
 
@@ -102,8 +110,14 @@ public sealed partial class Ledger
             if (result == RejectionReason.None) Accept(envelope, header, i);
             CountForProducer(envelope.Producer, result);
             receipts.Add(new Receipt(envelope.Digest, envelope.Kind, result));
+            Log.Append(new LogEntry(header.ChainId, header.Height, (uint)i, header.Time, envelope.Kind, result, envelope.Digest).LeafHash());
         }
 
+        if (transactions.Length > 0)
+        {
+            LogEnd = (header.Height, header.Time);
+            WriteLog();
+        }
         if (Leaders.Observe(header, block.Seal)) EnterTerm();
         Height = header.Height;
         Time = header.Time;
@@ -234,6 +248,17 @@ public sealed partial class Ledger
             BinaryPrimitives.WriteInt32BigEndian(value[12..], standing.Credit);
             _tree.Set(StateKeys.Leader(key, validator), value);
         }
+    }
+
+    private void WriteLog()
+    {
+        var buffer = new ArrayBufferWriter<byte>(64);
+        var writer = new CanonicalWriter(buffer);
+        writer.UInt64(Log.Size);
+        writer.Digest(Log.Root());
+        writer.Height(LogEnd.Height);
+        writer.Time(LogEnd.Time);
+        _tree.Set(StateKeys.Log, buffer.WrittenSpan);
     }
 
     private void WriteGovernance()

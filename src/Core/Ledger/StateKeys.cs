@@ -15,6 +15,9 @@ internal static class StateKeys
     public const int EpochLength = 1 + 8;
     public const int NonceLength = 1 + PublicKey.Size + 16;
 
+    /// <summary>Size and root of the transparency log.</summary>
+    public static ReadOnlySpan<byte> Log => "l"u8;
+
     public static ReadOnlySpan<byte> Transaction(Span<byte> key, AlertKind kind, Digest digest)
     {
         key[0] = (byte)'t';

@@ -6,6 +6,7 @@ using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 
 namespace CyberMesh.Core.Replica;
 
@@ -57,6 +58,9 @@ public sealed class Effects : Outbox
     /// </summary>
     public (CheckpointCertificate Certificate, TakenSnapshot Taken)? Installed { get; set; }
 
+    /// <summary>The transparency log up to some block, cosigned by Q validators (rule W3).</summary>
+    public SignedNote? LogCheckpoint { get; set; }
+
     /// <summary>The chain has forked: the host keeps the proof and stops.</summary>
     public ForkProof? Fork { get; set; }
 
@@ -64,7 +68,7 @@ public sealed class Effects : Outbox
     public Divergence? Divergence { get; set; }
 
     public bool IsEmpty => Fork is null && Divergence is null && Records.Count + Messages.Count + Notices.Count + Decided.Count + BlockRequests.Count
-        + SnapshotRequests.Count + Snapshots.Count + Stable.Count == 0 && Installed is null;
+        + SnapshotRequests.Count + Snapshots.Count + Stable.Count == 0 && Installed is null && LogCheckpoint is null;
 
     public void Clear()
     {
@@ -77,6 +81,7 @@ public sealed class Effects : Outbox
         Snapshots.Clear();
         Stable.Clear();
         Installed = null;
+        LogCheckpoint = null;
         Fork = null;
         Divergence = null;
     }

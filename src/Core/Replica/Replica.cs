@@ -32,6 +32,7 @@ public sealed class Replica
     private readonly Mempool.Mempool _pool;
     private readonly Pbft _pbft;
     private readonly SnapshotFetch _snapshot;
+    private readonly Cosigner _cosigner;
     private Ledger.Ledger _ledger;
     private readonly BodyFetch _fetch;
     private readonly PeerRotation _blockPeers;
@@ -71,6 +72,7 @@ public sealed class Replica
         _pbft = new Pbft(Epochs, genesis.Block, _ledger.Leaders.Order, keys);
         _fetch = new BodyFetch(Epochs);
         _snapshot = new SnapshotFetch(Epochs);
+        _cosigner = new Cosigner(Epochs, keys);
         _blockPeers = new PeerRotation(Epochs, 500);
         _proposalPeers = new PeerRotation(Epochs, 150);
         _roots[0] = genesis.Block.Header.StateRoot;
@@ -109,6 +111,7 @@ public sealed class Replica
             yield return ("bodies of held blocks", _bodies.Count, 16 * Parameters.Window + 1);
             yield return ("state roots", _roots.Count, 4 * Parameters.Window + 1);
             yield return ("chunks of a snapshot", _snapshot.ChunkCount, Limits.SnapshotChunksMax);
+            yield return ("cosignatures", _cosigner.Count, Cosigner.KeptPerValidator * _pbft.NextEpoch.Validators.Places);
             yield return ("fetched bodies", _fetch.Count, Parameters.BlockTransactionsMax);
         }
     }
@@ -159,7 +162,10 @@ public sealed class Replica
                 if (IsFar(m.Certificate.Checkpoint.Term)) _snapshot.Take(from, m, Me, _ledger.Height, now, effects);
                 break;
             case PeerMessage.Chunk m:
-                if (_snapshot.Take(from, m, Me, _ledger.Height, now, effects) is { } bytes) Install(bytes, effects);
+                if (_snapshot.Take(from, m, Me, _ledger.Height, now, effects) is { } bytes) Install(bytes, now, effects);
+                break;
+            case PeerMessage.Cosignature m:
+                _cosigner.Receive(m, now, effects);
                 break;
             case PeerMessage.StableCheckpoint m:
                 _pbft.Stabilise(m.Certificate, effects);
@@ -201,6 +207,7 @@ public sealed class Replica
         CheckTransactionTimers(now, effects);
         SayReady(now, effects);
         Advance(now, effects);
+        _cosigner.Tick(now, effects);
         RequestSnapshot(now, effects);
         RequestBlocks(now, effects);
     }
@@ -255,12 +262,13 @@ public sealed class Replica
     private bool IsFar(ulong term) => term >= _pbft.View.Term + SnapshotsBehind * (ulong)Parameters.SnapshotTerms;
 
     /// <summary>Every chunk is the certified one. If they do not make up the certified state, Q validators have signed nonsense, and blocks remain.</summary>
-    private void Install(byte[] bytes, Effects effects)
+    private void Install(byte[] bytes, Timestamp now, Effects effects)
     {
         var offer = _snapshot.Offer!;
         _snapshot.Drop();
         var from = _ledger.Height.Next;
         if (_pbft.TermIsComplete || !TryInstall(offer.Certificate.Checkpoint, offer.Committed, bytes)) return;
+        _cosigner.Restore(_ledger.LogEnd, _ledger.Log, now);
         effects.Installed = (offer.Certificate, new TakenSnapshot(offer.Certificate.Checkpoint, offer.Committed, new Snapshot(bytes)));
         effects.Notices.Add(new Notice.SnapshotInstalled(from, _ledger.Height));
     }
@@ -338,6 +346,7 @@ public sealed class Replica
     public void Resume(Timestamp now, Effects effects)
     {
         _transactionTimersFrom = now;
+        _cosigner.Restore(_ledger.LogEnd, _ledger.Log, now);
         _pbft.Resume(now, effects);
         Advance(now, effects);
     }
@@ -361,7 +370,7 @@ public sealed class Replica
         }
 
         var progressed = true;
-        while (progressed && !IsFrozen) progressed = Execute(effects) || Vote(now, effects) || Accuse(now, effects) || Propose(now, effects);
+        while (progressed && !IsFrozen) progressed = Execute(now, effects) || Vote(now, effects) || Accuse(now, effects) || Propose(now, effects);
         DropForgottenBodies();
         RequestProposal(now, effects);
     }
@@ -415,7 +424,7 @@ public sealed class Replica
         effects.Divergence = new Divergence(height, certified, RootAt(height), [.. _recent.Values]);
     }
 
-    private bool Execute(Effects effects)
+    private bool Execute(Timestamp now, Effects effects)
     {
         if (!_pbft.TryTakeDecision(out var decision)) return false;
         var block = decision!.Block;
@@ -432,6 +441,7 @@ public sealed class Replica
         var committed = new CommittedBlock(block, decision.Certificate, bodies, receipts, StateRoot);
         _recent[block.Height.Value] = committed;
         effects.Decided.Add(committed);
+        if (!bodies.IsEmpty) _cosigner.Executed(_ledger.LogEnd, _ledger.Log, now, effects);
         return true;
     }
 

@@ -1,0 +1,141 @@
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
+using System.Globalization;
+using System.Text;
+using CyberMesh.Core.Chain;
+
+namespace CyberMesh.Core.Proofs;
+
+/// <summary>
+/// Whom a verifier believes, as C2SP tlog-policy writes it: keys of logs, keys of cosigners ("witnesses"), groups of them, and the group that must
+/// have signed. The only thing a verifier has to be given by somebody it trusts.
+/// </summary>
+public sealed class TrustPolicy
+{
+    private const int LinesMax = 4096;
+
+    private sealed record Group(int Needed, ImmutableArray<string> Members);
+
+    private readonly Dictionary<string, Group> _groups = new(StringComparer.Ordinal);
+    private string? _quorum;
+
+    private TrustPolicy()
+    {
+    }
+
+    /// <summary>Any of them may sign as the log.</summary>
+    public List<NoteKey> Logs { get; } = [];
+
+    /// <summary>By name, in the order of the file.</summary>
+    public List<(string Name, NoteKey Key)> Witnesses { get; } = [];
+
+    /// <summary>The policy of a chain: one log key and one cosigner key per validator, Q cosigners needed.</summary>
+    public static string Of(ChainContext chain)
+    {
+        var text = new StringBuilder();
+        var names = new StringBuilder();
+        text.Append(CultureInfo.InvariantCulture, $"# Chain {chain.ChainId}, epoch {chain.Epoch}: {chain.Validators.Quorum} of {chain.Validators.Count} validators.\n");
+        foreach (var index in chain.Validators.Indices) text.Append(CultureInfo.InvariantCulture, $"log {LogNames.LogKey(chain, index)}\n");
+        foreach (var index in chain.Validators.Indices)
+        {
+            var name = LogNames.Label(chain, index);
+            names.Append(' ').Append(name);
+            text.Append(CultureInfo.InvariantCulture, $"witness {name} {LogNames.CosignerKey(chain, index)}\n");
+        }
+
+        return text.Append(CultureInfo.InvariantCulture, $"group validators {chain.Validators.Quorum}{names}\nquorum validators\n").ToString();
+    }
+
+    /// <summary>False with a sentence that names the line.</summary>
+    public static bool TryParse(ReadOnlySpan<byte> bytes, [NotNullWhen(true)] out TrustPolicy? policy, out string problem)
+    {
+        policy = null;
+        problem = "the policy is larger than a policy can be, or not UTF-8 text";
+        if (bytes.Length > SignedNote.BytesMax || !System.Text.Unicode.Utf8.IsValid(bytes)) return false;
+        var read = new TrustPolicy();
+        var lines = System.Text.Encoding.UTF8.GetString(bytes).Split('\n');
+        problem = $"the policy has more than {LinesMax} lines";
+        if (lines.Length > LinesMax) return false;
+        for (var i = 0; i < lines.Length; i++)
+        {
+            var words = lines[i].Split([' ', '\t', '\r'], StringSplitOptions.RemoveEmptyEntries);
+            if (words.Length == 0 || words[0][0] == '#' || read.Take(words) is not { } refused) continue;
+            problem = string.Create(CultureInfo.InvariantCulture, $"line {i + 1}: {refused}");
+            return false;
+        }
+
+        problem = "no line names the quorum";
+        if (read._quorum is null) return false;
+        problem = "no line names a log";
+        if (read.Logs.Count == 0) return false;
+        policy = read;
+        return true;
+    }
+
+    private string? Take(string[] words)
+    {
+        switch (words[0])
+        {
+            case "log" when words.Length is 2 or 3:
+                if (!NoteKey.TryParse(words[1], out var log) || log.Type != NoteKeyType.Ed25519) return "this is no log key";
+                if (Logs.Contains(log)) return "this log key stands twice";
+                Logs.Add(log);
+                return null;
+            case "witness" when words.Length is 3 or 4:
+                if (IsTaken(words[1])) return $"the name '{words[1]}' is used twice";
+                if (!NoteKey.TryParse(words[2], out var witness) || witness.Type != NoteKeyType.Cosignature) return "this is no cosigner key";
+                // One key under two names would count twice.
+                foreach (var (_, other) in Witnesses)
+                    if (other.Key == witness.Key)
+                        return "this cosigner key stands twice";
+                Witnesses.Add((words[1], witness));
+                return null;
+            case "group" when words.Length >= 4:
+                if (IsTaken(words[1])) return $"the name '{words[1]}' is used twice";
+                var members = ImmutableArray.Create(words, 3, words.Length - 3);
+                foreach (var member in members)
+                    if (member == "none" || !IsTaken(member))
+                        return $"'{member}' is no witness or group of a line above";
+                if (new HashSet<string>(members, StringComparer.Ordinal).Count != members.Length) return "a member stands twice";
+                var needed = words[2] switch { "all" => members.Length, "any" => 1, _ => int.TryParse(words[2], NumberStyles.None, CultureInfo.InvariantCulture, out var k) ? k : 0 };
+                if (needed < 1 || needed > members.Length) return $"'{words[2]}' of {members.Length} members cannot be met or needs nobody";
+                _groups.Add(words[1], new Group(needed, members));
+                return null;
+            case "quorum" when words.Length == 2:
+                if (_quorum is not null) return "the quorum is named twice";
+                if (words[1] == "none" || !IsTaken(words[1])) return $"the quorum must be a witness or a group of a line above, not '{words[1]}'";
+                _quorum = words[1];
+                return null;
+            default:
+                return $"'{words[0]}' with {words.Length - 1} words after it means nothing here";
+        }
+    }
+
+    private bool IsTaken(string name) => name == "none" || _groups.ContainsKey(name) || Find(name) is not null;
+
+    private NoteKey? Find(string witness)
+    {
+        foreach (var (name, key) in Witnesses)
+            if (name == witness)
+                return key;
+        return null;
+    }
+
+    /// <summary>Do the signatures of these witnesses meet the quorum?</summary>
+    public bool IsMetBy(IReadOnlySet<string> signed) => Counts(_quorum!, signed) is var (have, needed) && have >= needed;
+
+    /// <summary>Of the members of the quorum how many have signed, and how many must.</summary>
+    public (int Have, int Needed) Quorum(IReadOnlySet<string> signed) => Counts(_quorum!, signed);
+
+    private (int Have, int Needed) Counts(string name, IReadOnlySet<string> signed)
+    {
+        if (!_groups.TryGetValue(name, out var group)) return (signed.Contains(name) ? 1 : 0, 1);
+        var have = 0;
+        foreach (var member in group.Members)
+            if (Counts(member, signed) is var (inner, needed) && inner >= needed)
+                have++;
+        return (have, group.Needed);
+    }
+}

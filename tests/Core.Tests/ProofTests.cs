@@ -1,0 +1,404 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Security.Cryptography;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
+using CyberMesh.Core.Replica;
+using Xunit;
+using static System.Text.Encoding;
+
+namespace CyberMesh.Core.Tests;
+
+/// <summary>The transparency log (rules W1 to W3), its proofs, and the formats they travel in.</summary>
+public sealed class ProofTests
+{
+    private readonly Samples _samples = new();
+
+    private static readonly Digest[] Leaves = [.. Enumerable.Range(0, 70).Select(i => Digest.Sha256(ASCII.GetBytes($"leaf {i}")))];
+
+    /// <summary>RFC 6962 section 2.1, word for word.</summary>
+    private static Digest Mth(ReadOnlySpan<Digest> leaves)
+    {
+        if (leaves.Length == 0) return Digest.Sha256([]);
+        if (leaves.Length == 1) return leaves[0];
+        var k = 1;
+        while (k * 2 < leaves.Length) k *= 2;
+        return MerkleTree.Node(Mth(leaves[..k]), Mth(leaves[k..]));
+    }
+
+    private static Digest Node(int level, ulong index) => Mth(Leaves.AsSpan((int)index << level, 1 << level));
+
+    [Fact]
+    public void W1_the_log_has_the_roots_published_for_certificate_transparency()
+    {
+        string[] leaves = ["", "00", "10", "2021", "3031", "40414243", "5051525354555657", "606162636465666768696a6b6c6d6e6f"];
+        string[] roots =
+        [
+            "6e340b9cffb37a989ca544e6bb780a2c78901d3fb33738768511a30617afa01d", "fac54203e7cc696cf0dfcb42c92a1d9dbaf70ad9e621f4bd8d98662f00e3c125",
+            "aeb6bcfe274b70a14fb067a5e5578264db0fa9b51af5e0ba159158f329e06e77", "d37ee418976dd95753c1c73862b9398fa2a2cf9b4ff0fdfe8b30cd95209614b7",
+            "4e3bbb1f7b478dcfe71fb631631519a3bca12c9aefca1612bfce4c13a86264d4", "76e67dadbcdf1e10e1b74ddc608abd2f98dfb16fbce75277b5232a127f2087ef",
+            "ddb89be403809e325750d3d263cd78929c2942b7942a34b77e122c9594a74c8c", "5dc9da79a70659a9ad559cb701ded9a2ab9d823aad2f4960cfe370eff4604328",
+        ];
+        var log = new LogTree();
+        Assert.Equal("e3b0c44298fc1c149afbf4c8996fb92427ae41e4649b934ca495991b7852b855", log.Root().ToString());
+        for (var i = 0; i < leaves.Length; i++)
+        {
+            log.Append(Digest.From(SHA256.HashData([0, .. System.Convert.FromHexString(leaves[i])])));
+            Assert.Equal(roots[i], log.Root().ToString());
+        }
+    }
+
+    [Fact]
+    public void Inclusion_is_proven_for_every_leaf_of_every_size_and_for_nothing_else()
+    {
+        var log = new LogTree();
+        for (var size = 1; size <= Leaves.Length; size++)
+        {
+            log.Append(Leaves[size - 1]);
+            var root = Mth(Leaves.AsSpan(0, size));
+            Assert.Equal(root, log.Root());
+            Assert.Equal(root, MerkleProof.Root((ulong)size, Node));
+            for (var i = 0; i < size; i++)
+            {
+                var path = MerkleProof.Inclusion((ulong)i, (ulong)size, Node);
+                Assert.Equal(root, MerkleProof.RootOf((ulong)i, (ulong)size, Leaves[i], path.AsSpan()));
+                Assert.NotEqual(root, MerkleProof.RootOf((ulong)i, (ulong)size, Samples.Digest(1), path.AsSpan()));
+                Assert.NotEqual(root, MerkleProof.RootOf((ulong)i, (ulong)size, Leaves[i], path.Add(Samples.Digest(1)).AsSpan()));
+                if (path.Length > 0) Assert.NotEqual(root, MerkleProof.RootOf((ulong)i, (ulong)size, Leaves[i], path.AsSpan(1, path.Length - 1)));
+                for (var other = 0; other < size; other++)
+                    if (other != i)
+                        Assert.NotEqual(root, MerkleProof.RootOf((ulong)other, (ulong)size, Leaves[i], path.AsSpan()));
+            }
+        }
+    }
+
+    [Fact]
+    public void Consistency_is_proven_for_every_pair_of_sizes_and_for_no_other_tree()
+    {
+        for (var newer = 0; newer <= Leaves.Length; newer++)
+            for (var older = 0; older <= newer; older++)
+            {
+                var (a, b) = (Mth(Leaves.AsSpan(0, older)), Mth(Leaves.AsSpan(0, newer)));
+                var path = MerkleProof.Consistency((ulong)older, (ulong)newer, Node).ToArray();
+                Assert.True(MerkleProof.IsConsistent((ulong)older, (ulong)newer, a, b, path));
+                Assert.False(MerkleProof.IsConsistent((ulong)older, (ulong)newer, a, b, [.. path, Samples.Digest(1)]));
+                if (older == 0) continue;
+                Assert.False(MerkleProof.IsConsistent((ulong)older, (ulong)newer, Samples.Digest(1), b, path));
+                Assert.False(MerkleProof.IsConsistent((ulong)older, (ulong)newer, a, Samples.Digest(1), path));
+                for (var i = 0; i < path.Length; i++)
+                {
+                    var right = path[i];
+                    path[i] = Samples.Digest(2);
+                    Assert.False(MerkleProof.IsConsistent((ulong)older, (ulong)newer, a, b, path));
+                    path[i] = right;
+                }
+            }
+
+        Assert.False(MerkleProof.IsConsistent(2, 1, Leaves[0], Leaves[0], []));
+    }
+
+    // ---- C2SP signed-note: the note and keys of its reference implementation (golang.org/x/mod/sumdb/note, BSD-3-Clause) ----------
+
+    private const string Poem = "If you think cryptography is the answer to your problem,\nthen you don't know what your problem is.\n";
+    private const string Peter = "— PeterNeumann x08go/ZJkuBS9UG/SffcvIAQxVBtiFupLLr8pAcElZInNIuGUgYN1FFYC2pZSNXgKvqfqdngotpRZb6KE6RyyBwJnAM=\n";
+    private const string Enoch = "— EnochRoot rwz+eBzmZa0SO3NbfRGzPCpDckykFXSdeX+MNtCOXm2/5n2tiOHp+vAF1aGrQ5ovTG01oOTGwnWLox33WWd1RvMc+QQ=\n";
+    private const string PeterKey = "PeterNeumann+c74f20a3+ARpc2QcUPDhMQegwxbzhKqiBfsVkmqq/LDE4izWy10TW";
+    private const string EnochKey = "EnochRoot+af0cfe78+ATtqJ7zOtqQtYqOo0CpvDXNlMhV3HeJDpjrASKGLWdop";
+
+    [Fact]
+    public void Notes_are_read_and_written_as_their_specification_says()
+    {
+        Assert.True(SignedNote.TryParse(UTF8.GetBytes(Poem + "\n" + Peter + Enoch), out var note));
+        Assert.Equal(Poem, note.Text);
+        Assert.Equal([("PeterNeumann", 0xc74f20a3u), ("EnochRoot", 0xaf0cfe78u)], note.Signatures.Select(s => (s.Name, s.KeyId)));
+        Assert.Equal(Poem + "\n" + Peter + Enoch, note.ToString());
+
+        byte[] peter = UTF8.GetBytes(Peter);
+        byte[][] bad =
+        [
+            UTF8.GetBytes(Poem), UTF8.GetBytes(Poem + "\n"), [.. UTF8.GetBytes(Poem + "\n"), .. peter[..^1]],
+            UTF8.GetBytes("\u0001" + Poem + "\n" + Peter), [0xff, .. UTF8.GetBytes(Poem + "\n" + Peter)],
+            UTF8.GetBytes(Poem + "\n" + Peter.Replace("PeterNeumann", "Bad Name", StringComparison.Ordinal)), UTF8.GetBytes(Poem + "\n" + Peter + "Unexpected line.\n"),
+            UTF8.GetBytes(Poem + "\n" + string.Concat(Enumerable.Repeat(Peter, 513))),
+        ];
+        Assert.All(bad, bytes => Assert.False(SignedNote.TryParse(bytes, out _)));
+    }
+
+    [Theory]
+    [InlineData(PeterKey)]
+    [InlineData(EnochKey)]
+    public void Keys_of_notes_are_read_and_written_as_their_specification_says(string text)
+    {
+        Assert.True(NoteKey.TryParse(text, out var key));
+        Assert.Equal(text, key.ToString());
+        for (var i = 0; i < text.Length; i++)
+        {
+            var changed = text.ToCharArray();
+            changed[i] = changed[i] == 'A' ? 'B' : 'A';
+            Assert.False(NoteKey.TryParse(new string(changed), out _));
+            Assert.False(NoteKey.TryParse(text.Remove(i, 1), out _));
+        }
+    }
+
+    [Fact]
+    public void Checkpoints_of_a_log_are_read_as_their_specification_says()
+    {
+        const string text = "go.sum database tree\n123456789012\nTszzRgjTG6xce+z2AG31kAXYKBgQVtCSCE40HmuwBb0=\n";
+        Assert.True(LogCheckpoint.TryParse(text, out var checkpoint));
+        Assert.Equal(123456789012UL, checkpoint.Size);
+        Assert.Equal(text, checkpoint.Text);
+        Assert.True(LogCheckpoint.TryParse(text + "extension\n", out var extended));
+        Assert.Equal(checkpoint, extended);
+        Assert.False(LogCheckpoint.TryParse(text.Replace("123456789012", "0xabcdef", StringComparison.Ordinal), out _));
+        Assert.False(LogCheckpoint.TryParse(text.Replace("123456789012", "0123456789012", StringComparison.Ordinal), out _));
+        Assert.False(LogCheckpoint.TryParse(text.Replace("Bb0=", "BTOOBIG=", StringComparison.Ordinal), out _));
+        Assert.False(LogCheckpoint.TryParse(text.Replace("Bb0=", "Bb1=", StringComparison.Ordinal), out _));
+        Assert.False(LogCheckpoint.TryParse("\n1\nTszzRgjTG6xce+z2AG31kAXYKBgQVtCSCE40HmuwBb0=\n", out _));
+    }
+
+    [Theory]
+    [InlineData("quorum a\n", "line 1")]
+    [InlineData("log {log}\nlog {log}\n", "line 2: this log key stands twice")]
+    [InlineData("log {witness}\n", "no log key")]
+    [InlineData("log {log}\nwitness a {log}\n", "no cosigner key")]
+    [InlineData("log {log}\nwitness a {witness}\nwitness b {witness}\n", "stands twice")]
+    [InlineData("log {log}\nwitness a {witness}\ngroup a 1 a\n", "used twice")]
+    [InlineData("log {log}\nwitness a {witness}\ngroup g 2 a\n", "cannot be met")]
+    [InlineData("log {log}\nwitness a {witness}\ngroup g 0 a\n", "needs nobody")]
+    [InlineData("log {log}\nwitness a {witness}\ngroup g 2 a a\n", "a member stands twice")]
+    [InlineData("log {log}\nwitness a {witness}\ngroup g any b\n", "'b' is no witness")]
+    [InlineData("log {log}\nwitness a {witness}\nquorum none\n", "must be a witness or a group")]
+    [InlineData("log {log}\nwitness a {witness}\n", "no line names the quorum")]
+    [InlineData("witness a {witness}\nquorum a\n", "no line names a log")]
+    [InlineData("log {log}\nlock {log}\n", "line 2: 'lock'")]
+    public void A_policy_that_says_too_little_or_twice_is_refused(string text, string problem)
+    {
+        text = text.Replace("{log}", LogNames.LogKey(_samples.Genesis.Chain, new(0)).ToString(), StringComparison.Ordinal)
+            .Replace("{witness}", LogNames.CosignerKey(_samples.Genesis.Chain, new(0)).ToString(), StringComparison.Ordinal);
+        Assert.False(TrustPolicy.TryParse(UTF8.GetBytes(text), out _, out var why));
+        Assert.Contains(problem, why, StringComparison.Ordinal);
+    }
+
+    [Fact]
+    public void Groups_of_a_policy_count_as_they_say()
+    {
+        var keys = Enumerable.Range(0, 4).Select(i => LogNames.CosignerKey(_samples.Genesis.Chain, new((ushort)i))).ToArray();
+        var text = $"log {LogNames.LogKey(_samples.Genesis.Chain, new(0))}\n" + string.Concat(keys.Select((k, i) => $"witness {"abcd"[i]} {k} https://example.org\n"))
+                   + "# two organisations\ngroup x all a b\ngroup y any c d\r\ngroup both 2 x y\nquorum both\n";
+        Assert.True(TrustPolicy.TryParse(UTF8.GetBytes(text), out var policy, out var problem), problem);
+        Assert.True(policy.IsMetBy(new HashSet<string> { "a", "b", "d" }));
+        Assert.False(policy.IsMetBy(new HashSet<string> { "a", "c", "d" }));
+        Assert.False(policy.IsMetBy(new HashSet<string> { "a", "b" }));
+    }
+
+    // ---- Proofs -----------------------------------------------------------------------------------------------
+
+    private AlertEnvelope Alert => Envelope(0, 1);
+
+    private AlertEnvelope Envelope(long secondsAfterGenesis, ulong nonce)
+    {
+        var record = _samples.Alerts.Anomaly(1_790_000_000 + secondsAfterGenesis, new Nonce(nonce), "a", 5);
+        Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record, out var envelope, out _));
+        Assert.True(new EnvelopeAuthenticator(_samples.Signatures).TryAuthenticate(envelope, SigningProfiles.V1, out _));
+        return envelope;
+    }
+
+    private TrustPolicy Policy
+    {
+        get
+        {
+            Assert.True(TrustPolicy.TryParse(UTF8.GetBytes(TrustPolicy.Of(_samples.Genesis.Chain)), out var policy, out var problem), problem);
+            return policy;
+        }
+    }
+
+    /// <summary>The sixth of 70 entries is about <see cref="Alert"/>.</summary>
+    private LogProof Proof(params int[] cosigners)
+    {
+        var entry = new LogEntry(_samples.Genesis.Chain.ChainId, new Height(5), 2, _samples.Genesis.Time, AlertKind.Anomaly, RejectionReason.None, Alert.Digest);
+        Digest[] leaves = [.. Leaves];
+        leaves[5] = entry.LeafHash();
+        Digest At(int level, ulong index) => Mth(leaves.AsSpan((int)index << level, 1 << level));
+        var text = new LogCheckpoint(LogNames.Origin(entry.ChainId), 70, Mth(leaves)).Text;
+        var chain = _samples.Genesis.Chain;
+        var signatures = cosigners.Select(i => LogNames.CosignerKey(chain, new((ushort)i)).Cosigned(1_790_000_001, _samples.Cosigners[i].Sign(NoteKey.CosignedBytes(text, 1_790_000_001))));
+        return new LogProof([.. entry.Encode()], 5, MerkleProof.Inclusion(5, 70, At),
+            new SignedNote(text, [LogNames.LogKey(chain, new(2)).Sign(text, _samples.LogKeys[2]), .. signatures]));
+    }
+
+    private Verdict Verify(LogProof proof, ReadOnlyMemory<byte>? record = null) => new ProofVerifier(Policy, _samples.Signatures).Verify(proof, record);
+
+    private bool Passes(byte[] file) => LogProof.TryParse(file, out var proof, out _) && Verify(proof, Alert.Record).Passed;
+
+    [Fact]
+    public void A_proof_is_accepted_with_the_message_it_is_about_and_with_no_other()
+    {
+        var proof = Proof(0, 1, 3);
+        Assert.True(LogProof.TryParse(UTF8.GetBytes(proof.ToString()), out var read, out var problem), problem);
+        Assert.Equal(proof.ToString(), read.ToString());
+        var verdict = Verify(read, Alert.Record);
+        Assert.True(verdict.Passed, string.Join("; ", verdict.Checks));
+        Assert.Equal(7, verdict.Checks.Length);
+        Assert.Equal((5UL, RejectionReason.None), (verdict.Entry!.Height.Value, verdict.Entry.Result));
+        Assert.Equal("the message is another one than the entry names", Verify(read, Envelope(0, 2).Record).Checks[^1].What);
+    }
+
+    [Fact]
+    public void A_proof_signed_by_fewer_than_a_quorum_is_refused_for_that_reason()
+    {
+        var refused = Verify(Proof(0, 3));
+        Assert.False(refused.Passed);
+        Assert.Equal(new Check(false, "cosigned by 2 of 3 needed: v1, v4; this is no quorum"), refused.Checks[^1]);
+        Assert.False(Verify(Proof(0, 3, 3)).Passed);
+        Assert.False(Verify(Proof()).Passed);
+        var proof = Proof(0, 1, 3);
+        Assert.Contains("no key that the policy lists", Verify(proof with { Checkpoint = proof.Checkpoint with { Signatures = proof.Checkpoint.Signatures.RemoveAt(0) } }).Checks[^1].What, StringComparison.Ordinal);
+        Assert.False(Verify(proof with { Extra = [] }).Passed);
+    }
+
+    [Fact]
+    public void Every_bit_of_a_proof_that_is_flipped_makes_it_fail()
+    {
+        var file = UTF8.GetBytes(Proof(0, 1, 3).ToString());
+        Assert.True(Passes(file));
+        for (var bit = 0; bit < 8 * file.Length; bit++)
+        {
+            file[bit / 8] ^= (byte)(1 << (bit % 8));
+            Assert.False(Passes(file), $"bit {bit}");
+            file[bit / 8] ^= (byte)(1 << (bit % 8));
+        }
+    }
+
+    [Fact]
+    public void Every_line_of_a_proof_that_is_dropped_doubled_or_swapped_makes_it_fail()
+    {
+        var lines = Proof(0, 1, 3).ToString().Split('\n');
+        Assert.True(Passes(UTF8.GetBytes(string.Join('\n', lines))));
+        for (var i = 0; i < lines.Length; i++)
+        {
+            Assert.False(Passes(UTF8.GetBytes(string.Join('\n', lines.Where((_, at) => at != i)))), $"without line {i}");
+            // A newline more at the end of a note is not a line of it.
+            Assert.False(Passes(UTF8.GetBytes(string.Join('\n', lines.SelectMany((line, at) => at == i ? [line, line] : new[] { line })))), $"line {i} twice");
+            for (var j = i + 1; j < lines.Length; j++)
+            {
+                if (lines[i] == lines[j]) continue;
+                (lines[i], lines[j]) = (lines[j], lines[i]);
+                Assert.False(Passes(UTF8.GetBytes(string.Join('\n', lines))), $"lines {i} and {j}");
+                (lines[i], lines[j]) = (lines[j], lines[i]);
+            }
+        }
+    }
+
+    // ---- Cosigning --------------------------------------------------------------------------------------------
+
+    private sealed class Keys(ISigner[] signers) : IKeyring
+    {
+        public ISigner? Find(PublicKey key) => Array.Find(signers, s => s.PublicKey == key);
+    }
+
+    [Fact]
+    public void W1_every_transaction_of_a_block_becomes_an_entry_with_its_result()
+    {
+        var ledger = _samples.Genesis.NewLedger();
+        var before = ledger.StateRoot();
+        var alert = Alert;
+        var late = Envelope(-7200, 2);
+        var block = _samples.Block(_samples.Genesis.Block, default, 0, alert.Digest, late.Digest);
+        var receipts = ledger.Apply(block, [alert, late]);
+        Assert.Equal([RejectionReason.None, RejectionReason.StaleTimestamp], receipts.Select(r => r.Result));
+        var expected = new LogTree();
+        for (var i = 0; i < 2; i++)
+            expected.Append(new LogEntry(block.Header.ChainId, block.Height, (uint)i, block.Header.Time, AlertKind.Anomaly, receipts[i].Result, receipts[i].Transaction).LeafHash());
+        Assert.Equal((2UL, expected.Root()), (ledger.Log.Size, ledger.Log.Root()));
+        Assert.NotEqual(before, ledger.StateRoot());
+    }
+
+    [Fact]
+    public void Entries_survive_their_encoding_and_nothing_else_is_one()
+    {
+        var entry = new LogEntry(Samples.Digest(1), new Height(7), 3, Timestamp.FromSeconds(5), AlertKind.Policy, RejectionReason.ReplayedNonce, Samples.Digest(2));
+        var bytes = entry.Encode();
+        Assert.Equal(LogEntry.Size, bytes.Length);
+        Assert.True(LogEntry.TryDecode(bytes, out var read));
+        Assert.Equal(entry, read);
+        Assert.False(LogEntry.TryDecode(bytes.AsSpan(1), out _));
+        Assert.False(LogEntry.TryDecode([.. bytes, 0], out _));
+        bytes[70] = 99;
+        Assert.False(LogEntry.TryDecode(bytes, out _));
+    }
+
+    [Fact]
+    public void W2_a_validator_cosigns_a_larger_tree_only_and_says_the_same_again()
+    {
+        var (cosigner, log, effects, now) = NewCosigner();
+        cosigner.Executed((new Height(1), now), log, now, effects);
+        var first = Assert.Single(Said(effects));
+        Assert.Equal((log.Size, log.Root(), now.Milliseconds / 1000), (first.Size, first.Root, first.TimeSeconds));
+        Assert.True(_samples.Authenticator().TryVerify(first, out _, out _));
+
+        // The same second: it waits. Nothing follows: it signs after a second.
+        log.Append(Samples.Digest(2));
+        cosigner.Executed((new Height(2), now.PlusMs(1)), log, now.PlusMs(1), effects);
+        Assert.Empty(Said(effects));
+        cosigner.Tick(now.PlusMs(1100), effects);
+        Assert.Equal(2UL, Said(effects).Last().Size);
+        cosigner.Tick(now.PlusMs(2200), effects);
+        cosigner.Tick(now.PlusMs(9000), effects);
+        Assert.All(Said(effects), m => Assert.Equal(2UL, m.Size));
+
+        // An old block of a validator that catches up.
+        log.Append(Samples.Digest(3));
+        cosigner.Executed((new Height(3), now.PlusMs(5000)), log, now.PlusMs(20_000), effects);
+        Assert.Empty(Said(effects));
+    }
+
+    [Fact]
+    public void W3_a_checkpoint_holds_q_cosignatures_of_one_tree()
+    {
+        var (cosigner, log, effects, now) = NewCosigner();
+        cosigner.Executed((new Height(1), now), log, now, effects);
+        var own = Said(effects)[0];
+        // Another root, another time, the same one twice.
+        cosigner.Receive(Of(own, 0) with { Root = Samples.Digest(9) }, now, effects);
+        cosigner.Receive(Of(own, 2), now, effects);
+        cosigner.Receive(Of(own, 2), now, effects);
+        cosigner.Receive(Of(own, 3) with { TimeSeconds = own.TimeSeconds + 1 }, now, effects);
+        Assert.Null(effects.LogCheckpoint);
+        cosigner.Receive(Of(own, 3), now, effects);
+        var note = effects.LogCheckpoint!;
+        Assert.Equal(4, note.Signatures.Length);
+        Assert.NotNull(new ProofVerifier(Policy, _samples.Signatures).Checkpoint(note));
+
+        // One that asks again is answered, one that sends without end keeps little.
+        effects.Clear();
+        cosigner.Receive(Of(own, 2), now.PlusMs(1000), effects);
+        Assert.Equal(own, Assert.Single(Said(effects)));
+        for (var i = 0UL; i < 100; i++) cosigner.Receive(Of(own, 2) with { Size = i }, now, effects);
+        Assert.True(cosigner.Count <= 3 * Cosigner.KeptPerValidator);
+    }
+
+    private (Cosigner Cosigner, LogTree Log, Effects Effects, Timestamp Now) NewCosigner()
+    {
+        var log = new LogTree();
+        log.Append(Samples.Digest(1));
+        return (new Cosigner(new EpochSchedule(_samples.Genesis.Chain), new Keys([_samples.Signers[1], _samples.Cosigners[1], _samples.LogKeys[1]])), log, new Effects(), _samples.Genesis.Time);
+    }
+
+    /// <summary>The same, signed by another.</summary>
+    private PeerMessage.Cosignature Of(PeerMessage.Cosignature own, int validator)
+    {
+        var text = new LogCheckpoint(LogNames.Origin(_samples.Genesis.Chain.ChainId), own.Size, own.Root).Text;
+        return own with { Signer = new((ushort)validator), Signature = _samples.Cosigners[validator].Sign(NoteKey.CosignedBytes(text, own.TimeSeconds)) };
+    }
+
+    private static List<PeerMessage.Cosignature> Said(Effects effects)
+    {
+        var said = effects.Messages.Select(m => m.Message).OfType<PeerMessage.Cosignature>().ToList();
+        effects.Messages.Clear();
+        return said;
+    }
+}
