@@ -98,7 +98,7 @@ public sealed class Checker(Digest genesisBlock, ISignatureVerifier verifier, bo
         foreach (var epoch in known)
         {
             Invariant.Holds(TrustPolicy.TryParse(System.Text.Encoding.UTF8.GetBytes(TrustPolicy.Of(epoch)), out var policy, out var problem), problem);
-            if (new ProofVerifier(policy!, verifier).Checkpoint(note) is not { } checkpoint) continue;
+            if (new ProofVerifier(policy!, verifier).Checkpoint(note, out _) is not { } checkpoint) continue;
             if (!_logs.TryAdd(checkpoint.Size, checkpoint.Root) && _logs[checkpoint.Size] != checkpoint.Root && !expectFork)
                 throw new PropertyViolation($"W3: validator {node} has a cosigned log of {checkpoint.Size} entries with another root");
             return;

@@ -371,7 +371,7 @@ public sealed class ProofTests
         cosigner.Receive(Of(own, 3), now, effects);
         var note = effects.LogCheckpoint!;
         Assert.Equal(4, note.Signatures.Length);
-        Assert.NotNull(new ProofVerifier(Policy, _samples.Signatures).Checkpoint(note));
+        Assert.NotNull(new ProofVerifier(Policy, _samples.Signatures).Checkpoint(note, out _));
 
         // One that asks again is answered, one that sends without end keeps little.
         effects.Clear();

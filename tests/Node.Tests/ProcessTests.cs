@@ -2,10 +2,13 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Net;
 using System.Net.Http;
 using System.Net.Sockets;
 using System.Text.Json.Nodes;
 using System.Threading.Tasks;
+using CyberMesh.Core.Proofs;
+using CyberMesh.Node.Crypto;
 using Xunit;
 
 namespace CyberMesh.Node.Tests;
@@ -188,6 +191,89 @@ public sealed class ProcessTests
         return validators;
     }
 
+    /// <summary>Every committed alert gets a proof from every validator that the policy alone accepts, also when one of them is down (rules W1 to W3).</summary>
+    [Fact]
+    public async Task W3_every_committed_alert_is_proven_offline_and_the_log_is_audited()
+    {
+        using var directory = new TemporaryDirectory();
+        using var broker = CliProcess.Start(["broker"]);
+        var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
+        var validators = await StartFourAsync(directory.Path, brokers);
+        try
+        {
+            string[] audit = ["audit", "--url", validators[1].Url, "--policy", At("trust.policy"), "--dir", At("audit")];
+            await File.WriteAllTextAsync(At("trust.policy"), await RunAsync(0, "trust", "export", "--genesis", Path.Combine(validators[0].Home, "genesis.json")));
+            var published = await PublishAsync(directory.Path, brokers, 0, 300);
+            await AllCommitAsync(validators, published);
+            var digests = await validators[0].AlertDigestsAsync();
+            Assert.Equal(published, digests.Count);
+            Assert.True(TrustPolicy.TryParse(await File.ReadAllBytesAsync(At("trust.policy")), out var policy, out var problem), problem);
+            for (var i = 0; i < digests.Count; i++)
+            {
+                await FetchAsync(validators[i % 4], digests[i], i < 4);
+                Assert.True(LogProof.TryParse(await File.ReadAllBytesAsync(At("one.tlog-proof")), out var proof, out problem), problem);
+                var verdict = new ProofVerifier(policy, new Ed25519Verifier()).Verify(proof, await File.ReadAllBytesAsync(At("one.record")));
+                Assert.True(verdict.Passed, string.Join("; ", verdict.Checks));
+                Assert.Equal(digests[i], verdict.Entry!.Transaction.ToString());
+            }
+
+            Assert.Contains("300 entries lead to the root", await RunAsync(0, audit), StringComparison.Ordinal);
+
+            // Of another message, and with a signature less.
+            string[] verify = ["verify", At("one.tlog-proof"), "--policy", At("trust.policy"), "--message", At("one.record")];
+            Assert.Contains("signed by its producer", await RunAsync(0, verify), StringComparison.Ordinal);
+            Assert.Contains("the message is another one", await RunAsync(5, [.. verify[..5], await OtherRecordAsync()]), StringComparison.Ordinal);
+            var lines = await File.ReadAllLinesAsync(At("one.tlog-proof"));
+            await File.WriteAllLinesAsync(At("one.tlog-proof"), lines[..^1]);
+            Assert.Contains("cosigned by 2 of 3 needed", await RunAsync(5, verify), StringComparison.Ordinal);
+
+            // Three go on; the log continues the one that was seen.
+            await validators[3].KillAsync();
+            published += await PublishAsync(directory.Path, brokers, published, 20);
+            await AllCommitAsync(validators[..3], published);
+            foreach (var digest in await validators[1].AlertDigestsAsync()) await validators[1].ProofAsync(digest);
+            Assert.Contains("it continues the log of 300 entries", await RunAsync(0, audit), StringComparison.Ordinal);
+            Assert.Contains("320 entries", await RunAsync(0, [.. audit, "--from", "310"]), StringComparison.Ordinal);
+
+            // Somebody has rewritten what the last audit saw.
+            var leaves = await File.ReadAllBytesAsync(Path.Combine(At("audit"), "leaves"));
+            leaves[(32 * 7) + 3] ^= 1;
+            await File.WriteAllBytesAsync(Path.Combine(At("audit"), "leaves"), leaves);
+            Assert.Contains("entry 7 has changed", await RunAsync(5, audit), StringComparison.Ordinal);
+
+            async Task<string> OtherRecordAsync()
+            {
+                await File.WriteAllBytesAsync(At("other.record"), await validators[0].BytesAsync($"/v1/messages/{digests[0]}"));
+                return At("other.record");
+            }
+        }
+        finally
+        {
+            foreach (var validator in validators) validator.Dispose();
+        }
+
+        string At(string name) => Path.Combine(directory.Path, name);
+
+        async Task FetchAsync(Validator validator, string digest, bool byCommand)
+        {
+            if (byCommand)
+            {
+                await RunAsync(0, "proof", "get", digest, "--url", validator.Url, "--file", At("one.tlog-proof"), "--message", At("one.record"));
+                return;
+            }
+
+            await File.WriteAllTextAsync(At("one.tlog-proof"), await validator.ProofAsync(digest));
+            await File.WriteAllBytesAsync(At("one.record"), await validator.BytesAsync($"/v1/messages/{digest}"));
+        }
+
+        static async Task<string> RunAsync(int expected, params string[] arguments)
+        {
+            var (code, output) = await CliProcess.RunAsync(arguments);
+            Assert.True(code == expected, $"{string.Join(' ', arguments)}: exit code {code}\n{output}");
+            return output;
+        }
+    }
+
     private static async Task<int> PublishAsync(string directory, string brokers, int first, int count)
     {
         var input = Path.Combine(directory, $"alerts-{first}.ndjson");
@@ -271,6 +357,20 @@ public sealed class ProcessTests
 
         public async Task<ulong> HeightAsync() => (ulong)(await GetAsync("/state"))["height"]!;
 
+        public Task<byte[]> BytesAsync(string path) => Http.GetByteArrayAsync(Url + path);
+
+        /// <summary>Waits for the checkpoint.</summary>
+        public async Task<string> ProofAsync(string digest)
+        {
+            for (var i = 0; ; i++)
+            {
+                using var answer = await Http.GetAsync($"{Url}/v1/proofs/{digest}");
+                if (answer.IsSuccessStatusCode) return await answer.Content.ReadAsStringAsync();
+                Assert.True(i < 300 && answer.StatusCode == HttpStatusCode.ServiceUnavailable, await answer.Content.ReadAsStringAsync());
+                await Task.Delay(100);
+            }
+        }
+
         public async Task VotesAgainAsync()
         {
             for (var i = 0; i < 1200 && !await MayVoteAsync(); i++) await Task.Delay(100);
@@ -285,14 +385,18 @@ public sealed class ProcessTests
 
         public async Task<ulong> ProjectedHeightAsync() => (ulong)(await GetAsync("/health"))["components"]!["projection"]!["height"]!;
 
-        public async Task<List<int>> AlertNumbersAsync()
+        public async Task<List<int>> AlertNumbersAsync() => [.. (await AlertsAsync()).Select(a => (int)a["payload"]!["event"]!["number"]!)];
+
+        public async Task<List<string>> AlertDigestsAsync() => [.. (await AlertsAsync()).Select(a => (string)a["digest"]!)];
+
+        private async Task<List<JsonNode>> AlertsAsync()
         {
-            var numbers = new List<int>();
+            var alerts = new List<JsonNode>();
             for (string? cursor = null; ;)
             {
                 var page = await GetAsync("/v1/alerts?limit=100" + (cursor is null ? "" : "&cursor=" + cursor));
-                numbers.AddRange(page["alerts"]!.AsArray().Select(a => (int)a!["payload"]!["event"]!["number"]!));
-                if ((cursor = (string?)page["next"]) is null) return numbers;
+                alerts.AddRange(page["alerts"]!.AsArray().Select(a => a!));
+                if ((cursor = (string?)page["next"]) is null) return alerts;
             }
         }
 

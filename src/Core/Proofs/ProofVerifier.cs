@@ -44,7 +44,15 @@ public sealed class ProofVerifier(TrustPolicy policy, ISignatureVerifier signatu
     }
 
     /// <summary>The checkpoint is the log's and the quorum has signed it; null when not.</summary>
-    public LogCheckpoint? Checkpoint(SignedNote note)
+    public LogCheckpoint? Checkpoint(SignedNote note, out ImmutableArray<Check> checks)
+    {
+        _checks.Clear();
+        var checkpoint = Checkpoint(note);
+        checks = _checks.DrainToImmutable();
+        return checkpoint;
+    }
+
+    private LogCheckpoint? Checkpoint(SignedNote note)
     {
         if (!LogCheckpoint.TryParse(note.Text, out var checkpoint))
         {

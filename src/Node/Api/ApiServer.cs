@@ -8,6 +8,7 @@ using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Threading.Tasks;
 using CyberMesh.Core.Chain;
+using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Hosting;
@@ -25,7 +26,7 @@ namespace CyberMesh.Node.Api;
 /// <summary>What the API reads. It never writes and never waits for consensus.</summary>
 public sealed record ApiSources(
     Genesis Genesis, EpochSchedule Epochs, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<string?> KafkaProblem,
-    SqliteProjection Projection, Metrics Metrics);
+    SqliteProjection Projection, Func<Height, BlockWithBodies?> ReadBlock, Metrics Metrics);
 
 /// <summary>The read-only HTTP API (docs/api.md). Errors are RFC 9457 problem details with a stable code and a hint.</summary>
 public sealed class ApiServer : IAsyncDisposable
@@ -87,6 +88,10 @@ public sealed class ApiServer : IAsyncDisposable
         _app.MapGet("/validators", Validators);
         _app.MapGet("/v1/alerts", (string? cursor, string? limit) => Alerts(cursor, limit));
         _app.MapGet("/v1/alerts/{id}", Alert);
+        _app.MapGet("/v1/proofs/{id}", Proof);
+        _app.MapGet("/v1/messages/{id}", Message);
+        _app.MapGet("/checkpoint", Checkpoint);
+        _app.MapGet("/tile/{**path}", (string path, HttpContext context) => Tile(path, context));
         _app.MapFallback((HttpRequest request) => HttpMethods.IsGet(request.Method) || HttpMethods.IsHead(request.Method)
             ? Problem(404, "not_found", "There is nothing at this path.", "See docs/api.md for the routes.")
             : Problem(405, "method_not_allowed", "The API is read-only.", "Use GET."));
@@ -255,6 +260,53 @@ public sealed class ApiServer : IAsyncDisposable
         row.Index,
         Payload = JsonNode.Parse(row.Payload),
     };
+
+    // ---- The transparency log ---------------------------------------------------------------------------------
+
+    private IResult Proof(string id, HttpContext context)
+    {
+        if (!_sources.Projection.TransparencyLog.IsComplete) return LogIncomplete();
+        if (Find(id) is not { } row) return TransactionNotFound();
+        if (_sources.Projection.TransparencyLog.Prove(row.Height, row.Index) is { } proof) return Text(proof.ToString());
+        context.Response.Headers.RetryAfter = "1";
+        return Problem(503, "not_yet_checkpointed", "It is committed, and no cosigned checkpoint covers it yet.", "Ask again in a second.");
+    }
+
+    /// <summary>The record as its producer published it, to be held against a proof.</summary>
+    private IResult Message(string id)
+    {
+        if (Find(id) is not { } row || _sources.ReadBlock(new Height(row.Height)) is not { } block) return TransactionNotFound();
+        // The first byte of a body is the kind.
+        return Results.Bytes(block.Bodies[row.Index][1..], "application/octet-stream");
+    }
+
+    private TransactionRow? Find(string id) => id.Length <= Core.Encoding.Limits.IdBytesMax ? _sources.Projection.Transaction(id) : null;
+
+    private static IResult TransactionNotFound() =>
+        Problem(404, "transaction_not_found", "No committed transaction has this id or digest.", "It may still be waiting; see /health for the mempool.");
+
+    private IResult Checkpoint()
+    {
+        if (!_sources.Projection.TransparencyLog.IsComplete) return LogIncomplete();
+        return _sources.Projection.TransparencyLog.Checkpoint is { } note
+            ? Text(note.ToString())
+            : Problem(404, "no_checkpoint", "The log has no cosigned checkpoint yet.", "The first one comes within about a second of the first committed message.");
+    }
+
+    private IResult Tile(string path, HttpContext context)
+    {
+        if (!_sources.Projection.TransparencyLog.IsComplete) return LogIncomplete();
+        if (!TilePath.TryParse(path, out var tile)) return Problem(400, "bad_parameter", "This is no path of a tile.", "Tiles are named as in C2SP tlog-tiles: /tile/<level>/<index>[.p/<width>].");
+        var bytes = tile.Level is { } level ? _sources.Projection.TransparencyLog.Tile(level, tile.Index, tile.Width) : _sources.Projection.TransparencyLog.Bundle(tile.Index, tile.Width);
+        if (bytes is null) return Problem(404, "tile_not_found", "The checkpoint does not cover this tile.", "See /checkpoint for the size of the log.");
+        context.Response.Headers.CacheControl = "public, max-age=31536000, immutable";
+        return Results.Bytes(bytes, "application/octet-stream");
+    }
+
+    private static IResult Text(string text) => Results.Text(text, "text/plain; charset=utf-8");
+
+    private static IResult LogIncomplete() => Problem(
+        503, "log_incomplete", "This validator has begun with a snapshot and lacks the entries below it.", "Ask another validator; proofs are the same from each.");
 
     private static string Cursor(AlertRow row) => Convert.ToHexStringLower(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{row.Height}.{row.Index}")));
 

@@ -2,6 +2,7 @@ using System;
 using System.IO;
 using System.Security.Cryptography;
 using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Node.Crypto;
 
@@ -26,6 +27,15 @@ public sealed class Identity : IDisposable
     public Ed25519Signer Control { get; }
     public Ed25519Signer Cosigner { get; }
     public Ed25519Signer Log { get; }
+
+    /// <summary>What a replica signs with; null when the key is another one.</summary>
+    public ISigner? Find(PublicKey key)
+    {
+        foreach (var signer in (ReadOnlySpan<Ed25519Signer>)[Consensus, Cosigner, Log])
+            if (signer.PublicKey == key)
+                return signer;
+        return null;
+    }
 
     public Validator ToValidator(string name, string address = "") =>
         new(name, Consensus.PublicKey, Control.PublicKey, Cosigner.PublicKey, Log.PublicKey, address);

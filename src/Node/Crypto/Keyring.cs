@@ -44,9 +44,9 @@ public sealed class Keyring : IKeyring, IDisposable
     {
         lock (_lock)
         {
-            if (_active.Consensus.PublicKey == key) return _active.Consensus;
+            if (_active.Find(key) is { } active) return active;
             LoadNext();
-            return _next?.Consensus.PublicKey == key ? _next.Consensus : null;
+            return _next?.Find(key);
         }
     }
 

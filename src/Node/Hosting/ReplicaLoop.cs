@@ -9,6 +9,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Storage;
 
@@ -53,6 +54,7 @@ public sealed class ReplicaLoop
     private readonly SnapshotStore _snapshots;
     private readonly Action<ForkProof> _onFork;
     private readonly Action<Divergence> _onDivergence;
+    private readonly Action<SignedNote> _onLogCheckpoint;
     private readonly string? _lostVotes;
     private readonly Effects _effects = new();
     private readonly SemaphoreSlim _signal = new(0);
@@ -66,17 +68,18 @@ public sealed class ReplicaLoop
 
     private sealed record Batch(
         ValidatorIndex Me, DurableRecord[] Records, Outgoing[] Messages, CommittedBlock[] Decided, TakenSnapshot[] Snapshots, CheckpointCertificate[] Stable,
-        (CheckpointCertificate Certificate, TakenSnapshot Taken)? Installed)
+        (CheckpointCertificate Certificate, TakenSnapshot Taken)? Installed, SignedNote? LogCheckpoint)
     {
-        public bool IsEmpty => Records.Length + Messages.Length + Decided.Length + Snapshots.Length + Stable.Length == 0 && Installed is null;
+        public bool IsEmpty => Records.Length + Messages.Length + Decided.Length + Snapshots.Length + Stable.Length == 0 && Installed is null && LogCheckpoint is null;
     }
 
     /// <param name="lostVotes">Why the log of own votes cannot be trusted; null when it can.</param>
     public ReplicaLoop(
         Replica replica, LocalStore store, SnapshotStore snapshots, IPeerTransport transport, TimeProvider time,
         Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<BlockRequest> onBlockRequest, Action<SnapshotRequest> onSnapshotRequest,
-        Action<ForkProof> onFork, Action<Divergence> onDivergence, string? lostVotes)
+        Action<ForkProof> onFork, Action<Divergence> onDivergence, Action<SignedNote> onLogCheckpoint, string? lostVotes)
     {
+        _onLogCheckpoint = onLogCheckpoint;
         _onDivergence = onDivergence;
         _onFork = onFork;
         _lostVotes = lostVotes;
@@ -175,7 +178,7 @@ public sealed class ReplicaLoop
         foreach (var notice in _effects.Notices) _onNotice(notice);
         foreach (var request in _effects.BlockRequests) _onBlockRequest(request);
         foreach (var request in _effects.SnapshotRequests) _onSnapshotRequest(request);
-        var batch = new Batch(_replica.Me, [.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided], [.. _effects.Snapshots], [.. _effects.Stable], _effects.Installed);
+        var batch = new Batch(_replica.Me, [.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided], [.. _effects.Snapshots], [.. _effects.Stable], _effects.Installed, _effects.LogCheckpoint);
         _effects.Clear();
         _status = Snapshot();
         if (!batch.IsEmpty) await _writes.Writer.WriteAsync(batch, stop).ConfigureAwait(false);
@@ -234,6 +237,7 @@ public sealed class ReplicaLoop
     {
         foreach (var taken in batch.Snapshots) _snapshots.Keep(taken);
         foreach (var certificate in batch.Stable) _snapshots.Certify(certificate);
+        if (batch.LogCheckpoint is { } checkpoint) _onLogCheckpoint(checkpoint);
         if (batch.Installed is not { } installed) return;
         _snapshots.Install(installed.Certificate, installed.Taken);
         _stored.Writer.TryWrite(installed.Taken.Checkpoint.Height);

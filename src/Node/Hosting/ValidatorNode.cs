@@ -12,6 +12,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Api;
 using CyberMesh.Node.Crypto;
@@ -86,7 +87,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             _mesh = new MeshTransport(genesis, _epochs, _keys, verifier, settings.MeshListen, settings.Peers, options.Time, options.Logger);
             _transport = options.WrapTransport?.Invoke(_mesh, replica.Me, _keys.Active.Consensus) ?? _mesh;
             _loop = new ReplicaLoop(replica, _store, _snapshots, _transport, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request),
-                request => _snapshotRequests.Writer.TryWrite(request), KeepForkProof, KeepDivergence, log.Loss);
+                request => _snapshotRequests.Writer.TryWrite(request), KeepForkProof, KeepDivergence, KeepLogCheckpoint, log.Loss);
             _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
             _projection = new SqliteProjection(
                 Path.Combine(options.Home, "data", "projection.db"), Reader(), _epochs, genesis.Producers, options.Logger);
@@ -99,7 +100,7 @@ public sealed class ValidatorNode : IAsyncDisposable
                 genesis, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, options.Time, _metrics, options.Logger);
             AddGauges();
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, () => Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, _metrics), settings.ApiListen, options.Logger);
+                new ApiSources(genesis, _epochs, () => Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, ReadBlock, _metrics), settings.ApiListen, options.Logger);
         }
         catch
         {
@@ -138,6 +139,13 @@ public sealed class ValidatorNode : IAsyncDisposable
         var reader = _store.OpenReader();
         _readers.Add(reader);
         return reader;
+    }
+
+    private BlockWithBodies? ReadBlock(Height height)
+    {
+        using var reader = _store.OpenReader();
+        foreach (var block in reader.Read(height)) return block.Stored.Block.Block.Height == height ? block.Stored.Block : null;
+        return null;
     }
 
     private void AddGauges()
@@ -273,6 +281,12 @@ public sealed class ValidatorNode : IAsyncDisposable
         var path = DivergenceAccount.Keep(_options.Home, divergence, _options.Time.GetUtcNow());
         Log.Diverged(_options.Logger, divergence.Height.Value, path);
         throw new DivergedException(path);
+    }
+
+    private void KeepLogCheckpoint(SignedNote checkpoint)
+    {
+        _projection.TransparencyLog.Offer(checkpoint);
+        _projection.Wake();
     }
 
     /// <summary>A planned stop: a leader hands over first.</summary>

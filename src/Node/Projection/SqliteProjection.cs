@@ -54,6 +54,7 @@ public sealed class SqliteProjection : IDisposable
             CREATE TABLE IF NOT EXISTS transactions (height INTEGER NOT NULL, position INTEGER NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL,
                 id TEXT NOT NULL, producer TEXT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (height, position));
             CREATE INDEX IF NOT EXISTS transactions_by_digest ON transactions (digest);
+            CREATE INDEX IF NOT EXISTS transactions_by_id ON transactions (id);
             CREATE TABLE IF NOT EXISTS alerts (digest TEXT PRIMARY KEY, id TEXT NOT NULL, type TEXT NOT NULL, source TEXT NOT NULL, severity INTEGER NOT NULL,
                 confidence_bp INTEGER NOT NULL, time_s INTEGER NOT NULL, model_version TEXT NOT NULL, producer TEXT NOT NULL, organisation TEXT NOT NULL,
                 height INTEGER NOT NULL, position INTEGER NOT NULL, payload TEXT NOT NULL);
@@ -73,7 +74,10 @@ public sealed class SqliteProjection : IDisposable
         using var command = _writer.CreateCommand();
         command.CommandText = "SELECT height FROM cursor WHERE name = 'blocks'";
         _height = (long)command.ExecuteScalar()!;
+        TransparencyLog = new LogCopy(_writer, Open);
     }
+
+    public LogCopy TransparencyLog { get; }
 
     /// <summary>The last block the copy holds.</summary>
     public Height Height => new((ulong)Interlocked.Read(ref _height));
@@ -104,6 +108,7 @@ public sealed class SqliteProjection : IDisposable
             }
             catch (SqliteException problem)
             {
+                TransparencyLog.Reload();
                 Log.ProjectionRetry(_logger, problem.Message);
                 await Task.Delay(TimeSpan.FromSeconds(1), stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
@@ -121,12 +126,15 @@ public sealed class SqliteProjection : IDisposable
         var height = _height;
         foreach (var block in _blocks.Read(new Height((ulong)height + 1)))
         {
+            var next = (long)block.Stored.Block.Block.Height.Value;
+            if (next != height + 1) TransparencyLog.MarkGap(transaction);
             Write(block, transaction);
-            height++;
+            height = next;
             if (++copied == BlocksPerTransaction) break;
         }
 
         LocalStore.Execute(_writer, "UPDATE cursor SET height = $h WHERE name = 'blocks'", transaction, ("$h", height));
+        TransparencyLog.KeepCheckpoint(transaction);
         transaction.Commit();
         Interlocked.Exchange(ref _height, height);
         return copied;
@@ -143,6 +151,7 @@ public sealed class SqliteProjection : IDisposable
         Execute("INSERT INTO blocks VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10) ON CONFLICT DO NOTHING", transaction,
             height, block.Stored.Block.Block.Digest.ToString(), header.Parent.ToString(), header.Time.Milliseconds, header.View.ToString(),
             _epochs.Name(header.Proposer), block.Results.Length, accepted, header.TransactionRoot.ToString(), block.StateRoot.ToString());
+        var transactions = new List<AlertEnvelope>(block.Results.Length);
         for (var i = 0; i < block.Results.Length; i++)
         {
             var decoded = EnvelopeDecoder.TryDecodeBody(block.Stored.Block.Bodies[i], out var envelope, out _);
@@ -150,7 +159,10 @@ public sealed class SqliteProjection : IDisposable
             Execute("INSERT INTO transactions VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING", transaction,
                 height, i, envelope!.Digest.ToString(), envelope.Kind.Name(), envelope.Id, envelope.Producer.ToString(), block.Results[i].Code());
             if (block.Results[i] == RejectionReason.None) WriteContent(envelope, height, i, transaction);
+            transactions.Add(envelope);
         }
+
+        TransparencyLog.Append(block, transactions, transaction);
     }
 
     private void WriteContent(AlertEnvelope envelope, long height, int position, SqliteTransaction transaction)
@@ -214,8 +226,11 @@ public sealed class SqliteProjection : IDisposable
         Query(BlockColumns + " WHERE height < $1 ORDER BY height DESC LIMIT $2", BlockOf, (long)Math.Min(before, long.MaxValue), limit);
 
     public List<TransactionRow> Transactions(ulong height) =>
-        Query("SELECT digest, height, position, kind, id, producer, result FROM transactions WHERE height = $1 ORDER BY position", r => new TransactionRow(
-            r.GetString(0), (ulong)r.GetInt64(1), r.GetInt32(2), r.GetString(3), r.GetString(4), r.GetString(5), r.GetString(6)), (long)Math.Min(height, long.MaxValue));
+        Query(TransactionColumns + " WHERE height = $1 ORDER BY position", TransactionOf, (long)Math.Min(height, long.MaxValue));
+
+    /// <summary>By digest, or by the producer's id; of several the first accepted.</summary>
+    public TransactionRow? Transaction(string digestOrId) =>
+        First("WHERE digest = $1 OR id = $1 ORDER BY result <> 'accepted', height, position LIMIT 1", TransactionOf, TransactionColumns, digestOrId);
 
     /// <summary>Newest first, below the place (height, index).</summary>
     public List<AlertRow> Alerts(ulong beforeHeight, int beforeIndex, int limit) =>
@@ -237,6 +252,11 @@ public sealed class SqliteProjection : IDisposable
 
     private const string AlertColumns =
         "SELECT digest, id, type, source, severity, confidence_bp, time_s, model_version, producer, organisation, height, position, payload FROM alerts";
+
+    private const string TransactionColumns = "SELECT digest, height, position, kind, id, producer, result FROM transactions";
+
+    private static TransactionRow TransactionOf(SqliteDataReader r) =>
+        new(r.GetString(0), (ulong)r.GetInt64(1), r.GetInt32(2), r.GetString(3), r.GetString(4), r.GetString(5), r.GetString(6));
 
     private static BlockRow BlockOf(SqliteDataReader r) => new(
         (ulong)r.GetInt64(0), r.GetString(1), r.GetString(2), DateTimeOffset.FromUnixTimeMilliseconds(r.GetInt64(3)), r.GetString(4), r.GetString(5),

@@ -1,0 +1,73 @@
+using System;
+using System.Net;
+using System.Net.Http;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using System.Threading;
+using System.Threading.Tasks;
+using CyberMesh.Node;
+
+namespace CyberMesh.Cli.Verbs;
+
+/// <summary>Nobody answers, or not as a validator does (exit code 3).</summary>
+internal sealed class ConnectionError(string what) : Exception(what);
+
+/// <summary>Reads from the HTTP API of one validator.</summary>
+internal sealed class ValidatorClient : IDisposable
+{
+    private const int AnswerBytesMax = 16 << 20;
+    private readonly HttpClient _http;
+
+    /// <exception cref="UserError">This is no address.</exception>
+    public ValidatorClient(string url)
+    {
+        if (!Uri.TryCreate(url, UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https"))
+            throw new UserError($"--url {url} is not an HTTP address", "write it like http://127.0.0.1:8443");
+        _http = new HttpClient { BaseAddress = address, Timeout = TimeSpan.FromSeconds(10), MaxResponseContentBufferSize = AnswerBytesMax };
+    }
+
+    /// <summary>The answer, or what the validator says is wrong with the question (null body).</summary>
+    /// <exception cref="ConnectionError">No answer.</exception>
+    public async Task<(HttpStatusCode Status, byte[] Body)> GetAsync(string path, CancellationToken stop)
+    {
+        try
+        {
+            using var answer = await _http.GetAsync(path, stop);
+            return (answer.StatusCode, await answer.Content.ReadAsByteArrayAsync(stop));
+        }
+        catch (Exception problem) when (problem is HttpRequestException or TaskCanceledException && !stop.IsCancellationRequested)
+        {
+            throw new ConnectionError($"{_http.BaseAddress} does not answer: {problem.Message}");
+        }
+    }
+
+    /// <exception cref="UserError">The validator refuses, with its reason.</exception>
+    /// <exception cref="ConnectionError">No answer, or not one of a validator.</exception>
+    public async Task<byte[]> ReadAsync(string path, CancellationToken stop)
+    {
+        var (status, body) = await GetAsync(path, stop);
+        if (status == HttpStatusCode.OK) return body;
+        var problem = Json(body);
+        throw (string?)problem?["detail"] is { } detail
+            ? new UserError(detail, (string?)problem["hint"] ?? "see docs/api.md")
+            : new ConnectionError($"{_http.BaseAddress} does not answer as a validator: status {(int)status}");
+    }
+
+    /// <exception cref="ConnectionError">No answer, or not one of a validator.</exception>
+    public async Task<JsonNode> ReadJsonAsync(string path, CancellationToken stop) =>
+        Json(await ReadAsync(path, stop)) ?? throw new ConnectionError($"{_http.BaseAddress} does not answer as a validator: no JSON");
+
+    private static JsonNode? Json(byte[] body)
+    {
+        try
+        {
+            return JsonNode.Parse(body) as JsonObject;
+        }
+        catch (JsonException)
+        {
+            return null;
+        }
+    }
+
+    public void Dispose() => _http.Dispose();
+}
