@@ -13,15 +13,24 @@ using static System.Text.Encoding;
 
 namespace CyberMesh.Core.Tests;
 
-/// <summary>The transparency log (rules W1 to W3), its proofs, and the formats they travel in.</summary>
-public sealed class ProofTests
+/// <summary>A log of 70 entries, one of them about an alert, and proofs of it.</summary>
+internal sealed class ProofBench
 {
-    private readonly Samples _samples = new();
+    public static readonly Digest[] Leaves = [.. Enumerable.Range(0, 70).Select(i => Digest.Sha256(ASCII.GetBytes($"leaf {i}")))];
 
-    private static readonly Digest[] Leaves = [.. Enumerable.Range(0, 70).Select(i => Digest.Sha256(ASCII.GetBytes($"leaf {i}")))];
+    public ProofBench()
+    {
+        Alert = Envelope(0, 1);
+        Assert.True(TrustPolicy.TryParse(UTF8.GetBytes(TrustPolicy.Of(Samples.Genesis.Chain)), out var policy, out var problem), problem);
+        Policy = policy;
+    }
+
+    public Samples Samples { get; } = new();
+    public AlertEnvelope Alert { get; }
+    public TrustPolicy Policy { get; }
 
     /// <summary>RFC 6962 section 2.1, word for word.</summary>
-    private static Digest Mth(ReadOnlySpan<Digest> leaves)
+    public static Digest Mth(ReadOnlySpan<Digest> leaves)
     {
         if (leaves.Length == 0) return Digest.Sha256([]);
         if (leaves.Length == 1) return leaves[0];
@@ -30,7 +39,41 @@ public sealed class ProofTests
         return MerkleTree.Node(Mth(leaves[..k]), Mth(leaves[k..]));
     }
 
-    private static Digest Node(int level, ulong index) => Mth(Leaves.AsSpan((int)index << level, 1 << level));
+    public static Digest Node(int level, ulong index) => Mth(Leaves.AsSpan((int)index << level, 1 << level));
+
+    public AlertEnvelope Envelope(long secondsAfterGenesis, ulong nonce)
+    {
+        var record = Samples.Alerts.Anomaly(1_790_000_000 + secondsAfterGenesis, new Nonce(nonce), "a", 5);
+        Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record, out var envelope, out _));
+        Assert.True(new EnvelopeAuthenticator(Samples.Signatures).TryAuthenticate(envelope, SigningProfiles.V1, out _));
+        return envelope;
+    }
+
+    /// <summary>The sixth of 70 entries is about <see cref="Alert"/>.</summary>
+    public LogProof Proof(params int[] cosigners)
+    {
+        var entry = new LogEntry(Samples.Genesis.Chain.ChainId, new Height(5), 2, Samples.Genesis.Time, AlertKind.Anomaly, RejectionReason.None, Alert.Digest);
+        Digest[] leaves = [.. Leaves];
+        leaves[5] = entry.LeafHash();
+        Digest At(int level, ulong index) => Mth(leaves.AsSpan((int)index << level, 1 << level));
+        var text = new LogCheckpoint(LogNames.Origin(entry.ChainId), 70, Mth(leaves)).Text;
+        var chain = Samples.Genesis.Chain;
+        var signatures = cosigners.Select(i => LogNames.CosignerKey(chain, new((ushort)i)).Cosigned(1_790_000_001, Samples.Cosigners[i].Sign(NoteKey.CosignedBytes(text, 1_790_000_001))));
+        return new LogProof([.. entry.Encode()], 5, MerkleProof.Inclusion(5, 70, At),
+            new SignedNote(text, [LogNames.LogKey(chain, new(2)).Sign(text, Samples.LogKeys[2]), .. signatures]));
+    }
+
+    public Verdict Verify(LogProof proof, ReadOnlyMemory<byte>? record = null) => new ProofVerifier(Policy, Samples.Signatures).Verify(proof, record);
+
+    public bool Passes(byte[] file) => LogProof.TryParse(file, out var proof, out _) && Verify(proof, Alert.Record).Passed;
+}
+
+/// <summary>The transparency log (rules W1 to W3), its proofs, and the formats they travel in.</summary>
+public sealed class ProofTests
+{
+    private readonly ProofBench _bench = new();
+
+    private Samples Samples => _bench.Samples;
 
     [Fact]
     public void W1_the_log_has_the_roots_published_for_certificate_transparency()
@@ -56,22 +99,22 @@ public sealed class ProofTests
     public void Inclusion_is_proven_for_every_leaf_of_every_size_and_for_nothing_else()
     {
         var log = new LogTree();
-        for (var size = 1; size <= Leaves.Length; size++)
+        for (var size = 1; size <= 40; size++)
         {
-            log.Append(Leaves[size - 1]);
-            var root = Mth(Leaves.AsSpan(0, size));
+            log.Append(ProofBench.Leaves[size - 1]);
+            var root = ProofBench.Mth(ProofBench.Leaves.AsSpan(0, size));
             Assert.Equal(root, log.Root());
-            Assert.Equal(root, MerkleProof.Root((ulong)size, Node));
+            Assert.Equal(root, MerkleProof.Root((ulong)size, ProofBench.Node));
             for (var i = 0; i < size; i++)
             {
-                var path = MerkleProof.Inclusion((ulong)i, (ulong)size, Node);
-                Assert.Equal(root, MerkleProof.RootOf((ulong)i, (ulong)size, Leaves[i], path.AsSpan()));
+                var path = MerkleProof.Inclusion((ulong)i, (ulong)size, ProofBench.Node);
+                Assert.Equal(root, MerkleProof.RootOf((ulong)i, (ulong)size, ProofBench.Leaves[i], path.AsSpan()));
                 Assert.NotEqual(root, MerkleProof.RootOf((ulong)i, (ulong)size, Samples.Digest(1), path.AsSpan()));
-                Assert.NotEqual(root, MerkleProof.RootOf((ulong)i, (ulong)size, Leaves[i], path.Add(Samples.Digest(1)).AsSpan()));
-                if (path.Length > 0) Assert.NotEqual(root, MerkleProof.RootOf((ulong)i, (ulong)size, Leaves[i], path.AsSpan(1, path.Length - 1)));
+                Assert.NotEqual(root, MerkleProof.RootOf((ulong)i, (ulong)size, ProofBench.Leaves[i], path.Add(Samples.Digest(1)).AsSpan()));
+                if (path.Length > 0) Assert.NotEqual(root, MerkleProof.RootOf((ulong)i, (ulong)size, ProofBench.Leaves[i], path.AsSpan(1, path.Length - 1)));
                 for (var other = 0; other < size; other++)
                     if (other != i)
-                        Assert.NotEqual(root, MerkleProof.RootOf((ulong)other, (ulong)size, Leaves[i], path.AsSpan()));
+                        Assert.NotEqual(root, MerkleProof.RootOf((ulong)other, (ulong)size, ProofBench.Leaves[i], path.AsSpan()));
             }
         }
     }
@@ -79,11 +122,11 @@ public sealed class ProofTests
     [Fact]
     public void Consistency_is_proven_for_every_pair_of_sizes_and_for_no_other_tree()
     {
-        for (var newer = 0; newer <= Leaves.Length; newer++)
+        for (var newer = 0; newer <= 40; newer++)
             for (var older = 0; older <= newer; older++)
             {
-                var (a, b) = (Mth(Leaves.AsSpan(0, older)), Mth(Leaves.AsSpan(0, newer)));
-                var path = MerkleProof.Consistency((ulong)older, (ulong)newer, Node).ToArray();
+                var (a, b) = (ProofBench.Mth(ProofBench.Leaves.AsSpan(0, older)), ProofBench.Mth(ProofBench.Leaves.AsSpan(0, newer)));
+                var path = MerkleProof.Consistency((ulong)older, (ulong)newer, ProofBench.Node).ToArray();
                 Assert.True(MerkleProof.IsConsistent((ulong)older, (ulong)newer, a, b, path));
                 Assert.False(MerkleProof.IsConsistent((ulong)older, (ulong)newer, a, b, [.. path, Samples.Digest(1)]));
                 if (older == 0) continue;
@@ -98,7 +141,7 @@ public sealed class ProofTests
                 }
             }
 
-        Assert.False(MerkleProof.IsConsistent(2, 1, Leaves[0], Leaves[0], []));
+        Assert.False(MerkleProof.IsConsistent(2, 1, ProofBench.Leaves[0], ProofBench.Leaves[0], []));
     }
 
     // ---- C2SP signed-note: the note and keys of its reference implementation (golang.org/x/mod/sumdb/note, BSD-3-Clause) ----------
@@ -177,8 +220,8 @@ public sealed class ProofTests
     [InlineData("log {log}\nlock {log}\n", "line 2: 'lock'")]
     public void A_policy_that_says_too_little_or_twice_is_refused(string text, string problem)
     {
-        text = text.Replace("{log}", LogNames.LogKey(_samples.Genesis.Chain, new(0)).ToString(), StringComparison.Ordinal)
-            .Replace("{witness}", LogNames.CosignerKey(_samples.Genesis.Chain, new(0)).ToString(), StringComparison.Ordinal);
+        text = text.Replace("{log}", LogNames.LogKey(Samples.Genesis.Chain, new(0)).ToString(), StringComparison.Ordinal)
+            .Replace("{witness}", LogNames.CosignerKey(Samples.Genesis.Chain, new(0)).ToString(), StringComparison.Ordinal);
         Assert.False(TrustPolicy.TryParse(UTF8.GetBytes(text), out _, out var why));
         Assert.Contains(problem, why, StringComparison.Ordinal);
     }
@@ -186,8 +229,8 @@ public sealed class ProofTests
     [Fact]
     public void Groups_of_a_policy_count_as_they_say()
     {
-        var keys = Enumerable.Range(0, 4).Select(i => LogNames.CosignerKey(_samples.Genesis.Chain, new((ushort)i))).ToArray();
-        var text = $"log {LogNames.LogKey(_samples.Genesis.Chain, new(0))}\n" + string.Concat(keys.Select((k, i) => $"witness {"abcd"[i]} {k} https://example.org\n"))
+        var keys = Enumerable.Range(0, 4).Select(i => LogNames.CosignerKey(Samples.Genesis.Chain, new((ushort)i))).ToArray();
+        var text = $"log {LogNames.LogKey(Samples.Genesis.Chain, new(0))}\n" + string.Concat(keys.Select((k, i) => $"witness {"abcd"[i]} {k} https://example.org\n"))
                    + "# two organisations\ngroup x all a b\ngroup y any c d\r\ngroup both 2 x y\nquorum both\n";
         Assert.True(TrustPolicy.TryParse(UTF8.GetBytes(text), out var policy, out var problem), problem);
         Assert.True(policy.IsMetBy(new HashSet<string> { "a", "b", "d" }));
@@ -197,100 +240,30 @@ public sealed class ProofTests
 
     // ---- Proofs -----------------------------------------------------------------------------------------------
 
-    private AlertEnvelope Alert => Envelope(0, 1);
-
-    private AlertEnvelope Envelope(long secondsAfterGenesis, ulong nonce)
-    {
-        var record = _samples.Alerts.Anomaly(1_790_000_000 + secondsAfterGenesis, new Nonce(nonce), "a", 5);
-        Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record, out var envelope, out _));
-        Assert.True(new EnvelopeAuthenticator(_samples.Signatures).TryAuthenticate(envelope, SigningProfiles.V1, out _));
-        return envelope;
-    }
-
-    private TrustPolicy Policy
-    {
-        get
-        {
-            Assert.True(TrustPolicy.TryParse(UTF8.GetBytes(TrustPolicy.Of(_samples.Genesis.Chain)), out var policy, out var problem), problem);
-            return policy;
-        }
-    }
-
-    /// <summary>The sixth of 70 entries is about <see cref="Alert"/>.</summary>
-    private LogProof Proof(params int[] cosigners)
-    {
-        var entry = new LogEntry(_samples.Genesis.Chain.ChainId, new Height(5), 2, _samples.Genesis.Time, AlertKind.Anomaly, RejectionReason.None, Alert.Digest);
-        Digest[] leaves = [.. Leaves];
-        leaves[5] = entry.LeafHash();
-        Digest At(int level, ulong index) => Mth(leaves.AsSpan((int)index << level, 1 << level));
-        var text = new LogCheckpoint(LogNames.Origin(entry.ChainId), 70, Mth(leaves)).Text;
-        var chain = _samples.Genesis.Chain;
-        var signatures = cosigners.Select(i => LogNames.CosignerKey(chain, new((ushort)i)).Cosigned(1_790_000_001, _samples.Cosigners[i].Sign(NoteKey.CosignedBytes(text, 1_790_000_001))));
-        return new LogProof([.. entry.Encode()], 5, MerkleProof.Inclusion(5, 70, At),
-            new SignedNote(text, [LogNames.LogKey(chain, new(2)).Sign(text, _samples.LogKeys[2]), .. signatures]));
-    }
-
-    private Verdict Verify(LogProof proof, ReadOnlyMemory<byte>? record = null) => new ProofVerifier(Policy, _samples.Signatures).Verify(proof, record);
-
-    private bool Passes(byte[] file) => LogProof.TryParse(file, out var proof, out _) && Verify(proof, Alert.Record).Passed;
-
     [Fact]
     public void A_proof_is_accepted_with_the_message_it_is_about_and_with_no_other()
     {
-        var proof = Proof(0, 1, 3);
+        var proof = _bench.Proof(0, 1, 3);
         Assert.True(LogProof.TryParse(UTF8.GetBytes(proof.ToString()), out var read, out var problem), problem);
         Assert.Equal(proof.ToString(), read.ToString());
-        var verdict = Verify(read, Alert.Record);
+        var verdict = _bench.Verify(read, _bench.Alert.Record);
         Assert.True(verdict.Passed, string.Join("; ", verdict.Checks));
         Assert.Equal(7, verdict.Checks.Length);
         Assert.Equal((5UL, RejectionReason.None), (verdict.Entry!.Height.Value, verdict.Entry.Result));
-        Assert.Equal("the message is another one than the entry names", Verify(read, Envelope(0, 2).Record).Checks[^1].What);
+        Assert.Equal("the message is another one than the entry names", _bench.Verify(read, _bench.Envelope(0, 2).Record).Checks[^1].What);
     }
 
     [Fact]
     public void A_proof_signed_by_fewer_than_a_quorum_is_refused_for_that_reason()
     {
-        var refused = Verify(Proof(0, 3));
+        var refused = _bench.Verify(_bench.Proof(0, 3));
         Assert.False(refused.Passed);
         Assert.Equal(new Check(false, "cosigned by 2 of 3 needed: v1, v4; this is no quorum"), refused.Checks[^1]);
-        Assert.False(Verify(Proof(0, 3, 3)).Passed);
-        Assert.False(Verify(Proof()).Passed);
-        var proof = Proof(0, 1, 3);
-        Assert.Contains("no key that the policy lists", Verify(proof with { Checkpoint = proof.Checkpoint with { Signatures = proof.Checkpoint.Signatures.RemoveAt(0) } }).Checks[^1].What, StringComparison.Ordinal);
-        Assert.False(Verify(proof with { Extra = [] }).Passed);
-    }
-
-    [Fact]
-    public void Every_bit_of_a_proof_that_is_flipped_makes_it_fail()
-    {
-        var file = UTF8.GetBytes(Proof(0, 1, 3).ToString());
-        Assert.True(Passes(file));
-        for (var bit = 0; bit < 8 * file.Length; bit++)
-        {
-            file[bit / 8] ^= (byte)(1 << (bit % 8));
-            Assert.False(Passes(file), $"bit {bit}");
-            file[bit / 8] ^= (byte)(1 << (bit % 8));
-        }
-    }
-
-    [Fact]
-    public void Every_line_of_a_proof_that_is_dropped_doubled_or_swapped_makes_it_fail()
-    {
-        var lines = Proof(0, 1, 3).ToString().Split('\n');
-        Assert.True(Passes(UTF8.GetBytes(string.Join('\n', lines))));
-        for (var i = 0; i < lines.Length; i++)
-        {
-            Assert.False(Passes(UTF8.GetBytes(string.Join('\n', lines.Where((_, at) => at != i)))), $"without line {i}");
-            // A newline more at the end of a note is not a line of it.
-            Assert.False(Passes(UTF8.GetBytes(string.Join('\n', lines.SelectMany((line, at) => at == i ? [line, line] : new[] { line })))), $"line {i} twice");
-            for (var j = i + 1; j < lines.Length; j++)
-            {
-                if (lines[i] == lines[j]) continue;
-                (lines[i], lines[j]) = (lines[j], lines[i]);
-                Assert.False(Passes(UTF8.GetBytes(string.Join('\n', lines))), $"lines {i} and {j}");
-                (lines[i], lines[j]) = (lines[j], lines[i]);
-            }
-        }
+        Assert.False(_bench.Verify(_bench.Proof(0, 3, 3)).Passed);
+        Assert.False(_bench.Verify(_bench.Proof()).Passed);
+        var proof = _bench.Proof(0, 1, 3);
+        Assert.Contains("no key that the policy lists", _bench.Verify(proof with { Checkpoint = proof.Checkpoint with { Signatures = proof.Checkpoint.Signatures.RemoveAt(0) } }).Checks[^1].What, StringComparison.Ordinal);
+        Assert.False(_bench.Verify(proof with { Extra = [] }).Passed);
     }
 
     // ---- Cosigning --------------------------------------------------------------------------------------------
@@ -303,11 +276,11 @@ public sealed class ProofTests
     [Fact]
     public void W1_every_transaction_of_a_block_becomes_an_entry_with_its_result()
     {
-        var ledger = _samples.Genesis.NewLedger();
+        var ledger = Samples.Genesis.NewLedger();
         var before = ledger.StateRoot();
-        var alert = Alert;
-        var late = Envelope(-7200, 2);
-        var block = _samples.Block(_samples.Genesis.Block, default, 0, alert.Digest, late.Digest);
+        var alert = _bench.Alert;
+        var late = _bench.Envelope(-7200, 2);
+        var block = Samples.Block(Samples.Genesis.Block, default, 0, alert.Digest, late.Digest);
         var receipts = ledger.Apply(block, [alert, late]);
         Assert.Equal([RejectionReason.None, RejectionReason.StaleTimestamp], receipts.Select(r => r.Result));
         var expected = new LogTree();
@@ -338,7 +311,7 @@ public sealed class ProofTests
         cosigner.Executed((new Height(1), now), log, now, effects);
         var first = Assert.Single(Said(effects));
         Assert.Equal((log.Size, log.Root(), now.Milliseconds / 1000), (first.Size, first.Root, first.TimeSeconds));
-        Assert.True(_samples.Authenticator().TryVerify(first, out _, out _));
+        Assert.True(Samples.Authenticator().TryVerify(first, out _, out _));
 
         // The same second: it waits. Nothing follows: it signs after a second.
         log.Append(Samples.Digest(2));
@@ -346,9 +319,10 @@ public sealed class ProofTests
         Assert.Empty(Said(effects));
         cosigner.Tick(now.PlusMs(1100), effects);
         Assert.Equal(2UL, Said(effects).Last().Size);
-        cosigner.Tick(now.PlusMs(2200), effects);
-        cosigner.Tick(now.PlusMs(9000), effects);
-        Assert.All(Said(effects), m => Assert.Equal(2UL, m.Size));
+        for (var at = 1200; at < 2200; at += 10) cosigner.Tick(now.PlusMs(at), effects);
+        var again = Said(effects);
+        Assert.InRange(again.Count, 1, 5);
+        Assert.All(again, m => Assert.Equal(2UL, m.Size));
 
         // An old block of a validator that catches up.
         log.Append(Samples.Digest(3));
@@ -371,7 +345,7 @@ public sealed class ProofTests
         cosigner.Receive(Of(own, 3), now, effects);
         var note = effects.LogCheckpoint!;
         Assert.Equal(4, note.Signatures.Length);
-        Assert.NotNull(new ProofVerifier(Policy, _samples.Signatures).Checkpoint(note, out _));
+        Assert.NotNull(new ProofVerifier(_bench.Policy, Samples.Signatures).Checkpoint(note, out _));
 
         // One that asks again is answered, one that sends without end keeps little.
         effects.Clear();
@@ -385,14 +359,14 @@ public sealed class ProofTests
     {
         var log = new LogTree();
         log.Append(Samples.Digest(1));
-        return (new Cosigner(new EpochSchedule(_samples.Genesis.Chain), new Keys([_samples.Signers[1], _samples.Cosigners[1], _samples.LogKeys[1]])), log, new Effects(), _samples.Genesis.Time);
+        return (new Cosigner(new EpochSchedule(Samples.Genesis.Chain), new Keys([Samples.Signers[1], Samples.Cosigners[1], Samples.LogKeys[1]])), log, new Effects(), Samples.Genesis.Time);
     }
 
     /// <summary>The same, signed by another.</summary>
     private PeerMessage.Cosignature Of(PeerMessage.Cosignature own, int validator)
     {
-        var text = new LogCheckpoint(LogNames.Origin(_samples.Genesis.Chain.ChainId), own.Size, own.Root).Text;
-        return own with { Signer = new((ushort)validator), Signature = _samples.Cosigners[validator].Sign(NoteKey.CosignedBytes(text, own.TimeSeconds)) };
+        var text = new LogCheckpoint(LogNames.Origin(Samples.Genesis.Chain.ChainId), own.Size, own.Root).Text;
+        return own with { Signer = new((ushort)validator), Signature = Samples.Cosigners[validator].Sign(NoteKey.CosignedBytes(text, own.TimeSeconds)) };
     }
 
     private static List<PeerMessage.Cosignature> Said(Effects effects)

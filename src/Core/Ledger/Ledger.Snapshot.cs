@@ -75,10 +75,11 @@ public sealed partial class Ledger
         read.Log.Read(ref reader);
         read.LogEnd = (reader.Height(), reader.Time());
         read._tree.Read(ref reader);
-        // The subtrees are not in the state tree, but their root is.
-        read.WriteLog();
         (read.Height, read.Time) = (last.Height, last.Time);
-        if (!reader.Finish(out _) || last.ChainId != genesis.ChainId || read.StateRoot() != stateRoot) return false;
+        var root = read.StateRoot();
+        // Of the log's subtrees the state tree knows only their root.
+        read.WriteLog();
+        if (!reader.Finish(out _) || last.ChainId != genesis.ChainId || root != stateRoot || read.StateRoot() != root) return false;
         (ledger, head) = (read, new SnapshotHead(last, recent.ToImmutable()));
         return true;
     }
