@@ -5,6 +5,7 @@ using System.Security.Cryptography;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
@@ -264,6 +265,55 @@ public sealed class ProofTests
         var proof = _bench.Proof(0, 1, 3);
         Assert.Contains("no key that the policy lists", _bench.Verify(proof with { Checkpoint = proof.Checkpoint with { Signatures = proof.Checkpoint.Signatures.RemoveAt(0) } }).Checks[^1].What, StringComparison.Ordinal);
         Assert.False(_bench.Verify(proof with { Extra = [] }).Passed);
+    }
+
+    // ---- State ------------------------------------------------------------------------------------------------
+
+    [Fact]
+    public void The_state_tree_proves_what_it_holds_and_that_it_holds_nothing_else()
+    {
+        var tree = new StateTree();
+        Assert.True(tree.Prove("a"u8).ShowsAbsence(tree.Root(), "a"u8));
+        for (var count = 1; count <= 200; count++)
+        {
+            tree.Set(Key(count), Value(count));
+            if (count % 25 > 1) continue;
+            var root = tree.Root();
+            for (var i = 1; i <= 250; i++)
+            {
+                Assert.True(StateProof.TryDecode(tree.Prove(Key(i)).Encode(), out var proof));
+                Assert.Equal(i <= count, proof.ShowsPresence(root, Key(i), Value(i)));
+                Assert.Equal(i > count, proof.ShowsAbsence(root, Key(i)));
+                Assert.False(proof.ShowsPresence(root, Key(i), Value(i + 1)));
+                Assert.False(proof.ShowsPresence(Samples.Digest(1), Key(i), Value(i)) || proof.ShowsAbsence(Samples.Digest(1), Key(i)));
+            }
+        }
+
+        var before = tree.Root();
+        tree.Remove(Key(7));
+        Assert.True(tree.Prove(Key(7)).ShowsAbsence(tree.Root(), Key(7)));
+        Assert.False(tree.Prove(Key(7)).ShowsAbsence(before, Key(7)));
+        static byte[] Key(int i) => ASCII.GetBytes($"key {i}");
+        static byte[] Value(int i) => ASCII.GetBytes($"value {i}");
+    }
+
+    [Fact]
+    public void No_bit_of_a_proof_of_state_can_change()
+    {
+        var tree = new StateTree();
+        for (byte i = 0; i < 50; i++) tree.Set([i], [i, i]);
+        foreach (var key in (byte[])[3, 77])
+        {
+            var bytes = tree.Prove([key]).Encode();
+            for (var bit = 0; bit < 8 * bytes.Length; bit++)
+            {
+                bytes[bit / 8] ^= (byte)(1 << (bit % 8));
+                Assert.False(StateProof.TryDecode(bytes, out var proof) && (proof.ShowsPresence(tree.Root(), [key], [key, key]) || proof.ShowsAbsence(tree.Root(), [key])), $"bit {bit}");
+                bytes[bit / 8] ^= (byte)(1 << (bit % 8));
+            }
+
+            Assert.False(StateProof.TryDecode([.. bytes, 0], out _));
+        }
     }
 
     // ---- Cosigning --------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Node.Api;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Feedback;
 using CyberMesh.Node.Hosting;
@@ -417,6 +418,39 @@ public sealed class SettingsTests
         Refused(text[..100], "line");
         Refused("null", "lacks");
     }
+}
+
+public sealed class TilePathTests
+{
+    [Theory]
+    [InlineData("0/000", 0, 0ul, 256)]
+    [InlineData("1/067.p/3", 1, 67ul, 3)]
+    [InlineData("entries/x001/x234/067", null, 1234067ul, 256)]
+    [InlineData("entries/x001/x234/067.p/255", null, 1234067ul, 255)]
+    public void Paths_of_tiles_have_one_form(string path, int? level, ulong index, int width)
+    {
+        Assert.True(TilePath.TryParse(path, out var tile));
+        Assert.Equal(new TilePath(level, index, width), tile);
+        Assert.Equal(path, tile.ToString());
+    }
+
+    [Theory]
+    [InlineData("")]
+    [InlineData("0")]
+    [InlineData("8/000")]
+    [InlineData("00/000")]
+    [InlineData("0/0")]
+    [InlineData("0/0000")]
+    [InlineData("0/x000/001")]
+    [InlineData("0/001/002")]
+    [InlineData("0/000.p/0")]
+    [InlineData("0/000.p/256")]
+    [InlineData("0/000.p/01")]
+    [InlineData("0/000.p")]
+    [InlineData("0/-01")]
+    [InlineData("entries/x999/x999/x999/x999/x999/x999/x999/999")]
+    [InlineData("entries/../000")]
+    public void What_is_no_path_of_a_tile_is_refused(string path) => Assert.False(TilePath.TryParse(path, out _));
 }
 
 public sealed class CommandLineTests

@@ -1,7 +1,9 @@
 using System;
+using System.Collections.Immutable;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 
 namespace CyberMesh.Core.Ledger;
 
@@ -47,13 +49,29 @@ public sealed class StateTree
 
     public void Set(ReadOnlySpan<byte> key, ReadOnlySpan<byte> value)
     {
-        var leaf = new Leaf(KeyDigest(key), Digest.Sha256(DigestDomain.StateValue, value));
+        var leaf = new Leaf(StateProof.KeyDigest(key), StateProof.ValueDigest(value));
         _root = Insert(_root, leaf, 0);
     }
 
-    public void Remove(ReadOnlySpan<byte> key) => _root = Delete(_root, KeyDigest(key), 0);
+    public void Remove(ReadOnlySpan<byte> key) => _root = Delete(_root, StateProof.KeyDigest(key), 0);
 
     public void Clear() => (_root, Count) = (null, 0);
+
+    /// <summary>What the tree holds under a key, or that it holds nothing, to be checked against <see cref="Root"/>.</summary>
+    public StateProof Prove(ReadOnlySpan<byte> key)
+    {
+        var digest = StateProof.KeyDigest(key);
+        var siblings = ImmutableArray.CreateBuilder<Digest>();
+        var node = _root;
+        while (node is Branch branch)
+        {
+            var right = digest.Value.Bit(siblings.Count);
+            siblings.Add((right ? branch.Left : branch.Right)?.Hash() ?? default);
+            node = right ? branch.Right : branch.Left;
+        }
+
+        return new StateProof(siblings.ToImmutable(), node is Leaf leaf ? (leaf.Key, leaf.Value) : null);
+    }
 
     /// <summary>All entries as digests, in the order of the keys' digests.</summary>
     internal void Write(CanonicalWriter writer)
@@ -81,8 +99,6 @@ public sealed class StateTree
     {
         for (var left = reader.Count(int.MaxValue, 2 * Digest.Size); left > 0; left--) _root = Insert(_root, new Leaf(reader.Digest(), reader.Digest()), 0);
     }
-
-    private static Digest KeyDigest(ReadOnlySpan<byte> key) => Digest.Sha256(DigestDomain.StateKey, key);
 
     private Node Insert(Node? node, Leaf leaf, int depth)
     {
