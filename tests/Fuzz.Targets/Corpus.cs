@@ -2,10 +2,12 @@ using System.Buffers;
 using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Linq;
+using System.Text;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Ledger;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
 using CyberMesh.Core.Tests;
 using CyberMesh.Node.Mesh;
@@ -35,6 +37,7 @@ public static class Corpus
         var snapshot = samples.Genesis.NewLedger().TakeSnapshot(new SnapshotHead(samples.Genesis.Block.Header, ImmutableArray.Create((block.Height, block.Digest, Samples.Digest(1)))));
         yield return ("snapshot", [[.. snapshot.Chunks.SelectMany(c => c.ToArray())]]);
         yield return ("replica", [[.. Enumerable.Range(0, 64).Select(i => (byte)(i % 4 == 0 ? i / 4 : 0))], [0, 0, 0, 8, 1, 0, 1, 0, 2, 0, 1, 0, 4, 4, 1, 4, 5, 4, 0, 0]]);
+        yield return ("proof", [Encoding.UTF8.GetBytes(new ProofBench().Proof(0, 1, 3).ToString()), Encoding.UTF8.GetBytes(TrustPolicy.Of(samples.Genesis.Chain))]);
         yield return ("canary", ["nothing"u8.ToArray()]);
     }
 }

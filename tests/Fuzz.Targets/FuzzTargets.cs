@@ -8,6 +8,7 @@ using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
 using CyberMesh.Core.Tests;
 using CyberMesh.Node.Mesh;
@@ -20,6 +21,7 @@ namespace CyberMesh.Fuzz;
 /// </summary>
 public static class FuzzTargets
 {
+    private static readonly ProofBench Proofs = new();
     private static readonly Samples Known = new(parameters: new ChainParameters { TermBlocks = 8 });
 
     public static readonly IReadOnlyDictionary<string, Action<byte[]>> All = new SortedDictionary<string, Action<byte[]>>(StringComparer.Ordinal)
@@ -29,6 +31,7 @@ public static class FuzzTargets
         ["canary"] = Canary,
         ["frame"] = Frame,
         ["message"] = Message,
+        ["proof"] = Proof,
         ["record"] = Record,
         ["replica"] = Replica,
         ["snapshot"] = SnapshotBytes,
@@ -64,6 +67,16 @@ public static class FuzzTargets
         if (!MessageCodec.TryDecode(bytes, out var message, out _)) return;
         Same(bytes, MessageCodec.Encode(message), message.GetType().Name);
         Known.Authenticator().TryVerify(message, out _, out _);
+    }
+
+    /// <summary>What a verifier is given by people it does not trust: proofs and checkpoints; and a policy, which somebody may have edited.</summary>
+    private static void Proof(byte[] bytes)
+    {
+        if (SignedNote.TryParse(bytes, out var note)) Same(bytes, System.Text.Encoding.UTF8.GetBytes(note.ToString()), "a note");
+        TrustPolicy.TryParse(bytes, out _, out _);
+        if (!LogProof.TryParse(bytes, out var proof, out _)) return;
+        Same(bytes, System.Text.Encoding.UTF8.GetBytes(proof.ToString()), "a proof");
+        Proofs.Verify(proof, null);
     }
 
     /// <summary>A transaction body of any kind, as it comes from a peer or from Kafka.</summary>

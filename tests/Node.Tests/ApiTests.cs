@@ -5,6 +5,7 @@ using System.Net.Http;
 using System.Text.Json.Nodes;
 using System.Threading.Tasks;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Sensors;
 using Google.Protobuf;
@@ -50,8 +51,22 @@ public sealed class ApiTests
         Assert.Contains("cybermesh_transactions_total{result=\"accepted\"} 1", metrics, StringComparison.Ordinal);
         Assert.All(metrics.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(l => l[0] != '#'), l => Assert.Matches("^cybermesh_[a-z_]+(\\{[^}]*\\})? [0-9.E+]+$", l));
 
+        // The log: one entry, its hash, a proof of it, and the message.
+        await Eventually.HoldsAsync(() => node.Projection.TransparencyLog.Checkpoint is not null, "the log is cosigned");
+        Assert.True(SignedNote.TryParse(await http.GetByteArrayAsync("/checkpoint"), out var checkpoint));
+        Assert.Equal(4, checkpoint.Signatures.Length);
+        var bundle = await http.GetByteArrayAsync("/tile/entries/000.p/1");
+        Assert.Equal([0, LogEntry.Size], bundle[..2]);
+        Assert.Equal(LogEntry.LeafHash(bundle.AsSpan(2)).ToArray(), await http.GetByteArrayAsync("/tile/0/000.p/1"));
+        Assert.True(LogProof.TryParse(await http.GetByteArrayAsync($"/v1/proofs/{alert.Id}"), out var proof, out _));
+        Assert.Equal(bundle[2..], proof.Extra.ToArray());
+        Assert.Equal(alert.ToByteArray(), await http.GetByteArrayAsync($"/v1/messages/{one["digest"]}"));
+
         foreach (var (path, status, code) in new[]
                  {
+                     ("/v1/proofs/nothing", HttpStatusCode.NotFound, "transaction_not_found"), ("/v1/messages/nothing", HttpStatusCode.NotFound, "transaction_not_found"),
+                     ("/tile/0/001", HttpStatusCode.NotFound, "tile_not_found"), ("/tile/entries/000.p/2", HttpStatusCode.NotFound, "tile_not_found"),
+                     ("/tile/1/x999/999", HttpStatusCode.NotFound, "tile_not_found"), ("/tile/nothing", HttpStatusCode.BadRequest, "bad_parameter"),
                      ("/nothing", HttpStatusCode.NotFound, "not_found"), ("/blocks/999999", HttpStatusCode.NotFound, "block_not_found"),
                      ("/blocks/xyz", HttpStatusCode.BadRequest, "bad_parameter"), ("/blocks/18446744073709551615", HttpStatusCode.NotFound, "block_not_found"),
                      ("/blocks/-1", HttpStatusCode.BadRequest, "bad_parameter"), ("/blocks?limit=0", HttpStatusCode.BadRequest, "bad_parameter"),
