@@ -27,6 +27,7 @@ public sealed class Checker(Digest genesisBlock, ISignatureVerifier verifier, bo
     private readonly Dictionary<ulong, Checkpoint> _snapshots = [];
 
     private readonly Dictionary<ulong, Digest> _logs = [];
+    private readonly Dictionary<ChainContext, ProofVerifier> _policies = [];
     private readonly HashSet<int> _forgetful = [];
 
     /// <summary>I7: everything a replica keeps stays within its bound.</summary>
@@ -97,14 +98,20 @@ public sealed class Checker(Digest genesisBlock, ISignatureVerifier verifier, bo
                 known.Add(earlier);
         foreach (var epoch in known)
         {
-            Invariant.Holds(TrustPolicy.TryParse(System.Text.Encoding.UTF8.GetBytes(TrustPolicy.Of(epoch)), out var policy, out var problem), problem);
-            if (new ProofVerifier(policy!, verifier).Checkpoint(note, out _) is not { } checkpoint) continue;
+            if (PolicyOf(epoch).Checkpoint(note, out _) is not { } checkpoint) continue;
             if (!_logs.TryAdd(checkpoint.Size, checkpoint.Root) && _logs[checkpoint.Size] != checkpoint.Root && !expectFork)
                 throw new PropertyViolation($"W3: validator {node} has a cosigned log of {checkpoint.Size} entries with another root");
             return;
         }
 
         throw new PropertyViolation($"W3: validator {node} has a checkpoint that no policy accepts: {note}");
+    }
+
+    private ProofVerifier PolicyOf(ChainContext epoch)
+    {
+        if (_policies.TryGetValue(epoch, out var known)) return known;
+        Invariant.Holds(TrustPolicy.TryParse(System.Text.Encoding.UTF8.GetBytes(TrustPolicy.Of(epoch)), out var policy, out var problem), problem);
+        return _policies[epoch] = new ProofVerifier(policy!, verifier);
     }
 
     /// <summary>A node came back with the blocks it had stored; it will go on from there.</summary>

@@ -56,7 +56,7 @@ public sealed class EncodingTests
             Assert.Equal(bytes, MessageCodec.Encode(decoded));
         }
 
-        Assert.Equal(21, Samples.EveryMessage().Select(m => m.GetType()).Distinct().Count());
+        Assert.Equal(22, Samples.EveryMessage().Select(m => m.GetType()).Distinct().Count());
     }
 
     [Fact]

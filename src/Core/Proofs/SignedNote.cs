@@ -88,17 +88,8 @@ public sealed record NoteKey(string Name, NoteKeyType Type, PublicKey Key)
     private const int TimeSize = 8;
 
     /// <summary>The first bytes of SHA-256 over name, newline, type and key: a hint which key made a signature, not an identity.</summary>
-    public uint Id
-    {
-        get
-        {
-            using var hasher = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-            hasher.AppendData(System.Text.Encoding.UTF8.GetBytes(Name));
-            hasher.AppendData([(byte)'\n', (byte)Type]);
-            hasher.AppendData(Key.ToArray());
-            return BinaryPrimitives.ReadUInt32BigEndian(hasher.GetHashAndReset());
-        }
-    }
+    public uint Id { get; } =
+        BinaryPrimitives.ReadUInt32BigEndian(SHA256.HashData([.. System.Text.Encoding.UTF8.GetBytes(Name), (byte)'\n', (byte)Type, .. Key.ToArray()]));
 
     public static bool IsName(string name)
     {
