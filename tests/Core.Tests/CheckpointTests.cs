@@ -147,6 +147,24 @@ public sealed class CheckpointTests
         }
     }
 
+    /// <summary>Fuzzing found it: a made-up term stopped the receive loop with an overflow.</summary>
+    [Fact]
+    public void C1_heights_and_terms_that_cannot_be_are_refused_and_stop_nobody()
+    {
+        foreach (var last in new[] { ulong.MaxValue, ulong.MaxValue - 1, ulong.MaxValue / 2, ulong.MaxValue / 4, (ulong.MaxValue / 4) - 1 })
+        {
+            var offer = Samples.EveryMessage().OfType<PeerMessage.SnapshotOffer>().Single();
+            var certificate = offer.Certificate with { Checkpoint = offer.Certificate.Checkpoint with { Term = last } };
+            Assert.False(Samples.Authenticator().TryVerify(offer with { Certificate = certificate }, out _, out _));
+            Assert.False(Samples.Authenticator().TryVerify(Samples.Cosignature(1, 3, Samples.Digest(1)) with { Height = new Height(last) }, out _, out _));
+            var replica = new Replica.Replica(Samples.Genesis, new SingleKey(Samples.Signers[1]));
+            var effects = new Effects();
+            Assert.True(Samples.Authenticator().TryVerify(new PeerMessage.GetBlocks(new Height(last)), out var verified, out _));
+            replica.Receive(new ValidatorIndex(0), verified, Samples.Genesis.Time, effects);
+            Assert.Equal(last, Assert.Single(effects.BlockRequests).FirstHeight.Value);
+        }
+    }
+
     [Fact]
     public void C2_chunks_are_taken_from_the_peer_that_was_asked_in_order_and_only_as_certified()
     {

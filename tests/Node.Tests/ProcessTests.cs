@@ -166,7 +166,7 @@ public sealed class ProcessTests
                 var publishing = PublishAsync(directory.Path, brokers, soFar, 40);
                 await RunAsync("validators", "submit", order, "--genesis", genesis, "--brokers", brokers);
                 soFar += await publishing;
-                for (var i = 0; i < 600 && await validators[0].EpochAsync() == epoch; i++) await Task.Delay(100);
+                for (var i = 0; i < 1800 && await validators[0].EpochAsync() == epoch; i++) await Task.Delay(100);
                 Assert.Equal(epoch + 1, await validators[0].EpochAsync());
                 return soFar + await PublishAsync(directory.Path, brokers, soFar, 10);
             }
@@ -289,7 +289,7 @@ public sealed class ProcessTests
         foreach (var validator in validators)
         {
             List<int> numbers = [];
-            for (var i = 0; i < 600 && numbers.Count < published; i++)
+            for (var i = 0; i < 1800 && numbers.Count < published; i++)
             {
                 await Task.Delay(100);
                 numbers = await validator.AlertNumbersAsync();

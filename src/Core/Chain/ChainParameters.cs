@@ -50,8 +50,8 @@ public sealed record ChainParameters
     /// <summary>The term a block belongs to. Term t holds the heights t·R + 1 to (t + 1)·R; genesis counts to term 0.</summary>
     public ulong TermOf(Height height) => height.Minus(1).Value / (ulong)TermBlocks;
 
-    /// <summary>The last block of a term.</summary>
-    public Height LastHeight(ulong term) => new((term + 1) * (ulong)TermBlocks);
+    /// <summary>The last block of a term; the highest there can be for a term that somebody has only made up.</summary>
+    public Height LastHeight(ulong term) => new(term < ulong.MaxValue / (ulong)TermBlocks ? (term + 1) * (ulong)TermBlocks : ulong.MaxValue);
 
     public Digest Hash()
     {

@@ -58,6 +58,7 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly Channel<SnapshotRequest> _snapshotRequests = Requests<SnapshotRequest>();
     private readonly CancellationTokenSource _stop = new();
     private Task _run = Task.CompletedTask;
+    private bool _disposed;
 
     /// <exception cref="UserError">Anything wrong with home, identity, genesis, ports or the store.</exception>
     public ValidatorNode(ValidatorOptions options)
@@ -311,6 +312,8 @@ public sealed class ValidatorNode : IAsyncDisposable
 
     public async ValueTask DisposeAsync()
     {
+        if (_disposed) return;
+        _disposed = true;
         await KillAsync().ConfigureAwait(false);
         await _api.DisposeAsync().ConfigureAwait(false);
         await _mesh.DisposeAsync().ConfigureAwait(false);
