@@ -296,7 +296,7 @@ public sealed class Cluster
         foreach (var stored in node.Disk.ReadBlocks(above))
         {
             var bodies = stored.Block.Bodies.Select(body => Recover(body, envelopes)).ToArray();
-            foreach (var receipt in replica.Replay(stored.Block.Block, [.. bodies], stored.Certificate))
+            foreach (var receipt in replica.Replay(stored.Block.Block, [.. bodies], stored.Certificate).Receipts)
             {
                 if (!receipt.Kind.IsControl()) node.Decided.Add(receipt.Transaction);
                 if (receipt.Accepted) accepted.Add(receipt.Transaction);

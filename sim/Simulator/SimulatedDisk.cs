@@ -60,12 +60,12 @@ public sealed class SimulatedDisk
         LoseBlocks(withSnapshots: true);
     }
 
-    /// <summary>An own snapshot; the last few are kept.</summary>
+    /// <summary>An own snapshot; the last few are kept, and always the one that everything later may rest on.</summary>
     public void Keep(TakenSnapshot taken)
     {
         if (_snapshots.Exists(s => s.Taken.Checkpoint.Height == taken.Checkpoint.Height)) return;
         _snapshots.Add((taken, null));
-        if (_snapshots.Count > 3) _snapshots.RemoveAt(0);
+        if (_snapshots.Count > 3) _snapshots.RemoveAt(_snapshots.FindLastIndex(s => s.Certificate is not null) == 0 ? 1 : 0);
     }
 
     /// <summary>Its checkpoint is stable: it may be served, and started from.</summary>

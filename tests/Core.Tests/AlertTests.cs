@@ -3,6 +3,7 @@ using System.Globalization;
 using System.Linq;
 using CsCheck;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 using Xunit;
@@ -189,7 +190,7 @@ public sealed class AlertTests
     public void The_payload_must_be_a_strict_object_that_repeats_the_fields(string payload, bool agrees)
     {
         Assert.True(Confidence.TryFromBits((ulong)BitConverter.DoubleToInt64Bits(0.75), out var confidence));
-        Assert.Equal(agrees, AnomalyPayload.Agrees(System.Text.Encoding.UTF8.GetBytes(payload), 5, confidence, out var problem));
+        Assert.Equal(agrees, AnomalyPayload.Agrees(System.Text.Encoding.UTF8.GetBytes(payload), 5, confidence, out _, out var problem));
         Assert.Equal(agrees, problem is null);
     }
 

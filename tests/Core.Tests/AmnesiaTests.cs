@@ -136,6 +136,23 @@ public sealed class AmnesiaTests
         Assert.True(pbft.CanPropose);
     }
 
+    /// <summary>The log started over after the proposal was committed, and then the blocks got lost.</summary>
+    [Fact]
+    public void A5_a_log_that_starts_over_still_knows_the_last_proposal()
+    {
+        var leader = new ConsensusBench(me: 0, termBlocks: Term);
+        var block = leader.Samples.Block(leader.Genesis, leader.Pbft.View, 0);
+        leader.Pbft.Propose(block, leader.Outbox);
+        var commit = leader.Samples.Certificate(CertificateKind.Commit, leader.Pbft.View, block.Height, block.Digest, 1, 2, 3);
+        leader.Pbft.CatchUp([block], commit, leader.Now, leader.Outbox);
+        var kept = leader.Pbft.DurableState(b => new BlockWithBodies(b, [])).ToArray();
+        var (pbft, outbox) = (leader.Samples.NewPbft(0), new Outbox());
+        foreach (var record in kept) pbft.Restore(record);
+        pbft.Resume(leader.Now, outbox);
+        Assert.Equal(pbft.Me, pbft.Leader);
+        Assert.False(pbft.CanPropose);
+    }
+
     /// <summary>The next blocks come by catching up. Returns the last of them.</summary>
     private Block Fetch(Pbft pbft, Block parent, int count, Outbox outbox)
     {
@@ -216,7 +233,7 @@ public sealed class AmnesiaTests
 
         var root = ledger.StateRoot();
         var block = new Block(_bench.Genesis.Header with { Height = new Height(1), Time = _bench.Genesis.Header.Time.PlusMs(1), TransactionCount = 2 }, null, []);
-        var results = ledger.Apply(block, [Evidence(2), Evidence(3)]).Select(r => r.Result);
+        var results = ledger.Apply(block, [Evidence(2), Evidence(3)]).Receipts.Select(r => r.Result);
         Assert.Equal([RejectionReason.None, RejectionReason.AlreadyConvicted], results);
         Assert.Equal((0, LeaderScores.BarredTerms), (ledger.Leaders[new ValidatorIndex(2)].Score, ledger.Leaders[new ValidatorIndex(2)].BarredThrough));
         Assert.NotEqual(root, ledger.StateRoot());

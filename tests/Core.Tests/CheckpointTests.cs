@@ -54,6 +54,17 @@ public sealed class CheckpointTests
     }
 
     [Fact]
+    public void P2_a_checkpoint_that_was_stable_before_it_was_taken_here_proves_the_own_snapshot()
+    {
+        _bench.Give(From(0), From(2), From(3));
+        Assert.True(_bench.Pbft.TryTakeStable(out var stable));
+        Take(_bench.Pbft);
+        Assert.True(_bench.Pbft.TryTakeStable(out var again));
+        Assert.Same(stable, again);
+        Assert.False(_bench.Pbft.TryTakeStable(out _));
+    }
+
+    [Fact]
     public void P2_equal_signatures_of_a_quorum_make_it_stable_and_whoever_still_asks_gets_the_certificate()
     {
         Take(_bench.Pbft);
@@ -101,7 +112,7 @@ public sealed class CheckpointTests
             Assert.True(new EnvelopeAuthenticator(samples.Signatures).TryAuthenticate(alert, SigningProfiles.V1, out _));
             AlertEnvelope[] transactions = i == 2 ? [alert, samples.EveryControlTransaction().First()] : [alert];
             header = header with { Height = new Height((ulong)i), Time = time, TransactionCount = (uint)transactions.Length };
-            Assert.All(ledger.Apply(new Block(header, null, []), transactions), r => Assert.True(r.Accepted));
+            Assert.All(ledger.Apply(new Block(header, null, []), transactions).Receipts, r => Assert.True(r.Accepted));
         }
 
         return (ledger, new SnapshotHead(header, [(new Height(4), header.Hash(), ledger.StateRoot())]));

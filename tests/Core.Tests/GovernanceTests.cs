@@ -48,7 +48,7 @@ public sealed class GovernanceTests
             Proposer = _ledger.Leaders.Order.Leader(0),
             TransactionCount = (uint)transactions.Length,
         };
-        return [.. _ledger.Apply(new Block(header, null, []), transactions).Select(r => r.Result)];
+        return [.. _ledger.Apply(new Block(header, null, []), transactions).Receipts.Select(r => r.Result)];
     }
 
     private void EndTerm()

@@ -40,7 +40,7 @@ public sealed class LedgerTests
         [
             Alert(time), Alert(time - 3601), Alert(time + 301), Alert(time, new Nonce(500)), Alert(time, new Nonce(500), "other"), Alert(time - 3600),
         ];
-        var results = ledger.Apply(Next(ledger, _samples.Genesis, time, alerts.Length), alerts).Select(r => r.Result);
+        var results = ledger.Apply(Next(ledger, _samples.Genesis, time, alerts.Length), alerts).Receipts.Select(r => r.Result);
         Assert.Equal(
             [RejectionReason.None, RejectionReason.StaleTimestamp, RejectionReason.FutureTimestamp, RejectionReason.None, RejectionReason.ReplayedNonce, RejectionReason.None],
             results);
@@ -54,9 +54,9 @@ public sealed class LedgerTests
         var alert = Alert(time);
         ledger.Apply(Next(ledger, _samples.Genesis, time, 1), [alert]);
         Assert.True(ledger.HasAccepted(alert.Digest));
-        var replay = ledger.Apply(Next(ledger, _samples.Genesis, time + 3600, 1), [alert]);
+        var replay = ledger.Apply(Next(ledger, _samples.Genesis, time + 3600, 1), [alert]).Receipts;
         Assert.Equal(RejectionReason.ReplayedNonce, replay[0].Result);
-        var late = ledger.Apply(Next(ledger, _samples.Genesis, time + 3601, 1), [alert]);
+        var late = ledger.Apply(Next(ledger, _samples.Genesis, time + 3601, 1), [alert]).Receipts;
         Assert.Equal(RejectionReason.StaleTimestamp, late[0].Result);
         Assert.Equal(0, ledger.NonceCount);
     }

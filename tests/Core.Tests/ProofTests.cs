@@ -276,7 +276,7 @@ public sealed class ProofTests
         var alert = _bench.Alert;
         var late = _bench.Envelope(-7200, 2);
         var block = Samples.Block(Samples.Genesis.Block, default, 0, alert.Digest, late.Digest);
-        var receipts = ledger.Apply(block, [alert, late]);
+        var receipts = ledger.Apply(block, [alert, late]).Receipts;
         Assert.Equal([RejectionReason.None, RejectionReason.StaleTimestamp], receipts.Select(r => r.Result));
         var expected = new LogTree();
         for (var i = 0; i < 2; i++)

@@ -31,7 +31,7 @@ internal sealed class ConsensusBench
     public Outbox Outbox { get; } = new();
     public List<PeerMessage> Sent { get; } = [];
     public List<DurableRecord> Records { get; } = [];
-    public List<Decision> Decided { get; } = [];
+    public List<Consensus.Decision> Decided { get; } = [];
     public Timestamp Now { get; set; }
     public Block Genesis => Samples.Genesis.Block;
 

@@ -149,5 +149,6 @@ internal sealed class Samples
         yield return new DurableRecord.ViewEntered(newView);
         yield return new DurableRecord.Quarantined();
         yield return new DurableRecord.VoteFromTerm(7);
+        yield return new DurableRecord.ProposedLast(new View(0, 1), new Height(1), block.Digest);
     }
 }

@@ -28,7 +28,7 @@ public static class Corpus
         yield return ("record", [.. samples.EveryRecord().Select(DurableRecordCodec.Encode)]);
         var block = samples.Block(samples.Genesis.Block, default, 0);
         var commit = samples.Certificate(CertificateKind.Commit, default, block.Height, block.Digest, 0, 1, 2);
-        yield return ("block", [StoredBlock.Encode(new CommittedBlock(block, null, [], [], default)), StoredBlock.Encode(new CommittedBlock(block, commit, [], [], default))]);
+        yield return ("block", [StoredBlock.Encode(new CommittedBlock(block, null, [], [], [], default)), StoredBlock.Encode(new CommittedBlock(block, commit, [], [], [], default))]);
         var proof = Misbehaviour.TryCreate(
             new Core.Primitives.ValidatorIndex(0), SignedVotes.Of(samples.Messages(0).Checkpoint(new Checkpoint(0, new(8), Samples.Digest(1), Samples.Digest(2), default))),
             SignedVotes.Of(samples.Messages(0).Checkpoint(new Checkpoint(0, new(8), Samples.Digest(3), Samples.Digest(2), default))))!;

@@ -7,7 +7,6 @@ using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Cli.Verbs;
-using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Hosting;

@@ -6,6 +6,7 @@ using System.Linq;
 using System.Threading.Tasks;
 using CyberMesh.Cli.Verbs;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Hosting;

@@ -9,6 +9,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node;
 using CyberMesh.Node.Crypto;

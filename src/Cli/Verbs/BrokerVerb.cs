@@ -12,7 +12,7 @@ namespace CyberMesh.Cli.Verbs;
 
 internal static class BrokerVerb
 {
-    public const string DefaultTopics = "ai.anomalies.v1,ai.evidence.v1,ai.policy.v1,ai.dlq.v1,control.orders.v1,control.commits.v1,control.reputation.v1,control.policy.v1";
+    public const string DefaultTopics = "ai.anomalies.v1,ai.evidence.v1,ai.policy.v1,ai.dlq.v1,control.orders.v1,control.decisions.v1,control.commits.v1,control.reputation.v1,control.policy.v1";
 
     public static Command Create()
     {

@@ -7,6 +7,7 @@ using System.Linq;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node;
 using CyberMesh.Node.Crypto;

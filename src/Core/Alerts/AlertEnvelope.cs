@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Immutable;
 using CyberMesh.Core.Chain;
+using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Alerts;
@@ -9,6 +10,14 @@ namespace CyberMesh.Core.Alerts;
 public readonly record struct Nonce(UInt128 Value) : IComparable<Nonce>
 {
     public int CompareTo(Nonce other) => Value.CompareTo(other.Value);
+
+    internal void Write(CanonicalWriter writer)
+    {
+        writer.UInt64((ulong)(Value >> 64));
+        writer.UInt64((ulong)(Value & ulong.MaxValue));
+    }
+
+    internal static Nonce Read(ref CanonicalReader reader) => new(new UInt128(reader.UInt64(), reader.UInt64()));
 }
 
 /// <summary>What a message says, by kind.</summary>
@@ -19,8 +28,9 @@ public abstract record AlertContent
     /// <param name="Severity">1 to 10.</param>
     /// <param name="ConfidenceBasisPoints">0 to 10,000.</param>
     /// <param name="Payload">A JSON object.</param>
+    /// <param name="CorrelationKey">What the payload names as the incident's key (correlation_key, or else community_id); counts under profile v2.</param>
     public sealed record Anomaly(
-        string Type, string Source, byte Severity, uint ConfidenceBasisPoints, string ModelVersion, ReadOnlyMemory<byte> Payload) : AlertContent;
+        string Type, string Source, byte Severity, uint ConfidenceBasisPoints, string ModelVersion, ReadOnlyMemory<byte> Payload, string? CorrelationKey) : AlertContent;
 
     public sealed record Evidence(
         string EvidenceType, ImmutableArray<Digest> Refs, ReadOnlyMemory<byte> ProofBlob, ImmutableArray<CustodyEntry> Custody) : AlertContent;
@@ -30,6 +40,8 @@ public abstract record AlertContent
     public sealed record Order(ChangeOrder Content) : AlertContent;
 
     public sealed record Ready(Readiness Content) : AlertContent;
+
+    public sealed record Decided(Decision Decision) : AlertContent;
 
     public sealed record Policy(string Action, string Rule, ReadOnlyMemory<byte> Params) : AlertContent;
 }
@@ -97,6 +109,25 @@ public sealed class AlertEnvelope
     public static AlertEnvelope Of(ChangeOrder order) => new(AlertKind.Order, order.Encode()) { Content = new AlertContent.Order(order) };
 
     public static AlertEnvelope Of(Readiness readiness) => new(AlertKind.Ready, readiness.Encode()) { Content = new AlertContent.Ready(readiness) };
+
+    public static AlertEnvelope Of(Decision decision) => new(AlertKind.Decision, decision.Encode())
+    {
+        Content = new AlertContent.Decided(decision),
+        Producer = decision.Signer,
+        Nonce = decision.Nonce,
+        TimestampSeconds = decision.TimestampSeconds,
+        Signature = decision.Signature,
+    };
+
+    /// <summary>What the trust store must allow its signer.</summary>
+    public AlertKinds Needs => Kind switch
+    {
+        AlertKind.Anomaly => AlertKinds.Anomaly,
+        AlertKind.Evidence => AlertKinds.Evidence,
+        AlertKind.Policy => AlertKinds.Policy,
+        AlertKind.Decision => ((AlertContent.Decided)Content).Decision.Ruling.IsOfPolicy() ? AlertKinds.Approval : AlertKinds.Verdict,
+        AlertKind.Misbehaviour or AlertKind.Order or AlertKind.Ready => AlertKinds.None,
+    };
 
     private static Digest TransactionDigest(AlertKind kind, ReadOnlySpan<byte> record)
     {

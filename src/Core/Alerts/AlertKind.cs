@@ -1,5 +1,3 @@
-using System;
-
 namespace CyberMesh.Core.Alerts;
 
 /// <summary>What a transaction is. The number is its first byte.</summary>
@@ -17,28 +15,13 @@ public enum AlertKind : byte
 
     /// <summary>A new key says that it is ready; made by validators, not by producers.</summary>
     Ready = 6,
+
+    /// <summary>What an analyst says of an alert, or an approver of a policy.</summary>
+    Decision = 7,
 }
 
 /// <summary>Which bytes a producer's signature covers. v1 is what existing producers sign, v2 covers every field.</summary>
 public enum SigningProfile : byte
-{
-    None = 0,
-    V1 = 1,
-    V2 = 2,
-}
-
-[Flags]
-public enum AlertKinds : byte
-{
-    None = 0,
-    Anomaly = 1,
-    Evidence = 2,
-    Policy = 4,
-    All = 7,
-}
-
-[Flags]
-public enum SigningProfiles : byte
 {
     None = 0,
     V1 = 1,
@@ -55,16 +38,9 @@ public static class AlertKindNames
         AlertKind.Misbehaviour => "misbehaviour",
         AlertKind.Order => "order",
         AlertKind.Ready => "ready",
+        AlertKind.Decision => "decision",
     };
 
-    /// <summary>Of validators or operators, not of a producer.</summary>
-    public static bool IsControl(this AlertKind kind) => kind >= AlertKind.Misbehaviour;
-
-    public static AlertKinds Flag(this AlertKind kind) => kind switch
-    {
-        AlertKind.Anomaly => AlertKinds.Anomaly,
-        AlertKind.Evidence => AlertKinds.Evidence,
-        AlertKind.Policy => AlertKinds.Policy,
-        AlertKind.Misbehaviour or AlertKind.Order or AlertKind.Ready => AlertKinds.None,
-    };
+    /// <summary>Of validators or operators, not of somebody in the trust store.</summary>
+    public static bool IsControl(this AlertKind kind) => kind is AlertKind.Misbehaviour or AlertKind.Order or AlertKind.Ready;
 }

@@ -1,89 +1,54 @@
 using System;
-using System.Collections.Generic;
 using System.Text.Json;
-using System.Text.Unicode;
 using CyberMesh.Core.Encoding;
 
 namespace CyberMesh.Core.Alerts;
 
 /// <summary>
-/// The payload of an anomaly: a JSON object that repeats severity and confidence. The v1 signature covers only the payload,
-/// so a field that disagrees with it was altered on the way.
+/// The payload of an anomaly: a JSON object that repeats severity and confidence. The v1 signature covers only the payload, so a field that
+/// disagrees with it was altered on the way. It may also name the incident: <c>correlation_key</c>, or else Suricata's <c>community_id</c>.
 /// </summary>
 internal static class AnomalyPayload
 {
-    public static bool Agrees(ReadOnlySpan<byte> payload, uint severity, Confidence confidence, out string? problem)
+    public static bool Agrees(ReadOnlySpan<byte> payload, uint severity, Confidence confidence, out string? correlationKey, out string? problem)
     {
-        if (!TryRead(payload, out var payloadSeverity, out var payloadConfidence, out problem)) return false;
-        if (payloadSeverity is not { } s || payloadConfidence is not { } c)
+        JsonNumber? foundSeverity = null, foundConfidence = null;
+        string? key = null, communityId = null;
+        problem = StrictJson.Read(payload, "payload", (ReadOnlySpan<string?> path, ref Utf8JsonReader value) =>
+        {
+            switch (path)
+            {
+                case ["severity"] when value.TokenType == JsonTokenType.Number:
+                    foundSeverity = JsonNumber.Parse(value.ValueSpan);
+                    break;
+                case ["confidence"] when value.TokenType == JsonTokenType.Number:
+                    foundConfidence = JsonNumber.Parse(value.ValueSpan);
+                    break;
+                case ["correlation_key"] when value.TokenType == JsonTokenType.String:
+                    key = Key(ref value);
+                    break;
+                case ["community_id"] when value.TokenType == JsonTokenType.String:
+                    communityId = Key(ref value);
+                    break;
+            }
+
+            return null;
+        });
+        correlationKey = key ?? communityId;
+        if (problem is not null) return false;
+        if (foundSeverity is not { } s || foundConfidence is not { } c)
             problem = "payload must repeat severity and confidence as numbers";
-        else if (!s.IsInteger(10, out var value) || value != severity)
+        else if (!s.IsInteger(10, out var number) || number != severity)
             problem = $"severity in the payload is not {severity}, the value of the field";
         else if (!confidence.IsNear(c))
             problem = "confidence in the payload is not within 0.000001 of the field";
         return problem is null;
     }
 
-    private static bool TryRead(ReadOnlySpan<byte> payload, out JsonNumber? severity, out JsonNumber? confidence, out string? problem)
+    /// <summary>A key that is empty or too long is none.</summary>
+    private static string? Key(ref Utf8JsonReader value)
     {
-        severity = confidence = null;
-        problem = null;
-        try
-        {
-            if (!Utf8.IsValid(payload)) problem = "payload is not UTF-8";
-            else Walk(payload, ref severity, ref confidence, ref problem);
-        }
-        catch (JsonException)
-        {
-            problem = $"payload is not a JSON object of depth {Limits.JsonDepthMax} or less";
-        }
-        catch (InvalidOperationException)
-        {
-            problem = "payload has a member name with a broken escape";
-        }
-
-        return problem is null;
-    }
-
-    private static void Walk(ReadOnlySpan<byte> payload, ref JsonNumber? severity, ref JsonNumber? confidence, ref string? problem)
-    {
-        var reader = new Utf8JsonReader(payload, new JsonReaderOptions { MaxDepth = Limits.JsonDepthMax });
-        var names = new List<HashSet<string>?>(Limits.JsonDepthMax + 1);
-        string? topName = null;
-        if (!reader.Read() || reader.TokenType != JsonTokenType.StartObject)
-        {
-            problem = "payload must be a JSON object";
-            return;
-        }
-
-        names.Add(new HashSet<string>(StringComparer.Ordinal));
-        while (reader.Read())
-        {
-            switch (reader.TokenType)
-            {
-                case JsonTokenType.StartObject:
-                    names.Add(new HashSet<string>(StringComparer.Ordinal));
-                    break;
-                case JsonTokenType.StartArray:
-                    names.Add(null);
-                    break;
-                case JsonTokenType.EndObject or JsonTokenType.EndArray:
-                    names.RemoveAt(names.Count - 1);
-                    break;
-                case JsonTokenType.PropertyName:
-                    var name = reader.GetString() ?? "";
-                    if (!names[^1]!.Add(name)) problem = "payload has one member name twice in an object";
-                    if (names.Count == 1) topName = name;
-                    break;
-                case JsonTokenType.Number when names.Count == 1 && topName == "severity":
-                    severity = JsonNumber.Parse(reader.ValueSpan);
-                    break;
-                case JsonTokenType.Number when names.Count == 1 && topName == "confidence":
-                    confidence = JsonNumber.Parse(reader.ValueSpan);
-                    break;
-            }
-
-            if (problem is not null) return;
-        }
+        var text = value.GetString() ?? "";
+        return text.Length is 0 || System.Text.Encoding.UTF8.GetByteCount(text) > Limits.TextBytesMax ? null : text;
     }
 }

@@ -21,7 +21,9 @@ public sealed class EnvelopeAuthenticator(ISignatureVerifier verifier, EpochSche
             return genuine;
         }
 
-        envelope.Profile = Match(envelope, profiles);
+        envelope.Profile = envelope.Content is AlertContent.Decided { Decision: var decision }
+            ? decision.Verify(verifier) ? SigningProfile.V2 : SigningProfile.None
+            : Match(envelope, profiles);
         if (envelope.Profile == SigningProfile.V2) envelope.CustodyVerified = VerifyCustody(envelope);
         verified = envelope.Profile == SigningProfile.None ? default : new Verified<AlertEnvelope>(envelope);
         // Under v2 a chain of custody with a bad link is a false statement by the producer, so the whole message is refused.

@@ -25,7 +25,7 @@ public static class EnvelopeDecoder
     public static bool TryDecodeBody(
         ReadOnlyMemory<byte> body, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection)
     {
-        if (body.Length > 0 && body.Span[0] is >= (byte)AlertKind.Anomaly and <= (byte)AlertKind.Ready)
+        if (body.Length > 0 && body.Span[0] is >= (byte)AlertKind.Anomaly and <= (byte)AlertKind.Decision)
             return TryDecode((AlertKind)body.Span[0], body[1..], out envelope, out rejection);
         envelope = null;
         rejection = new Rejection(RejectionReason.Malformed, "the transaction body does not start with a known kind");
@@ -43,9 +43,9 @@ public static class EnvelopeDecoder
             return false;
         }
 
-        if (kind.IsControl())
+        if (kind.IsControl() || kind == AlertKind.Decision)
         {
-            envelope = DecodeControl(kind, record.Span);
+            envelope = DecodeCanonical(kind, record.Span);
             rejection = envelope is null ? new Rejection(RejectionReason.Malformed, $"the record is no message of kind {kind.Name()}") : null;
             return envelope is not null;
         }
@@ -70,12 +70,13 @@ public static class EnvelopeDecoder
         return true;
     }
 
-    /// <summary>What validators and operators send, in the canonical encoding: one content, one record.</summary>
-    private static AlertEnvelope? DecodeControl(AlertKind kind, ReadOnlySpan<byte> record) => kind switch
+    /// <summary>What validators, operators, analysts and approvers send, in the canonical encoding: one content, one record.</summary>
+    private static AlertEnvelope? DecodeCanonical(AlertKind kind, ReadOnlySpan<byte> record) => kind switch
     {
         AlertKind.Misbehaviour => Chain.Misbehaviour.TryDecode(record, out var proof) ? AlertEnvelope.Of(proof) : null,
         AlertKind.Order => Chain.ChangeOrder.TryDecode(record, out var order) ? AlertEnvelope.Of(order) : null,
         AlertKind.Ready => Chain.Readiness.TryDecode(record, out var readiness) ? AlertEnvelope.Of(readiness) : null,
+        AlertKind.Decision => Decision.TryDecode(record, out var decision) ? AlertEnvelope.Of(decision) : null,
         _ => throw Invariant.Unreachable(kind),
     };
 
@@ -213,10 +214,10 @@ public static class EnvelopeDecoder
         if (raw.Content.Length is 0) return OutOfRange("payload is empty");
         if (raw.Content.Length > Limits.PayloadBytesMax) return TooLong("payload", raw.Content.Length, Limits.PayloadBytesMax);
         if (CheckContentHash("payload", raw.Content, envelope) is { } badHash) return badHash;
-        if (!AnomalyPayload.Agrees(raw.Content.Span, (uint)raw.Severity, confidence, out var problem))
+        if (!AnomalyPayload.Agrees(raw.Content.Span, (uint)raw.Severity, confidence, out var correlationKey, out var problem))
             return new Rejection(RejectionReason.PayloadMismatch, problem!);
 
-        envelope.Content = new AlertContent.Anomaly(type, source, (byte)raw.Severity, confidence.BasisPoints, modelVersion, raw.Content);
+        envelope.Content = new AlertContent.Anomaly(type, source, (byte)raw.Severity, confidence.BasisPoints, modelVersion, raw.Content, correlationKey);
         return null;
     }
 

@@ -1,3 +1,4 @@
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Alerts;
@@ -10,16 +11,17 @@ public static class EnvelopeRules
     {
         if (!producers.TryFind(envelope.Producer, out var producer))
             return new Rejection(RejectionReason.UnknownProducer, $"producer {envelope.Producer} is not in the trust store");
-        if ((producer.Kinds & envelope.Kind.Flag()) == 0)
-            return new Rejection(RejectionReason.KindNotAllowed, $"producer {producer.Name} may not publish {envelope.Kind.Name()} messages");
+        if ((producer.Kinds & envelope.Needs) == 0)
+            return new Rejection(RejectionReason.KindNotAllowed, $"{producer.Name} may not sign what needs the role {envelope.Needs.ToString().ToLowerInvariant()}");
         return producer.IsValidAt(height)
             ? null
             : new Rejection(RejectionReason.ProducerNotValid, $"producer {producer.Name} is not valid at height {height}");
     }
 
-    /// <summary>May this producer sign under the profile the signature verified with?</summary>
+    /// <summary>May this producer sign under the profile the signature verified with? A decision has one form.</summary>
     public static Rejection? CheckProfile(AlertEnvelope envelope, ProducerRegistry producers)
     {
+        if (envelope.Kind == AlertKind.Decision) return null;
         var allowed = producers.TryFind(envelope.Producer, out var producer) ? producer.Profiles : SigningProfiles.None;
         return ((int)allowed & (int)envelope.Profile) != 0
             ? null

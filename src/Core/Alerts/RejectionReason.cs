@@ -28,6 +28,24 @@ public enum RejectionReason : ushort
     ChangeInFlight = 17,
     OrderRefused = 18,
     NoOpenOrder = 19,
+    WrongChain = 20,
+    UnknownSubject = 21,
+    NoEffect = 22,
+    VerdictSettled = 23,
+    ReputationTooLow = 24,
+    PoliciesHalted = 25,
+    PolicyMalformed = 26,
+    PolicyMismatch = 27,
+    PolicyUnsupported = 28,
+    TtlOutOfRange = 29,
+    TargetMissing = 30,
+    TargetNotAllowed = 31,
+    PrefixTooWide = 32,
+    NeverBlock = 33,
+    DuplicatePolicy = 34,
+    PolicyCap = 35,
+    RollbackUnknown = 36,
+    AlreadyDecided = 37,
 }
 
 /// <summary>A refusal as a value: the stable code and a sentence for people that says what was found and what is allowed.</summary>
@@ -60,9 +78,27 @@ public static class RejectionReasons
         RejectionReason.ChangeInFlight => "change_in_flight",
         RejectionReason.OrderRefused => "order_refused",
         RejectionReason.NoOpenOrder => "no_open_order",
+        RejectionReason.WrongChain => "wrong_chain",
+        RejectionReason.UnknownSubject => "unknown_subject",
+        RejectionReason.NoEffect => "no_effect",
+        RejectionReason.VerdictSettled => "verdict_settled",
+        RejectionReason.ReputationTooLow => "reputation_too_low",
+        RejectionReason.PoliciesHalted => "policies_halted",
+        RejectionReason.PolicyMalformed => "policy_malformed",
+        RejectionReason.PolicyMismatch => "policy_mismatch",
+        RejectionReason.PolicyUnsupported => "policy_unsupported",
+        RejectionReason.TtlOutOfRange => "ttl_out_of_range",
+        RejectionReason.TargetMissing => "target_missing",
+        RejectionReason.TargetNotAllowed => "target_not_allowed",
+        RejectionReason.PrefixTooWide => "prefix_too_wide",
+        RejectionReason.NeverBlock => "never_block",
+        RejectionReason.DuplicatePolicy => "duplicate_policy",
+        RejectionReason.PolicyCap => "policy_cap",
+        RejectionReason.RollbackUnknown => "rollback_unknown",
+        RejectionReason.AlreadyDecided => "already_decided",
     };
 
-    public static bool IsKnown(ushort number) => number <= (ushort)RejectionReason.NoOpenOrder;
+    public static bool IsKnown(ushort number) => number <= (ushort)RejectionReason.AlreadyDecided;
 
     /// <summary>The reason with this number, for receipts read back from disk.</summary>
     public static RejectionReason FromNumber(ushort number)

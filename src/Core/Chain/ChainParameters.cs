@@ -47,6 +47,48 @@ public sealed record ChainParameters
     /// <summary>maxAlertAge: a message older than this against block time is rejected; also how long nonces are kept.</summary>
     public long AlertAgeMaxMs { get; init; } = 60 * 60_000;
 
+    /// <summary>k: alerts of one correlation key from so many organisations corroborate one another.</summary>
+    public int CorroborationOrganisations { get; init; } = 2;
+
+    /// <summary>How far apart, in block time, alerts that corroborate one another may be committed.</summary>
+    public long CorroborationWindowMs { get; init; } = 10 * 60_000;
+
+    /// <summary>How long an alert or a piece of evidence is open to corroboration, links and verdicts; after that it is in the log alone.</summary>
+    public long AlertOpenMs { get; init; } = 7L * 24 * 3600_000;
+
+    /// <summary>Open alerts, and open pieces of evidence, of one organisation; the oldest makes room. One organisation cannot push out another's.</summary>
+    public int AlertsOpenMax { get; init; } = 200_000;
+
+    /// <summary>Below this reputation a producer corroborates nothing and proposes no policies.</summary>
+    public int ReputationMin { get; init; } = 100;
+
+    /// <summary>m: approvers that must agree before a policy is in force, or revoked.</summary>
+    public int PolicyApprovals { get; init; } = 2;
+
+    /// <summary>A corroborated or confirmed alert of this severity or more puts a policy that answers it in force at once; 0 for never.</summary>
+    public int AutoApproveSeverity { get; init; }
+
+    /// <summary>The longest a policy may be in force.</summary>
+    public int PolicyTtlMaxSeconds { get; init; } = 24 * 3600;
+
+    /// <summary>How long a proposal waits for its approvers.</summary>
+    public long PolicyProposalMs { get; init; } = 24L * 3600_000;
+
+    /// <summary>Policies that may come into force in one block.</summary>
+    public int PoliciesPerBlockMax { get; init; } = 10;
+
+    /// <summary>Policies that may come into force in one minute of block time.</summary>
+    public int PoliciesPerMinuteMax { get; init; } = 60;
+
+    /// <summary>The widest IPv4 network a policy may name, as the length of its prefix.</summary>
+    public int PolicyPrefixMinV4 { get; init; } = 24;
+
+    /// <summary>The widest IPv6 network a policy may name.</summary>
+    public int PolicyPrefixMinV6 { get; init; } = 64;
+
+    /// <summary>Networks no policy may touch, besides those that never may (<see cref="NeverBlockList.Always"/>).</summary>
+    public NeverBlockList NeverBlock { get; init; } = NeverBlockList.Empty;
+
     /// <summary>The term a block belongs to. Term t holds the heights t·R + 1 to (t + 1)·R; genesis counts to term 0.</summary>
     public ulong TermOf(Height height) => height.Minus(1).Value / (ulong)TermBlocks;
 
@@ -79,6 +121,20 @@ public sealed record ChainParameters
         writer.UInt32((uint)LeaderSkewBehindMs);
         writer.Int64(AlertAheadMs);
         writer.Int64(AlertAgeMaxMs);
+        writer.UInt32((uint)CorroborationOrganisations);
+        writer.Int64(CorroborationWindowMs);
+        writer.Int64(AlertOpenMs);
+        writer.UInt32((uint)AlertsOpenMax);
+        writer.UInt32((uint)ReputationMin);
+        writer.UInt32((uint)PolicyApprovals);
+        writer.UInt32((uint)AutoApproveSeverity);
+        writer.UInt32((uint)PolicyTtlMaxSeconds);
+        writer.Int64(PolicyProposalMs);
+        writer.UInt32((uint)PoliciesPerBlockMax);
+        writer.UInt32((uint)PoliciesPerMinuteMax);
+        writer.UInt32((uint)PolicyPrefixMinV4);
+        writer.UInt32((uint)PolicyPrefixMinV6);
+        NeverBlock.Write(writer);
     }
 
     internal static ChainParameters Read(ref CanonicalReader reader) => new()
@@ -100,6 +156,20 @@ public sealed record ChainParameters
         LeaderSkewBehindMs = reader.Int32(),
         AlertAheadMs = reader.Int64(),
         AlertAgeMaxMs = reader.Int64(),
+        CorroborationOrganisations = reader.Int32(),
+        CorroborationWindowMs = reader.Int64(),
+        AlertOpenMs = reader.Int64(),
+        AlertsOpenMax = reader.Int32(),
+        ReputationMin = reader.Int32(),
+        PolicyApprovals = reader.Int32(),
+        AutoApproveSeverity = reader.Int32(),
+        PolicyTtlMaxSeconds = reader.Int32(),
+        PolicyProposalMs = reader.Int64(),
+        PoliciesPerBlockMax = reader.Int32(),
+        PoliciesPerMinuteMax = reader.Int32(),
+        PolicyPrefixMinV4 = reader.Int32(),
+        PolicyPrefixMinV6 = reader.Int32(),
+        NeverBlock = NeverBlockList.Read(ref reader),
     };
 
     /// <summary>
@@ -130,6 +200,26 @@ public sealed record ChainParameters
         if (ResendMs < 20) return $"resend_ms is {ResendMs}; it must be at least 20";
         if (LeaderSkewAheadMs < 0 || LeaderSkewBehindMs < 0) return "leader skews must not be negative";
         if (AlertAheadMs < 0) return "alert_ahead_ms must not be negative";
-        return AlertAgeMaxMs < 15 * 60_000 ? $"alert_age_max_ms is {AlertAgeMaxMs}; nonces must be kept for at least 15 minutes (900000)" : null;
+        return AlertAgeMaxMs < 15 * 60_000
+            ? $"alert_age_max_ms is {AlertAgeMaxMs}; nonces must be kept for at least 15 minutes (900000)"
+            : StateProblem();
+    }
+
+    /// <summary>Of the parameters of docs/state-machine.md.</summary>
+    private string? StateProblem()
+    {
+        if (CorroborationOrganisations is < 2 or > 64) return $"corroboration_organisations is {CorroborationOrganisations}; it must be 2 to 64";
+        if (CorroborationWindowMs < 1000 || CorroborationWindowMs > AlertOpenMs) return $"corroboration_window_ms is {CorroborationWindowMs}; it must be 1000 to alert_open_ms ({AlertOpenMs})";
+        if (AlertOpenMs > 366L * 24 * 3600_000) return $"alert_open_ms is {AlertOpenMs}; it must be at most a year";
+        if (AlertsOpenMax is < 1 or > 10_000_000) return $"alerts_open_max is {AlertsOpenMax}; it must be 1 to 10000000";
+        if (ReputationMin is < 0 or > 1000) return $"reputation_min is {ReputationMin}; it must be 0 to 1000";
+        if (PolicyApprovals is < 1 or > 64) return $"policy_approvals is {PolicyApprovals}; it must be 1 to 64";
+        if (AutoApproveSeverity is < 0 or > 10) return $"auto_approve_severity is {AutoApproveSeverity}; it must be 1 to 10, or 0 for never";
+        if (PolicyTtlMaxSeconds is < 1 or > 366 * 24 * 3600) return $"policy_ttl_max_seconds is {PolicyTtlMaxSeconds}; it must be 1 to a year";
+        if (PolicyProposalMs is < 1000 or > 366L * 24 * 3600_000) return $"policy_proposal_ms is {PolicyProposalMs}; it must be 1000 to a year";
+        if (PoliciesPerBlockMax is < 1 or > 10_000) return $"policies_per_block_max is {PoliciesPerBlockMax}; it must be 1 to 10000";
+        if (PoliciesPerMinuteMax is < 1 or > 10_000) return $"policies_per_minute_max is {PoliciesPerMinuteMax}; it must be 1 to 10000";
+        if (PolicyPrefixMinV4 is < 8 or > 32) return $"policy_prefix_min_v4 is {PolicyPrefixMinV4}; it must be 8 to 32";
+        return PolicyPrefixMinV6 is < 16 or > 128 ? $"policy_prefix_min_v6 is {PolicyPrefixMinV6}; it must be 16 to 128" : null;
     }
 }

@@ -7,7 +7,7 @@ using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Chain;
 
-/// <summary>What an order changes: one validator, or the parameters.</summary>
+/// <summary>What an order changes: one validator, the parameters, one producer, or whether policies are accepted.</summary>
 public abstract record Change
 {
     private Change() { }
@@ -20,6 +20,21 @@ public abstract record Change
     public sealed record RotateKeys(Validator Validator) : Change;
 
     public sealed record SetParameters(ChainParameters Parameters) : Change;
+
+    /// <summary>A new producer, analyst or approver, or new terms for a key that is known.</summary>
+    public sealed record PutProducer(Producer Producer) : Change;
+
+    /// <summary>A new key for the producer of this name; the present one stays good for some more blocks.</summary>
+    public sealed record RotateProducer(string Name, PublicKey Key, uint OverlapBlocks) : Change;
+
+    /// <summary>No message of this name is accepted any more, under any of its keys.</summary>
+    public sealed record RevokeProducer(string Name) : Change;
+
+    /// <summary>The switch over all policies: halted, every one in force ends and none is accepted.</summary>
+    public sealed record HaltPolicies(bool Halted) : Change;
+
+    /// <summary>It is in force at once: no set, key or timer of the consensus hangs on it. The others wait for the end of a term.</summary>
+    public bool IsImmediate => this is PutProducer or RotateProducer or RevokeProducer or HaltPolicies;
 
     internal void Write(CanonicalWriter writer)
     {
@@ -41,6 +56,24 @@ public abstract record Change
                 writer.UInt8(4);
                 c.Parameters.Write(writer);
                 break;
+            case PutProducer c:
+                writer.UInt8(5);
+                c.Producer.Write(writer);
+                break;
+            case RotateProducer c:
+                writer.UInt8(6);
+                writer.Text(c.Name);
+                writer.Key(c.Key);
+                writer.UInt32(c.OverlapBlocks);
+                break;
+            case RevokeProducer c:
+                writer.UInt8(7);
+                writer.Text(c.Name);
+                break;
+            case HaltPolicies c:
+                writer.UInt8(8);
+                writer.UInt8(c.Halted ? (byte)1 : (byte)0);
+                break;
             default:
                 throw Invariant.Unreachable(this);
         }
@@ -58,6 +91,16 @@ public abstract record Change
                 return new RotateKeys(Validator.Read(ref reader));
             case 4:
                 return new SetParameters(ChainParameters.Read(ref reader));
+            case 5:
+                return new PutProducer(Producer.Read(ref reader));
+            case 6:
+                return new RotateProducer(reader.Text(Limits.NameBytesMax), reader.Key(), reader.UInt32());
+            case 7:
+                return new RevokeProducer(reader.Text(Limits.NameBytesMax));
+            case 8:
+                var halted = reader.UInt8();
+                if (halted > 1) reader.Fail(DecodeError.NotCanonical);
+                return new HaltPolicies(halted == 1);
             default:
                 reader.Fail(DecodeError.UnknownTag);
                 return null;

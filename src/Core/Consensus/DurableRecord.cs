@@ -18,6 +18,9 @@ public abstract record DurableRecord
     /// <summary>Before a PRE-PREPARE: a leader must propose the same block again after a restart, never another.</summary>
     public sealed record Proposed(Block Block) : DurableRecord;
 
+    /// <summary>The last proposal, when a log starts over after its block was committed: should the blocks get lost, it is still known (rule A5).</summary>
+    public sealed record ProposedLast(View View, Height Height, Digest Digest) : DurableRecord;
+
     /// <summary>Before a PREPARE: a certificate promises that f+1 honest validators hold the bodies, also after a crash.</summary>
     public sealed record BlockHeld(BlockWithBodies Block) : DurableRecord;
 
@@ -55,6 +58,7 @@ public static class DurableRecordCodec
     private enum Tag : byte
     {
         Reset = 1, Proposed = 2, BlockHeld = 3, PrepareVote = 4, CommitVote = 5, ViewChangeSent = 6, BestCertificate = 7, NewViewSent = 8, ViewEntered = 9, Quarantined = 10, VoteFromTerm = 11, CheckpointSent = 12,
+        ProposedLast = 13,
     }
 
     public static byte[] Encode(DurableRecord record)
@@ -69,6 +73,10 @@ public static class DurableRecordCodec
             case DurableRecord.Proposed r:
                 writer.UInt8((byte)Tag.Proposed);
                 r.Block.Write(writer);
+                break;
+            case DurableRecord.ProposedLast r:
+                writer.UInt8((byte)Tag.ProposedLast);
+                WriteVote(writer, r.View, r.Height, r.Digest);
                 break;
             case DurableRecord.BlockHeld r:
                 writer.UInt8((byte)Tag.BlockHeld);
@@ -135,6 +143,8 @@ public static class DurableRecordCodec
                 return new DurableRecord.Reset();
             case Tag.Proposed:
                 return new DurableRecord.Proposed(Block.Read(ref reader));
+            case Tag.ProposedLast:
+                return new DurableRecord.ProposedLast(reader.View(), reader.Height(), reader.Digest());
             case Tag.BlockHeld:
                 return new DurableRecord.BlockHeld(MessageCodec.ReadBlockWithBodies(ref reader));
             case Tag.PrepareVote:

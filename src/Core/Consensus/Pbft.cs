@@ -856,6 +856,8 @@ public sealed class Pbft
         // After a restart the same is said again; with other roots than were signed before, nothing is.
         _ownCheckpoint = MayVote && _signedCheckpoint == checkpoint ? Signer.Checkpoint(checkpoint) : null;
         if (_ownCheckpoint is not null) outbox.Broadcast(_ownCheckpoint);
+        // The others were faster: what proves the snapshot that was taken just now is here already.
+        if (Stable is { } stable && stable.Checkpoint == checkpoint) _newlyStable.Enqueue(stable);
         ReviewCheckpoint(checkpoint.Term, outbox);
     }
 
@@ -1133,6 +1135,9 @@ public sealed class Pbft
                 _guard.Propose(new Guard.Vote(r.Block.Header.View, r.Block.Height, r.Block.Digest));
                 if (r.Block.Header.View == _view && r.Block.Height > _committed.Height) _own[r.Block.Height.Value] = r.Block;
                 break;
+            case DurableRecord.ProposedLast r:
+                _guard.Propose(new Guard.Vote(r.View, r.Height, r.Digest));
+                break;
             case DurableRecord.BlockHeld r:
                 if (r.Block.Block.Height > _committed.Height) _held.Add(r.Block.Block, _ => false);
                 break;
@@ -1233,6 +1238,7 @@ public sealed class Pbft
         foreach (var block in _held.All) yield return new DurableRecord.BlockHeld(withBodies(block));
         if (_newView is { } entered) yield return new DurableRecord.ViewEntered(entered);
         foreach (var own in _own.Values) yield return new DurableRecord.Proposed(own);
+        if (_own.Count == 0 && _guard.Proposed is { } last) yield return new DurableRecord.ProposedLast(last.View, last.Height, last.Digest);
         if (_guard.Prepared is { } p) yield return new DurableRecord.PrepareVote(p.View, p.Height, p.Digest);
         if (_guard.Committed is { } c) yield return new DurableRecord.CommitVote(c.View, c.Height, c.Digest, _best);
         if (_guard.ViewChange > default(View)) yield return new DurableRecord.ViewChangeSent(_guard.ViewChange);

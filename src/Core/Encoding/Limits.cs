@@ -23,6 +23,24 @@ public static class Limits
 
     public const int OperatorsMax = 64;
 
+    /// <summary>Networks in the never-block list.</summary>
+    public const int NeverBlockMax = 1024;
+
+    /// <summary>Networks one policy may name.</summary>
+    public const int PolicyTargetsMax = 64;
+
+    /// <summary>Params of a policy that is to be enforced: what consumers of the control topic accept.</summary>
+    public const int PolicyParamsBytesMax = 65_536;
+
+    /// <summary>Policies that are proposed or in force.</summary>
+    public const int PoliciesOpenMax = 1000;
+
+    /// <summary>Alerts of one organisation that are remembered under one correlation key.</summary>
+    public const int CorrelatedPerOrganisationMax = 16;
+
+    /// <summary>Note of a decision.</summary>
+    public const int NoteBytesMax = 512;
+
     /// <summary>W at most.</summary>
     public const int WindowMax = 64;
 

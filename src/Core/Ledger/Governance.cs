@@ -1,5 +1,6 @@
 using System.Buffers;
 using System.Collections.Generic;
+using System.Collections.Immutable;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Encoding;
@@ -9,9 +10,10 @@ namespace CyberMesh.Core.Ledger;
 
 /// <summary>
 /// How set and parameters change: an order committed in term t is decided when t ends, provided whoever gets a new key has said that it
-/// is ready; it stands in every header of t + 1 and is in force from the first block of t + 2 (rules S1 to S3). One change at a time.
+/// is ready; it stands in every header of t + 1 and is in force from the first block of t + 2 (rules S1 to S3). One change at a time. What
+/// consensus does not hang on, producers and the switch over policies, changes with the order itself.
 /// </summary>
-public sealed class Governance(ChainContext genesis)
+public sealed class Governance(ChainContext genesis, ProducerRegistry producers)
 {
     /// <summary>An order whose new key has not said it is ready for this long has lapsed.</summary>
     private const long LapseMs = 24L * 3600 * 1000;
@@ -21,11 +23,12 @@ public sealed class Governance(ChainContext genesis)
 
     public EpochSchedule Epochs { get; private set; } = new(genesis);
 
-    /// <summary>Goes on with the object that receive loops know.</summary>
-    internal void Share(EpochSchedule known)
+    /// <summary>Goes on with the objects that receive loops know.</summary>
+    internal void Share(EpochSchedule known, ProducerRegistry registry)
     {
         known.Adopt(Epochs);
         Epochs = known;
+        producers = registry;
     }
 
     /// <summary>Number of the last order accepted; the next has this plus one.</summary>
@@ -51,7 +54,7 @@ public sealed class Governance(ChainContext genesis)
     {
         if (order.ChainId != genesis.ChainId) return new Rejection(RejectionReason.OrderRefused, "the order is for another chain");
         if (order.Number != LastNumber + 1) return new Rejection(RejectionReason.NotNextOrder, $"the order has number {order.Number}; the next is {LastNumber + 1}");
-        if (AwaitsBorder(term)) return new Rejection(RejectionReason.ChangeInFlight, "an earlier change is not in force yet");
+        if (!order.Change.IsImmediate && AwaitsBorder(term)) return new Rejection(RejectionReason.ChangeInFlight, "an earlier change is not in force yet");
         return Problem(order.Change) is { } problem ? new Rejection(RejectionReason.OrderRefused, problem) : null;
     }
 
@@ -73,9 +76,48 @@ public sealed class Governance(ChainContext genesis)
             case Change.SetParameters { Parameters: var parameters }:
                 if (parameters.Problem() is { } problem) return problem;
                 return parameters.MayFollow(Epochs.Latest.Parameters) ? null : "window, root_distance, term_blocks, alert_ahead_ms and alert_age_max_ms are fixed for the life of a chain";
+            case Change.PutProducer { Producer: var producer }:
+                return ProducerProblem(producer);
+            case Change.RotateProducer { Name: var name, Key: var key }:
+                if (CurrentKey(name) is null) return $"there is no producer {name} with a key in force";
+                return IsInUse(key) ? $"key {key} is in use" : producers.All.Length == Limits.ProducersMax ? "the trust store is full" : null;
+            case Change.RevokeProducer { Name: var name }:
+                return CurrentKey(name) is null ? $"there is no producer {name} with a key in force" : null;
+            case Change.HaltPolicies:
+                return null;
             default:
                 throw Invariant.Unreachable(change);
         }
+    }
+
+    private string? ProducerProblem(Producer producer)
+    {
+        if (producer.Problem() is { } problem) return problem;
+        if (producers.TryFind(producer.Key, out var known))
+            return known.Name == producer.Name ? null : $"key {producer.Key} is that of producer {known.Name}";
+        if (producers.All.Length == Limits.ProducersMax) return "the trust store is full";
+        if (IsInUse(producer.Key)) return $"key {producer.Key} is in use";
+        foreach (var _ in producers.Named(producer.Name)) return $"producer {producer.Name} has another key; rotate it";
+        return Find(producer.Name) is null ? null : $"there is a validator {producer.Name}";
+    }
+
+    private bool IsInUse(PublicKey key)
+    {
+        if (producers.TryFind(key, out _)) return true;
+        foreach (var index in Epochs.Latest.Validators.Indices)
+            foreach (var used in Epochs.Latest.Validators[index].Keys)
+                if (used == key)
+                    return true;
+        return false;
+    }
+
+    /// <summary>The key of a producer that has no end and is not revoked.</summary>
+    private Producer? CurrentKey(string name)
+    {
+        foreach (var producer in producers.Named(name))
+            if (!producer.Revoked && producer.ValidTo is null)
+                return producer;
+        return null;
     }
 
     /// <summary>Every role of every validator has a key of its own; new keys are new.</summary>
@@ -98,6 +140,30 @@ public sealed class Governance(ChainContext genesis)
             if (Epochs.Latest.Validators[index].Name == name)
                 return index;
         return null;
+    }
+
+    /// <summary>Carries out what is in force at once; what that changed in the trust store.</summary>
+    public ImmutableArray<Producer> AcceptImmediate(ChangeOrder order, Height height)
+    {
+        LastNumber = order.Number;
+        var changed = ImmutableArray.CreateBuilder<Producer>();
+        switch (order.Change)
+        {
+            case Change.PutProducer c:
+                changed.Add(c.Producer);
+                break;
+            case Change.RotateProducer c:
+                var present = CurrentKey(c.Name)!;
+                changed.Add(present with { ValidTo = height.Plus(c.OverlapBlocks) });
+                changed.Add(present with { Key = c.Key, ValidFrom = height.Next });
+                break;
+            case Change.RevokeProducer c:
+                foreach (var producer in producers.Named(c.Name)) changed.Add(producer with { Revoked = true });
+                break;
+        }
+
+        foreach (var producer in changed) producers.Put(producer);
+        return changed.ToImmutable();
     }
 
     public void Accept(ChangeOrder order, Timestamp time)

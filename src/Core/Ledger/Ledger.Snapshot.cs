@@ -2,7 +2,6 @@ using System;
 using System.Buffers;
 using System.Collections.Generic;
 using System.Collections.Immutable;
-using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
@@ -11,7 +10,7 @@ namespace CyberMesh.Core.Ledger;
 
 public sealed partial class Ledger
 {
-    private static ReadOnlySpan<byte> SnapshotMagic => "CMSNAP2"u8;
+    private static ReadOnlySpan<byte> SnapshotMagic => "CMSNAP3"u8;
 
     /// <summary>The whole state; only between two terms, when nothing of a term is half counted.</summary>
     public Snapshot TakeSnapshot(SnapshotHead head)
@@ -31,18 +30,16 @@ public sealed partial class Ledger
         Governance.Write(writer);
         Leaders.Write(writer);
         writer.Count(Producers.All.Length);
-        foreach (var producer in Producers.All)
-        {
-            var (accepted, rejected) = _producerCounts.GetValueOrDefault(producer.Key);
-            writer.UInt64(accepted);
-            writer.UInt64(rejected);
-        }
-
+        foreach (var producer in Producers.All) producer.Write(writer);
+        _reputations.Write(writer);
         var control = new List<Digest>(_control);
         control.Sort();
         writer.Count(control.Count);
         foreach (var digest in control) writer.Digest(digest);
         _nonces.Write(writer);
+        _alerts.Write(writer);
+        _evidence.Write(writer);
+        _policies.Write(writer);
         Log.Write(writer);
         writer.Height(LogEnd.Height);
         writer.Time(LogEnd.Time);
@@ -66,12 +63,18 @@ public sealed partial class Ledger
         var read = new Ledger(genesis, producers, genesisTime);
         read._tree.Clear();
         if (!read.Governance.TryRead(ref reader) || !read.Leaders.TryRead(ref reader, read.Governance.Epochs)) return false;
-        if (reader.Count(Limits.ProducersMax, 16) != producers.All.Length) return false;
-        foreach (var producer in producers.All)
-            if ((reader.UInt64(), reader.UInt64()) is var counts && counts != default)
-                read._producerCounts[producer.Key] = counts;
+        var trusted = new SortedDictionary<PublicKey, Producer>();
+        for (var left = reader.Count(Limits.ProducersMax, 60); left > 0; left--)
+            if (Producer.Read(ref reader) is var producer && !trusted.TryAdd(producer.Key, producer))
+                reader.Fail(DecodeError.NotCanonical);
+        if (reader.Error != DecodeError.None) return false;
+        read.Producers.Adopt(new ProducerRegistry(trusted.Values));
+        read._reputations.Read(ref reader);
         for (var left = reader.Count(int.MaxValue, Digest.Size); left > 0; left--) read._control.Add(reader.Digest());
         read._nonces.Read(ref reader);
+        read._alerts.Read(ref reader);
+        read._evidence.Read(ref reader);
+        read._policies.Read(ref reader);
         read.Log.Read(ref reader);
         read.LogEnd = (reader.Height(), reader.Time());
         read._tree.Read(ref reader);

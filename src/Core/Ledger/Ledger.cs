@@ -23,26 +23,37 @@ public readonly record struct Receipt(Digest Transaction, AlertKind Kind, Reject
 /// </summary>
 public sealed partial class Ledger
 {
-    private readonly ChainParameters _parameters; // those execution looks at are fixed for the life of a chain
+    private readonly ChainContext _genesis;
     private readonly NonceSet _nonces = new();
+    private readonly SortedSet<Timestamp> _touchedNonces = []; // in this block
     private readonly StateTree _tree = new();
     private readonly HashSet<Digest> _control = []; // convictions, orders and readiness: few, and remembered for good
-    private readonly Dictionary<PublicKey, (ulong Accepted, ulong Rejected)> _producerCounts = [];
+    private readonly List<LedgerEvent> _events = [];
+    private readonly ReputationBook _reputations;
+    private readonly AlertBook _alerts;
+    private readonly EvidenceBook _evidence;
+    private readonly PolicyBook _policies;
 
     public Ledger(ChainContext genesis, ProducerRegistry producers, Timestamp genesisTime)
     {
+        _genesis = genesis;
+        Producers = new ProducerRegistry(producers.All);
         Leaders = new LeaderScores(genesis);
-        Governance = new Governance(genesis);
+        Governance = new Governance(genesis, Producers);
+        _reputations = new ReputationBook(_tree, _events);
+        _alerts = new AlertBook(_tree, _reputations, _events);
+        _evidence = new EvidenceBook(_tree, _alerts, _events);
+        _policies = new PolicyBook(_tree, _alerts, _events);
+        Time = genesisTime;
         WriteLeaders();
         WriteGovernance();
-        Producers = producers;
-        _parameters = genesis.Parameters;
-        Time = genesisTime;
         foreach (var producer in producers.All) WriteProducer(producer);
+        _policies.WriteSwitch();
         WriteLog();
     }
 
-    public ProducerRegistry Producers { get; }
+    /// <summary>The trust store as orders have changed it.</summary>
+    public ProducerRegistry Producers { get; private set; }
 
     /// <summary>Scores of the validators as leaders, and the order of attempts in the current term.</summary>
     public LeaderScores Leaders { get; }
@@ -66,12 +77,33 @@ public sealed partial class Ledger
 
     public int NonceCount => _nonces.Count;
 
+    public int OpenAlerts => _alerts.Count;
+
+    /// <summary>When the next policy ends. Blocks have to go on until then, traffic or not, so that it does end.</summary>
+    public Timestamp? NextPolicyEnd => _policies.NextEnd;
+
+    public ProducerStanding StandingOf(string producer) => _reputations[producer];
+
+    /// <summary>Those in force in the current term.</summary>
+    private ChainParameters Parameters => Governance.Epochs.Decided(Leaders.Term).Parameters;
+
+    /// <summary>Goes on with the objects that receive loops know.</summary>
+    internal void Share(EpochSchedule epochs, ProducerRegistry producers)
+    {
+        Governance.Share(epochs, producers);
+        producers.Adopt(Producers);
+        Producers = producers;
+    }
+
     public Digest StateRoot() => _tree.Root();
 
     /// <summary>Was this very transaction accepted recently?</summary>
     public bool HasAccepted(Digest transaction) => _nonces.ContainsTransaction(transaction) || _control.Contains(transaction);
 
-    /// <summary>What execution of this message in the next block would say, as far as the state is known now. A filter, not a verdict.</summary>
+    /// <summary>
+    /// Why this message can never be accepted, as far as the state is known now; a filter at admission. What may change with the next blocks, such
+    /// as whether the alert of a verdict is known, is left to <see cref="Apply"/>.
+    /// </summary>
     public Rejection? Check(AlertEnvelope envelope, Timestamp blockTime)
     {
         switch (envelope.Content)
@@ -82,37 +114,41 @@ public sealed partial class Ledger
                 return Governance.Check(order, Leaders.Term);
             case AlertContent.Ready { Content: var readiness }:
                 return Governance.Check(readiness, blockTime);
+            case AlertContent.Decided { Decision: var decision } when decision.ChainId != _genesis.ChainId:
+                return new Rejection(RejectionReason.WrongChain, "the decision is for another chain");
         }
 
         var rejection = EnvelopeRules.CheckProducer(envelope, Producers, Height.Next)
                         ?? EnvelopeRules.CheckProfile(envelope, Producers)
-                        ?? EnvelopeRules.CheckTime(envelope, blockTime, _parameters.AlertAgeMaxMs, _parameters.AlertAheadMs);
+                        ?? EnvelopeRules.CheckTime(envelope, blockTime, _genesis.Parameters.AlertAgeMaxMs, _genesis.Parameters.AlertAheadMs);
         if (rejection is not null) return rejection;
         return _nonces.Contains(envelope.Producer, envelope.Nonce)
             ? new Rejection(RejectionReason.ReplayedNonce, "the producer has used this nonce before")
             : null;
     }
 
-    /// <summary>Executes the next block and returns one receipt per transaction, in order.</summary>
-    public ImmutableArray<Receipt> Apply(Block block, ReadOnlySpan<AlertEnvelope> transactions)
+    /// <summary>Executes the next block: one receipt per transaction, in order, and what it changed besides.</summary>
+    public (ImmutableArray<Receipt> Receipts, ImmutableArray<LedgerEvent> Events) Apply(Block block, ReadOnlySpan<AlertEnvelope> transactions)
     {
         var header = block.Header;
         Invariant.Holds(header.Height == Height.Next, "blocks are executed in height order");
         Invariant.Holds(header.Time > Time, "block time is strictly increasing");
         Invariant.Holds(header.TransactionCount == (uint)transactions.Length, "all bodies of the block are here");
 
-        ExpireNonces(header.Time);
+        _events.Clear();
+        Expire(header.Time);
         var receipts = ImmutableArray.CreateBuilder<Receipt>(transactions.Length);
         for (var i = 0; i < transactions.Length; i++)
         {
             var envelope = transactions[i];
-            var result = Check(envelope, header.Time)?.Reason ?? RejectionReason.None;
-            if (result == RejectionReason.None) Accept(envelope, header, i);
-            CountForProducer(envelope.Producer, result);
+            var result = (Check(envelope, header.Time) ?? TryAccept(envelope, header))?.Reason ?? RejectionReason.None;
+            Count(envelope, result);
             receipts.Add(new Receipt(envelope.Digest, envelope.Kind, result));
             Log.Append(new LogEntry(header.ChainId, header.Height, (uint)i, header.Time, envelope.Kind, result, envelope.Digest).LeafHash());
         }
 
+        WriteNonces();
+        _reputations.Flush();
         if (transactions.Length > 0)
         {
             LogEnd = (header.Height, header.Time);
@@ -121,7 +157,7 @@ public sealed partial class Ledger
         if (Leaders.Observe(header, block.Seal)) EnterTerm();
         Height = header.Height;
         Time = header.Time;
-        return receipts.MoveToImmutable();
+        return (receipts.MoveToImmutable(), [.. _events]);
     }
 
     private void EnterTerm()
@@ -155,82 +191,168 @@ public sealed partial class Ledger
         _tree.Set(StateKeys.Conviction(key, transaction), value);
     }
 
-    private void Accept(AlertEnvelope envelope, BlockHeader header, int index)
+    /// <summary>The rules of docs/state-machine.md. One bad transaction is a result code and changes nothing else.</summary>
+    private Rejection? TryAccept(AlertEnvelope envelope, BlockHeader header)
     {
-        var height = header.Height;
         if (envelope.Kind.IsControl())
         {
-            _control.Add(envelope.Digest);
-            if (envelope.Content is AlertContent.Misbehaviour { Proof: var proof }) Convict(proof, envelope.Digest, height);
-            if (envelope.Content is AlertContent.Order { Content: var order }) Governance.Accept(order, header.Time);
-            if (envelope.Content is AlertContent.Ready { Content: var readiness }) Governance.Accept(readiness);
-            if (envelope.Kind != AlertKind.Misbehaviour) WriteGovernance();
-            return;
+            AcceptControl(envelope, header);
+            return null;
         }
 
-        var expiresAt = Timestamp.FromSeconds(envelope.TimestampSeconds).PlusMs(_parameters.AlertAgeMaxMs);
-        _nonces.Add(new UsedNonce(expiresAt, envelope.Producer, envelope.Nonce), envelope.Digest);
-        Span<byte> nonceKey = stackalloc byte[StateKeys.NonceLength];
-        Span<byte> expiry = stackalloc byte[8];
-        BinaryPrimitives.WriteInt64BigEndian(expiry, expiresAt.Milliseconds);
-        _tree.Set(StateKeys.Nonce(nonceKey, envelope.Producer, envelope.Nonce), expiry);
-
-        var buffer = new ArrayBufferWriter<byte>(256);
-        WriteAccepted(new CanonicalWriter(buffer), envelope, height, index);
-        Span<byte> key = stackalloc byte[StateKeys.TransactionLength];
-        _tree.Set(StateKeys.Transaction(key, envelope.Kind, envelope.Digest), buffer.WrittenSpan);
+        Producers.TryFind(envelope.Producer, out var producer);
+        var refused = envelope.Content switch
+        {
+            AlertContent.Anomaly => Report(envelope, producer!, header),
+            AlertContent.Evidence evidence => KeepEvidence(envelope, evidence, producer!, header),
+            AlertContent.Policy => Propose(envelope, producer!, header),
+            AlertContent.Decided { Decision: var decision } => Decide(decision, producer!, header),
+            _ => throw Invariant.Unreachable(envelope.Content),
+        };
+        // Refused or not, the message has been seen: its signer makes a new one to try again.
+        var expiresAt = Timestamp.FromSeconds(envelope.TimestampSeconds).PlusMs(_genesis.Parameters.AlertAgeMaxMs);
+        _nonces.Add(expiresAt, envelope.Producer, envelope.Nonce, envelope.Digest);
+        _touchedNonces.Add(expiresAt);
+        return refused;
     }
 
-    private static void WriteAccepted(CanonicalWriter writer, AlertEnvelope envelope, Height height, int index)
+    private void AcceptControl(AlertEnvelope envelope, BlockHeader header)
     {
-        writer.Height(height);
-        writer.UInt32((uint)index);
-        writer.Text(envelope.Id);
-        writer.Key(envelope.Producer);
-        writer.Int64(envelope.TimestampSeconds);
-        writer.Digest(envelope.ContentHash);
-        writer.UInt8((byte)envelope.Profile);
+        _control.Add(envelope.Digest);
         switch (envelope.Content)
         {
-            case AlertContent.Anomaly anomaly:
-                writer.Text(anomaly.Type);
-                writer.Text(anomaly.Source);
-                writer.UInt8(anomaly.Severity);
-                writer.UInt32(anomaly.ConfidenceBasisPoints);
-                writer.Text(anomaly.ModelVersion);
+            case AlertContent.Misbehaviour { Proof: var proof }:
+                Convict(proof, envelope.Digest, header.Height);
+                return;
+            case AlertContent.Order { Content: var order } when order.Change.IsImmediate:
+                foreach (var changed in Governance.AcceptImmediate(order, header.Height)) WriteProducer(changed);
+                if (order.Change is Change.HaltPolicies { Halted: var halted }) _policies.Halt(halted);
                 break;
-            case AlertContent.Evidence evidence:
-                writer.Text(evidence.EvidenceType);
-                writer.Count(evidence.Refs.Length);
-                foreach (var reference in evidence.Refs) writer.Digest(reference);
-                writer.Count(evidence.Custody.Length);
-                writer.UInt8(envelope.CustodyVerified ? (byte)1 : (byte)0);
+            case AlertContent.Order { Content: var order }:
+                Governance.Accept(order, header.Time);
                 break;
-            case AlertContent.Policy policy:
-                writer.Text(policy.Action);
-                writer.Text(policy.Rule);
+            case AlertContent.Ready { Content: var readiness }:
+                Governance.Accept(readiness);
                 break;
-            default:
-                throw Invariant.Unreachable(envelope.Content);
         }
+
+        WriteGovernance();
     }
 
-    private void CountForProducer(PublicKey key, RejectionReason result)
+    private bool IsTrusted(Producer producer) => _reputations[producer.Name].Reputation >= Parameters.ReputationMin;
+
+    private Rejection? Report(AlertEnvelope envelope, Producer producer, BlockHeader header)
     {
-        if (!Producers.TryFind(key, out var producer)) return;
-        var (accepted, rejected) = _producerCounts.GetValueOrDefault(key);
-        _producerCounts[key] = result == RejectionReason.None ? (accepted + 1, rejected) : (accepted, rejected + 1);
-        WriteProducer(producer);
+        var alert = new OpenAlert
+        {
+            Sequence = Log.Size,
+            Digest = envelope.Digest,
+            Id = envelope.Id,
+            Producer = producer.Name,
+            Organisation = producer.Organisation,
+            Height = header.Height,
+            CommittedAt = header.Time,
+            Key = envelope.Producer,
+            ContentHash = envelope.ContentHash,
+            Severity = ((AlertContent.Anomaly)envelope.Content).Severity,
+            Correlation = AlertBook.CorrelationOf(envelope),
+            Counts = IsTrusted(producer),
+        };
+        _alerts.Report(alert, Parameters, header.Time);
+        return null;
+    }
+
+    private Rejection? KeepEvidence(AlertEnvelope envelope, AlertContent.Evidence content, Producer producer, BlockHeader header)
+    {
+        var evidence = new OpenEvidence
+        {
+            Sequence = Log.Size,
+            Digest = envelope.Digest,
+            Id = envelope.Id,
+            Producer = producer.Name,
+            Organisation = producer.Organisation,
+            Height = header.Height,
+            CommittedAt = header.Time,
+            References = (uint)content.Refs.Length,
+            Dangling = _evidence.Link(envelope.Digest, content),
+            CustodyEntries = (uint)content.Custody.Length,
+            CustodyVerified = envelope.CustodyVerified,
+        };
+        _evidence.Keep(evidence, Parameters);
+        return null;
+    }
+
+    private Rejection? Propose(AlertEnvelope envelope, Producer producer, BlockHeader header)
+    {
+        if (!IsTrusted(producer)) return new Rejection(RejectionReason.ReputationTooLow, $"the reputation of {producer.Name} is below {Parameters.ReputationMin}");
+        if (_policies.Check(envelope, Parameters, out var content) is { } refused) return refused;
+        var policy = new OpenPolicy
+        {
+            Digest = envelope.Digest,
+            Id = envelope.Id,
+            Producer = producer.Name,
+            Height = header.Height,
+            Content = content!,
+            Params = ((AlertContent.Policy)envelope.Content).Params,
+        };
+        _policies.Propose(policy, Parameters, header.Time);
+        return null;
+    }
+
+    private Rejection? Decide(Decision decision, Producer signer, BlockHeader header)
+    {
+        var (subject, ruling) = (decision.Subject, decision.Ruling);
+        if (ruling.IsOfPolicy())
+        {
+            if (_policies.Check(subject, ruling, signer.Name, Parameters, header.Time) is { } refused) return refused;
+            _policies.Decide(subject, ruling, signer.Name, Parameters, header.Time);
+        }
+        else
+        {
+            if (_alerts.Check(subject, ruling, signer.Name) is { } refused) return refused;
+            _alerts.Decide(subject, ruling, signer, decision.Note);
+        }
+
+        return null;
+    }
+
+    /// <summary>Row R6: what a producer has signed against the rules itself. A replay counts only where the signature covers all of the record.</summary>
+    private void Count(AlertEnvelope envelope, RejectionReason result)
+    {
+        if (!Producers.TryFind(envelope.Producer, out var producer)) return;
+        _reputations.Count(producer.Name, result == RejectionReason.None);
+        var breach = result is RejectionReason.KindNotAllowed or RejectionReason.ProfileNotAllowed
+                     || (result == RejectionReason.ReplayedNonce && envelope.Profile == SigningProfile.V2);
+        if (breach) _reputations.Adjust(producer.Name, producer.Key, -5, ReputationCause.Breach, envelope.Digest, envelope.Id, 0, "");
+    }
+
+    /// <summary>Block time has gone on: what has lasted its time ends, before the first transaction.</summary>
+    private void Expire(Timestamp time)
+    {
+        Span<byte> key = stackalloc byte[StateKeys.NoncesLength];
+        while (_nonces.TryExpire(time, out var expired)) _tree.Remove(StateKeys.Nonces(key, expired));
+        _alerts.Expire(Parameters, time);
+        _evidence.Expire(Parameters, time);
+        _policies.Expire(time);
+    }
+
+    private void WriteNonces()
+    {
+        Span<byte> key = stackalloc byte[StateKeys.NoncesLength];
+        Span<byte> value = stackalloc byte[Digest.Size];
+        foreach (var expiresAt in _touchedNonces)
+        {
+            _nonces.ChainOf(expiresAt).CopyTo(value);
+            _tree.Set(StateKeys.Nonces(key, expiresAt), value);
+        }
+
+        _touchedNonces.Clear();
     }
 
     private void WriteProducer(Producer producer)
     {
-        var (accepted, rejected) = _producerCounts.GetValueOrDefault(producer.Key);
         var buffer = new ArrayBufferWriter<byte>(256);
-        var writer = new CanonicalWriter(buffer);
-        producer.Write(writer);
-        writer.UInt64(accepted);
-        writer.UInt64(rejected);
+        producer.Write(new CanonicalWriter(buffer));
         Span<byte> key = stackalloc byte[StateKeys.ProducerLength];
         _tree.Set(StateKeys.Producer(key, producer.Key), buffer.WrittenSpan);
     }
@@ -263,15 +385,8 @@ public sealed partial class Ledger
 
     private void WriteGovernance()
     {
-        _tree.Set("g"u8, Governance.EncodeOpen());
+        _tree.Set(StateKeys.Orders, Governance.EncodeOpen());
         Span<byte> key = stackalloc byte[StateKeys.EpochLength];
         _tree.Set(StateKeys.Epoch(key, Governance.Epochs.Latest.Epoch), Governance.EncodeLatest());
-    }
-
-    private void ExpireNonces(Timestamp blockTime)
-    {
-        Span<byte> key = stackalloc byte[StateKeys.NonceLength];
-        while (_nonces.TryExpire(blockTime, out var expired))
-            _tree.Remove(StateKeys.Nonce(key, expired.Producer, expired.Nonce));
     }
 }

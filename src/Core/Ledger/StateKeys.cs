@@ -1,6 +1,7 @@
 using System;
 using System.Buffers.Binary;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Ledger;
@@ -13,10 +14,17 @@ internal static class StateKeys
     public const int ConvictionLength = 1 + Digest.Size;
     public const int LeaderLength = 1 + 2;
     public const int EpochLength = 1 + 8;
-    public const int NonceLength = 1 + PublicKey.Size + 16;
+    public const int NoncesLength = 1 + 8;
+    public const int StandingLength = 1 + Digest.Size;
 
     /// <summary>Size and root of the transparency log.</summary>
     public static ReadOnlySpan<byte> Log => "l"u8;
+
+    /// <summary>The switch over all policies, and when the last of them came into force.</summary>
+    public static ReadOnlySpan<byte> Policies => "c"u8;
+
+    /// <summary>The open order and the number of the last one.</summary>
+    public static ReadOnlySpan<byte> Orders => "g"u8;
 
     public static ReadOnlySpan<byte> Transaction(Span<byte> key, AlertKind kind, Digest digest)
     {
@@ -54,11 +62,19 @@ internal static class StateKeys
         return key;
     }
 
-    public static ReadOnlySpan<byte> Nonce(Span<byte> key, PublicKey producer, Nonce nonce)
+    /// <summary>What was used and expires at one time.</summary>
+    public static ReadOnlySpan<byte> Nonces(Span<byte> key, Timestamp expiresAt)
     {
         key[0] = (byte)'n';
-        producer.CopyTo(key[1..]);
-        BinaryPrimitives.WriteUInt128BigEndian(key[(1 + PublicKey.Size)..], nonce.Value);
+        BinaryPrimitives.WriteInt64BigEndian(key[1..], expiresAt.Milliseconds);
+        return key;
+    }
+
+    /// <summary>Of a producer by name: it outlives its keys.</summary>
+    public static ReadOnlySpan<byte> Standing(Span<byte> key, string producer)
+    {
+        key[0] = (byte)'r';
+        Digest.Sha256(DigestDomain.Name, System.Text.Encoding.UTF8.GetBytes(producer)).CopyTo(key[1..]);
         return key;
     }
 }

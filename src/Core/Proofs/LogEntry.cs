@@ -43,7 +43,7 @@ public sealed record LogEntry(Digest ChainId, Height Height, uint Index, Timesta
         var reader = new CanonicalReader(bytes[Domain.Length..]);
         var (chain, height, index, time) = (reader.Digest(), reader.Height(), reader.UInt32(), reader.Time());
         var (kind, result, transaction) = ((AlertKind)reader.UInt8(), reader.UInt16(), reader.Digest());
-        if (!reader.Finish(out _) || kind is < AlertKind.Anomaly or > AlertKind.Ready || !RejectionReasons.IsKnown(result)) return false;
+        if (!reader.Finish(out _) || kind is < AlertKind.Anomaly or > AlertKind.Decision || !RejectionReasons.IsKnown(result)) return false;
         entry = new LogEntry(chain, height, index, time, kind, (RejectionReason)result, transaction);
         return true;
     }

@@ -12,9 +12,11 @@ namespace CyberMesh.Core.Replica;
 
 /// <summary>A block in its final place, with what execution said about it.</summary>
 /// <param name="Certificate">Present on the last block of a run; it commits the earlier ones of the run as well.</param>
+/// <param name="Events">What else it changed.</param>
 /// <param name="StateRoot">State after this block.</param>
 public sealed record CommittedBlock(
-    Block Block, QuorumCertificate? Certificate, ImmutableArray<AlertEnvelope> Bodies, ImmutableArray<Receipt> Receipts, Digest StateRoot)
+    Block Block, QuorumCertificate? Certificate, ImmutableArray<AlertEnvelope> Bodies, ImmutableArray<Receipt> Receipts, ImmutableArray<LedgerEvent> Events,
+    Digest StateRoot)
 {
     public BlockWithBodies ToBlockWithBodies() => new(Block, BodiesOf(Bodies.AsSpan()));
 

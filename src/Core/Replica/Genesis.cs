@@ -1,7 +1,6 @@
 using System.Buffers;
 using System.Collections.Generic;
 using System.Collections.Immutable;
-using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
@@ -78,14 +77,12 @@ public sealed class Genesis
 
         foreach (var p in producers)
         {
-            CheckName(p.Name, "producer", names, problems);
+            if (p.Problem() is { } doubt) problems.Add(doubt);
+            else if (!names.Add(p.Name)) problems.Add($"the name {p.Name} is used twice");
             CheckKey(p.Key, $"key of producer {p.Name}", keys, problems);
-            if (p.Organisation.Length is 0 or > Limits.NameBytesMax) problems.Add($"producer {p.Name} needs an organisation of 1 to {Limits.NameBytesMax} characters");
-            if (p.Kinds == AlertKinds.None) problems.Add($"producer {p.Name} may publish no kind of message");
-            if (p.Profiles == SigningProfiles.None) problems.Add($"producer {p.Name} has no signing profile");
         }
 
-        if (operators.Problem() is { } doubt) problems.Add(doubt);
+        if (operators.Problem() is { } ofOperators) problems.Add(ofOperators);
         if (parameters.Problem() is { } problem) problems.Add(problem);
         return problems.ToImmutable();
     }

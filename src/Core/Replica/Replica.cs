@@ -86,6 +86,9 @@ public sealed class Replica
     /// <summary>Always the same object, shared with the receive loops.</summary>
     public EpochSchedule Epochs => _ledger.Governance.Epochs;
 
+    /// <summary>The trust store; always the same object, shared with the receive loops.</summary>
+    public ProducerRegistry Producers => _ledger.Producers;
+
     public Governance Governance => _ledger.Governance;
 
     public Height Height => _ledger.Height;
@@ -277,9 +280,9 @@ public sealed class Replica
     {
         if (!Ledger.Ledger.TryRead(_genesis.Chain, _genesis.Producers, _genesis.Time, bytes, checkpoint.StateRoot, out var ledger, out var head)
             || head!.Last.Hash() != checkpoint.Block || head.Last.Height <= _ledger.Height) return false;
-        var epochs = Epochs;
+        var (epochs, producers) = (Epochs, Producers);
         _ledger = ledger!;
-        _ledger.Governance.Share(epochs);
+        _ledger.Share(epochs, producers);
         _roots.Clear();
         foreach (var (height, _, root) in head.Recent) _roots[height.Value] = root;
         _recent.Clear();
@@ -308,15 +311,15 @@ public sealed class Replica
     // ---- Recovery ---------------------------------------------------------------------------------------------
 
     /// <summary>Executes one block of the own store again, in height order, before anything else is fed.</summary>
-    public ImmutableArray<Receipt> Replay(Block block, ImmutableArray<AlertEnvelope> bodies, QuorumCertificate? certificate)
+    public (ImmutableArray<Receipt> Receipts, ImmutableArray<LedgerEvent> Events) Replay(Block block, ImmutableArray<AlertEnvelope> bodies, QuorumCertificate? certificate)
     {
-        var receipts = _ledger.Apply(block, bodies.AsSpan());
+        var executed = _ledger.Apply(block, bodies.AsSpan());
         RememberRoot(block.Height);
         if (certificate is not null) _pbft.RestoreCommitted(block, certificate);
         else _pbft.RestoreRecent(block.Height, block.Digest);
         if (_pbft.TermIsComplete) _pbft.RestoreTerm(_ledger.Leaders.Order);
         _stored = _logResetAt = block.Height;
-        return receipts;
+        return executed;
     }
 
     /// <summary>Feeds one record of the own consensus log, after the blocks.</summary>
@@ -435,10 +438,10 @@ public sealed class Replica
             return true;
         }
 
-        var receipts = _ledger.Apply(block, bodies.AsSpan());
+        var (receipts, events) = _ledger.Apply(block, bodies.AsSpan());
         RememberRoot(block.Height);
         foreach (var receipt in receipts) _pool.Remove(receipt.Transaction);
-        var committed = new CommittedBlock(block, decision.Certificate, bodies, receipts, StateRoot);
+        var committed = new CommittedBlock(block, decision.Certificate, bodies, receipts, events, StateRoot);
         _recent[block.Height.Value] = committed;
         effects.Decided.Add(committed);
         if (!bodies.IsEmpty) _cosigner.Executed(_ledger.LogEnd, _ledger.Log, now, effects);
@@ -513,10 +516,10 @@ public sealed class Replica
 
     private bool Propose(Timestamp now, Effects effects)
     {
-        if (!_pbft.CanPropose || (_pool.Count == 0 && !MayProposeEmpty)) return false;
+        if (!_pbft.CanPropose || (_pool.Count == 0 && !MayProposeEmpty(now))) return false;
         var parent = _pbft.ProposalParent;
         var (transactions, bytes, oldest) = SelectTransactions();
-        if (transactions.Length == 0 && !(MayProposeEmpty && _pbft.NothingInFlight)) return false;
+        if (transactions.Length == 0 && !(MayProposeEmpty(now) && _pbft.NothingInFlight)) return false;
         // With a block in flight the next one waits a little for company; alone it goes at once (protocol §6).
         var due = _pbft.NothingInFlight || transactions.Length >= Parameters.BlockTransactionsMax
                   || bytes >= Parameters.BlockBytesMax / 2 || now.Since(oldest) >= Parameters.BatchDelayMs;
@@ -553,8 +556,12 @@ public sealed class Replica
         return true;
     }
 
-    /// <summary>A quarantined validator, or a decided change, waits for the end of the term (rules A4 and S3).</summary>
-    private bool MayProposeEmpty => _pbft.MayProposeEmpty || Governance.AwaitsBorder(_pbft.View.Term);
+    /// <summary>
+    /// A quarantined validator, or a decided change, waits for the end of the term (rules A4 and S3); or a policy has lasted its time, and only a
+    /// block ends it.
+    /// </summary>
+    private bool MayProposeEmpty(Timestamp now) =>
+        _pbft.MayProposeEmpty || Governance.AwaitsBorder(_pbft.View.Term) || (_ledger.NextPolicyEnd is { } end && end <= now);
 
     private (ImmutableArray<Digest> Transactions, int Bytes, Timestamp Oldest) SelectTransactions()
     {

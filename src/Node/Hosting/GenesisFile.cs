@@ -4,7 +4,6 @@ using System.IO;
 using System.Linq;
 using System.Text.Json;
 using System.Text.Json.Serialization;
-using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
@@ -24,7 +23,21 @@ public static class GenesisFile
         AllowDuplicateProperties = false,
         WriteIndented = true,
         MaxDepth = 16,
+        Converters = { new NeverBlockConverter() },
     };
+
+    /// <summary>An array of networks; anything else is told with its place in the file.</summary>
+    internal sealed class NeverBlockConverter : JsonConverter<NeverBlockList>
+    {
+        public override NeverBlockList Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
+        {
+            var networks = JsonSerializer.Deserialize<string[]>(ref reader, options) ?? [];
+            return NeverBlockList.TryCreate(networks, out var list, out var problem) ? list : throw new JsonException("never_block: " + problem);
+        }
+
+        public override void Write(Utf8JsonWriter writer, NeverBlockList value, JsonSerializerOptions options) =>
+            JsonSerializer.Serialize(writer, value.Networks, options);
+    }
 
     private sealed record ValidatorEntry(string Name, string ConsensusKey, string ControlKey, string CosignerKey, string LogKey, string? Address = null);
 
@@ -101,7 +114,9 @@ public static class GenesisFile
             if (name is "anomaly") kinds |= AlertKinds.Anomaly;
             else if (name is "evidence") kinds |= AlertKinds.Evidence;
             else if (name is "policy") kinds |= AlertKinds.Policy;
-            else problems.Add($"kind '{name}' is unknown; use anomaly, evidence or policy");
+            else if (name is "verdict") kinds |= AlertKinds.Verdict;
+            else if (name is "approval") kinds |= AlertKinds.Approval;
+            else problems.Add($"kind '{name}' is unknown; use anomaly, evidence, policy, verdict or approval");
         }
 
         return kinds;

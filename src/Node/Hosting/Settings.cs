@@ -25,6 +25,7 @@ public sealed partial class Settings
         ["KAFKA_BROKERS"] = "",
         ["KAFKA_INPUT_TOPICS"] = "ai.anomalies.v1,ai.evidence.v1,ai.policy.v1",
         ["KAFKA_ORDERS_TOPIC"] = "control.orders.v1",
+        ["KAFKA_DECISIONS_TOPIC"] = "control.decisions.v1",
         ["KAFKA_OUTPUT_TOPIC_COMMITS"] = "control.commits.v1",
         ["CONTROL_COMMITS_TOPIC"] = "",
         ["KAFKA_DLQ_TOPIC"] = "ai.dlq.v1",
@@ -62,6 +63,9 @@ public sealed partial class Settings
 
     /// <summary>Where orders of the operators come in.</summary>
     public required string OrdersTopic { get; init; }
+
+    /// <summary>Where verdicts of analysts and approvals come in.</summary>
+    public required string DecisionsTopic { get; init; }
 
     public required string CommitsTopic { get; init; }
     public required string DeadLetterTopic { get; init; }
@@ -109,6 +113,7 @@ public sealed partial class Settings
             EvidenceTopic = topics.ElementAtOrDefault(1) ?? "",
             PolicyTopic = topics.ElementAtOrDefault(2) ?? "",
             OrdersTopic = reader.Text("KAFKA_ORDERS_TOPIC"),
+            DecisionsTopic = reader.Text("KAFKA_DECISIONS_TOPIC"),
             CommitsTopic = reader.Text("CONTROL_COMMITS_TOPIC") is { Length: > 0 } topic ? topic : reader.Text("KAFKA_OUTPUT_TOPIC_COMMITS"),
             DeadLetterTopic = reader.Text("KAFKA_DLQ_TOPIC"),
             ConsumerGroup = reader.Text("KAFKA_CONSUMER_GROUP_ID"),

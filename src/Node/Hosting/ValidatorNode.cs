@@ -91,14 +91,14 @@ public sealed class ValidatorNode : IAsyncDisposable
                 request => _snapshotRequests.Writer.TryWrite(request), KeepForkProof, KeepDivergence, KeepLogCheckpoint, log.Loss);
             _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
             _projection = new SqliteProjection(
-                Path.Combine(options.Home, "data", "projection.db"), Reader(), _epochs, genesis.Producers, options.Logger);
+                Path.Combine(options.Home, "data", "projection.db"), Reader(), _epochs, replica.Producers, options.Logger);
             _publisher = new CommitPublisher(Reader(), _producer, settings.CommitsTopic, () => _keys.Active.Control, options.Time, _metrics, options.Logger);
             _ingest = new KafkaIngest(
                 new IngestOptions(
                     settings.KafkaBrokers, settings.ConsumerGroupOfNode, settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic,
-                    settings.OrdersTopic, settings.DeadLetterTopic, settings.StartAtEarliest ? AutoOffsetReset.Earliest : AutoOffsetReset.Latest,
+                    settings.OrdersTopic, settings.DecisionsTopic, settings.DeadLetterTopic, settings.StartAtEarliest ? AutoOffsetReset.Earliest : AutoOffsetReset.Latest,
                     (int)settings.SessionTimeout.TotalMilliseconds, (long)settings.TimestampSkew.TotalMilliseconds, Name),
-                genesis, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, options.Time, _metrics, options.Logger);
+                genesis.Operators, replica.Producers, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, options.Time, _metrics, options.Logger);
             AddGauges();
             _api = new ApiServer(
                 new ApiSources(genesis, _epochs, () => Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, ReadBlock, _metrics), settings.ApiListen, options.Logger);

@@ -17,7 +17,7 @@ using Timestamp = CyberMesh.Core.Primitives.Timestamp;
 namespace CyberMesh.Node.Ingest;
 
 public sealed record IngestOptions(
-    string Brokers, string Group, string AnomalyTopic, string EvidenceTopic, string PolicyTopic, string OrdersTopic, string DeadLetterTopic,
+    string Brokers, string Group, string AnomalyTopic, string EvidenceTopic, string PolicyTopic, string OrdersTopic, string DecisionsTopic, string DeadLetterTopic,
     AutoOffsetReset Start, int SessionTimeoutMs, long TimestampSkewMs, string NodeName);
 
 /// <summary>
@@ -32,7 +32,7 @@ public sealed class KafkaIngest
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(5);
 
     private readonly IngestOptions _options;
-    private readonly Genesis _genesis;
+    private readonly ProducerRegistry _producers;
     private readonly EpochSchedule _epochs;
     private readonly Func<ValidatorIndex> _me;
     private readonly EnvelopeAuthenticator _authenticator;
@@ -57,14 +57,14 @@ public sealed class KafkaIngest
     }
 
     public KafkaIngest(
-        IngestOptions options, Genesis genesis, EpochSchedule epochs, Func<ValidatorIndex> me, ISignatureVerifier verifier, Func<Submission, CancellationToken, ValueTask> submit,
+        IngestOptions options, Operators operators, ProducerRegistry producers, EpochSchedule epochs, Func<ValidatorIndex> me, ISignatureVerifier verifier, Func<Submission, CancellationToken, ValueTask> submit,
         Func<Height> height, BlockReader blocks, IProducer<byte[]?, byte[]?> producer, TimeProvider time, Metrics metrics, ILogger logger)
     {
         _options = options;
-        _genesis = genesis;
+        _producers = producers;
         _epochs = epochs;
         _me = me;
-        _authenticator = new EnvelopeAuthenticator(verifier, null, genesis.Operators);
+        _authenticator = new EnvelopeAuthenticator(verifier, null, operators);
         _submit = submit;
         _height = height;
         _blocks = blocks;
@@ -129,7 +129,7 @@ public sealed class KafkaIngest
             .Build();
         _consumer = consumer;
         _paused = false;
-        consumer.Subscribe([_options.AnomalyTopic, _options.EvidenceTopic, _options.PolicyTopic, _options.OrdersTopic]);
+        consumer.Subscribe([_options.AnomalyTopic, _options.EvidenceTopic, _options.PolicyTopic, _options.OrdersTopic, _options.DecisionsTopic]);
         try
         {
             while (!stop.IsCancellationRequested)
@@ -195,7 +195,7 @@ public sealed class KafkaIngest
             return;
         }
 
-        rejection = kind.IsControl() ? null : EnvelopeRules.CheckProducer(envelope, _genesis.Producers, _height().Next) ?? CheckTime(envelope, record);
+        rejection = kind.IsControl() ? null : EnvelopeRules.CheckProducer(envelope, _producers, _height().Next) ?? CheckTime(envelope, record);
         if (rejection is null)
         {
             if (_authenticator.TryAuthenticate(envelope, ProfilesOf(envelope), out var verified))
@@ -229,11 +229,12 @@ public sealed class KafkaIngest
     {
         if (topic == _options.EvidenceTopic) return AlertKind.Evidence;
         if (topic == _options.OrdersTopic) return AlertKind.Order;
+        if (topic == _options.DecisionsTopic) return AlertKind.Decision;
         return topic == _options.PolicyTopic ? AlertKind.Policy : AlertKind.Anomaly;
     }
 
     private SigningProfiles ProfilesOf(AlertEnvelope envelope) =>
-        _genesis.Producers.TryFind(envelope.Producer, out var producer) ? producer.Profiles : SigningProfiles.None;
+        _producers.TryFind(envelope.Producer, out var producer) ? producer.Profiles : SigningProfiles.None;
 
     /// <summary>Within the window of the local clock or of the record's time at the broker, so a backlog after an outage is not thrown away.</summary>
     private Rejection? CheckTime(AlertEnvelope envelope, ConsumeResult<byte[]?, byte[]?> record)
@@ -260,7 +261,8 @@ public sealed class KafkaIngest
                 _refusedForRoom.Enqueue(waiting);
                 break;
             case AdmissionKind.Committed:
-                Decide(waiting.Digest, RejectionReason.None);
+                // A message that the rules of the state refused has been seen too.
+                Decide(waiting.Digest, _blocks.FindResult(waiting.Digest) ?? RejectionReason.None);
                 break;
             case AdmissionKind.Rejected:
                 DecideRejected(waiting.Digest, admission.Rejection!);

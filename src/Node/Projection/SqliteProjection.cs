@@ -195,8 +195,8 @@ public sealed class SqliteProjection : IDisposable
                 Execute("INSERT INTO orders VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING", transaction,
                     envelope.Digest.ToString(), (long)o.Content.Number, o.Content.Digest().ToString(), o.Content.Change.GetType().Name, height, position);
                 break;
-            case AlertContent.Ready:
-                break; // a step of an order, and in the block
+            case AlertContent.Ready or AlertContent.Decided:
+                break; // steps; what came of them the events tell
             default:
                 throw Invariant.Unreachable(envelope.Content);
         }

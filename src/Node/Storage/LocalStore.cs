@@ -9,6 +9,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using Microsoft.Data.Sqlite;
@@ -22,7 +23,7 @@ public sealed record StoredLog(IReadOnlyList<DurableRecord> Records, string? Los
 public readonly record struct SourcePosition(string Topic, int Partition, long Offset);
 
 /// <summary>A block as read back, with the result of each of its transactions.</summary>
-public sealed record StoredBlockWithResults(StoredBlock Stored, Digest StateRoot, ImmutableArray<RejectionReason> Results);
+public sealed record StoredBlockWithResults(StoredBlock Stored, Digest StateRoot, ImmutableArray<RejectionReason> Results, ImmutableArray<LedgerEvent> Events);
 
 /// <summary>
 /// The truth of one validator: the consensus log (<c>votes.db</c>) apart from the blocks (<c>blocks.db</c>), both SQLite with a full
@@ -31,7 +32,7 @@ public sealed record StoredBlockWithResults(StoredBlock Stored, Digest StateRoot
 /// </summary>
 public sealed class LocalStore : IDisposable
 {
-    private const int StoreVersion = 1;
+    private const int StoreVersion = 2;
     private readonly FileStream _lock;
     private readonly SqliteConnection _votes;
     private readonly SqliteConnection _blocks;
@@ -130,7 +131,7 @@ public sealed class LocalStore : IDisposable
         Execute(_blocks, """
             CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
             CREATE TABLE IF NOT EXISTS blocks (height INTEGER PRIMARY KEY, digest BLOB NOT NULL, certified INTEGER NOT NULL,
-                payload BLOB NOT NULL, state_root BLOB NOT NULL, results BLOB NOT NULL);
+                payload BLOB NOT NULL, state_root BLOB NOT NULL, results BLOB NOT NULL, events BLOB NOT NULL);
             CREATE INDEX IF NOT EXISTS blocks_by_digest ON blocks (digest);
             CREATE TABLE IF NOT EXISTS transactions (digest BLOB NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL,
                 result INTEGER NOT NULL, PRIMARY KEY (digest, height)) WITHOUT ROWID;
@@ -261,9 +262,9 @@ public sealed class LocalStore : IDisposable
                     ("$r", (int)committed.Receipts[i].Result));
             }
 
-            Execute(_blocks, "INSERT INTO blocks (height, digest, certified, payload, state_root, results) VALUES ($h, $d, $c, $p, $s, $r)", transaction,
+            Execute(_blocks, "INSERT INTO blocks (height, digest, certified, payload, state_root, results, events) VALUES ($h, $d, $c, $p, $s, $r, $e)", transaction,
                 ("$h", (long)committed.Block.Height.Value), ("$d", committed.Block.Digest.ToArray()), ("$c", committed.Certificate is null ? 0 : 1),
-                ("$p", StoredBlock.Encode(committed)), ("$s", committed.StateRoot.ToArray()), ("$r", results));
+                ("$p", StoredBlock.Encode(committed)), ("$s", committed.StateRoot.ToArray()), ("$r", results), ("$e", LedgerEvent.Encode(committed.Events)));
             if (committed.Block.Header.Proposer == publisher)
                 Execute(_blocks, "INSERT INTO outbox (height) VALUES ($h)", transaction, ("$h", (long)committed.Block.Height.Value));
         }
@@ -329,14 +330,14 @@ public sealed class BlockReader(SqliteConnection connection) : IDisposable
     /// <summary>Blocks from a height on, in order; decoded one by one.</summary>
     public IEnumerable<StoredBlockWithResults> Read(Height from)
     {
-        using var command = Command("SELECT payload, state_root, results FROM blocks WHERE height >= $h ORDER BY height", ("$h", (long)Math.Min(from.Value, long.MaxValue)));
+        using var command = Command("SELECT payload, state_root, results, events FROM blocks WHERE height >= $h ORDER BY height", ("$h", (long)Math.Min(from.Value, long.MaxValue)));
         using var reader = command.ExecuteReader();
         while (reader.Read())
         {
             var results = (byte[])reader[2];
             var decoded = ImmutableArray.CreateBuilder<RejectionReason>(results.Length / 2);
             for (var i = 0; i < results.Length; i += 2) decoded.Add(RejectionReasons.FromNumber(BinaryPrimitives.ReadUInt16BigEndian(results.AsSpan(i))));
-            yield return new StoredBlockWithResults(StoredBlock.Decode((byte[])reader[0]), Digest.From((byte[])reader[1]), decoded.MoveToImmutable());
+            yield return new StoredBlockWithResults(StoredBlock.Decode((byte[])reader[0]), Digest.From((byte[])reader[1]), decoded.MoveToImmutable(), LedgerEvent.Decode((byte[])reader[3]));
         }
     }
 

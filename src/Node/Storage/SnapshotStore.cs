@@ -45,6 +45,18 @@ public sealed class SnapshotStore
             Directory.CreateDirectory(path);
             for (var i = 0; i < taken.Snapshot.Chunks.Length; i++) File.WriteAllBytes(Path.Combine(path, ChunkFile(i)), taken.Snapshot.Chunks[i].Span);
             _commits[taken.Checkpoint.Height.Value] = taken.Commit;
+            ForgetIncomplete();
+        }
+    }
+
+    /// <summary>While no checkpoint becomes stable, only the newest few wait for one.</summary>
+    private void ForgetIncomplete()
+    {
+        var incomplete = Directory.GetDirectories(_directory).Where(path => !File.Exists(Path.Combine(path, OfferFile))).OrderDescending(StringComparer.Ordinal);
+        foreach (var path in incomplete.Skip(Kept).ToArray())
+        {
+            Directory.Delete(path, recursive: true);
+            _commits.Remove(ulong.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture));
         }
     }
 

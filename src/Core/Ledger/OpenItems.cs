@@ -1,0 +1,68 @@
+using System;
+using System.Collections.Generic;
+using CyberMesh.Core.Primitives;
+
+namespace CyberMesh.Core.Ledger;
+
+/// <summary>A committed alert or piece of evidence that the state still holds.</summary>
+internal abstract class OpenItem
+{
+    /// <summary>Position in the transparency log: the order of commitment.</summary>
+    public required ulong Sequence { get; init; }
+
+    /// <summary>Of the transaction.</summary>
+    public required Digest Digest { get; init; }
+
+    public required string Id { get; init; }
+    public required string Producer { get; init; }
+    public required string Organisation { get; init; }
+    public required Height Height { get; init; }
+    public required Timestamp CommittedAt { get; init; }
+
+    internal LinkedListNode<OpenItem>? InAll { get; set; }
+    internal LinkedListNode<OpenItem>? InOrganisation { get; set; }
+}
+
+/// <summary>
+/// Items in the order they were committed, bounded by age and by number per organisation: the oldest goes first, and one organisation never
+/// pushes out what another one has reported.
+/// </summary>
+internal sealed class OpenItems<T> where T : OpenItem
+{
+    private readonly LinkedList<OpenItem> _all = new();
+    private readonly Dictionary<string, LinkedList<OpenItem>> _byOrganisation = new(StringComparer.Ordinal);
+    private readonly Dictionary<Digest, T> _byDigest = [];
+
+    public int Count => _byDigest.Count;
+
+    public T? Find(Digest digest) => _byDigest.GetValueOrDefault(digest);
+
+    public void Add(T item)
+    {
+        Invariant.Holds(_byDigest.TryAdd(item.Digest, item), "an open item is committed once");
+        if (!_byOrganisation.TryGetValue(item.Organisation, out var own)) _byOrganisation[item.Organisation] = own = new LinkedList<OpenItem>();
+        item.InAll = _all.AddLast(item);
+        item.InOrganisation = own.AddLast(item);
+    }
+
+    public void Remove(T item)
+    {
+        _byDigest.Remove(item.Digest);
+        _all.Remove(item.InAll!);
+        var own = item.InOrganisation!.List!;
+        own.Remove(item.InOrganisation!);
+        if (own.Count == 0) _byOrganisation.Remove(item.Organisation);
+    }
+
+    /// <summary>The oldest of all, if it was committed before a time.</summary>
+    public T? OldestBefore(Timestamp time) => _all.First?.Value is T oldest && oldest.CommittedAt < time ? oldest : null;
+
+    /// <summary>The oldest of an organisation, if it has more than <paramref name="max"/>.</summary>
+    public T? OldestBeyond(string organisation, int max) =>
+        _byOrganisation.TryGetValue(organisation, out var own) && own.Count > max ? (T)own.First!.Value : null;
+
+    public IEnumerable<T> InOrder()
+    {
+        foreach (var item in _all) yield return (T)item;
+    }
+}
