@@ -22,6 +22,5 @@ public static class DigestDomain
     public const byte Change = 0x0c;
     public const byte SnapshotChunk = 0x0d;
     public const byte NonceChain = 0x0e;
-    public const byte Correlation = 0x0f;
-    public const byte Name = 0x10;
+    public const byte Name = 0x0f;
 }

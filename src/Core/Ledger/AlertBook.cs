@@ -1,6 +1,7 @@
 using System;
 using System.Buffers;
 using System.Collections.Generic;
+using System.Globalization;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Encoding;
@@ -16,7 +17,7 @@ internal sealed class OpenAlert : OpenItem
     public required byte Severity { get; init; }
 
     /// <summary>Alerts with one correlation speak of one incident.</summary>
-    public required Digest Correlation { get; init; }
+    public required string Correlation { get; init; }
 
     /// <summary>False when its producer's reputation was too low for it to corroborate anything.</summary>
     public required bool Counts { get; init; }
@@ -35,11 +36,15 @@ internal sealed class OpenAlert : OpenItem
     public bool HoldsContentHash { get; set; }
 
     public bool HoldsId { get; set; }
+
+    /// <summary>Something has happened to it since it was reported.</summary>
+    public bool IsTouched => Status != AlertStatus.Reported || EvidenceCount > 0;
 }
 
 /// <summary>
 /// The life of alerts: reported, corroborated by other organisations, confirmed, disputed or found false by analysts, expired
-/// (docs/state-machine.md, rows A1 to A9).
+/// (docs/state-machine.md, rows AL1 to AL13). Under the state root stand the alerts something has happened to; that others were reported follows from
+/// the transparency log, whose root stands there too. So an alert that nobody ever touches costs the tree nothing.
 /// </summary>
 internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List<LedgerEvent> events)
 {
@@ -47,7 +52,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
     private readonly Dictionary<Digest, OpenAlert> _byReference = [];
 
     /// <summary>Per correlation the newest few of each organisation, oldest first.</summary>
-    private readonly Dictionary<Digest, List<OpenAlert>> _incidents = [];
+    private readonly Dictionary<string, List<OpenAlert>> _incidents = new(StringComparer.Ordinal);
 
     public int Count => _open.Count;
 
@@ -56,17 +61,13 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
     /// <summary>By transaction, by content hash, or by the SHA-256 of the id.</summary>
     public OpenAlert? FindReferenced(Digest reference) => _open.Find(reference) ?? _byReference.GetValueOrDefault(reference);
 
-    /// <summary>v1: type and source. v2 may sign a key of its own.</summary>
-    public static Digest CorrelationOf(AlertEnvelope envelope)
+    /// <summary>Row AL5. The length in front keeps a type and a source from running into one another.</summary>
+    public static string CorrelationOf(AlertEnvelope envelope)
     {
         var anomaly = (AlertContent.Anomaly)envelope.Content;
-        var buffer = new ArrayBufferWriter<byte>(128);
-        var writer = new CanonicalWriter(buffer);
-        var signed = envelope.Profile == SigningProfile.V2 ? anomaly.CorrelationKey : null;
-        writer.UInt8(signed is null ? (byte)1 : (byte)2);
-        writer.Text(signed ?? anomaly.Type);
-        if (signed is null) writer.Text(anomaly.Source);
-        return Digest.Sha256(DigestDomain.Correlation, buffer.WrittenSpan);
+        return envelope.Profile == SigningProfile.V2 && anomaly.CorrelationKey is { } key
+            ? "key " + key
+            : string.Create(CultureInfo.InvariantCulture, $"type {anomaly.Type.Length} {anomaly.Type} {anomaly.Source}");
     }
 
     public void Report(OpenAlert alert, ChainParameters parameters, Timestamp time)
@@ -77,8 +78,6 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
         while (_open.OldestBeyond(alert.Organisation, parameters.AlertsOpenMax) is { } oldest) Close(oldest);
         Join(alert);
         if (alert.Counts) Corroborate(alert.Correlation, parameters, time);
-        // Corroboration writes what it changes.
-        if (alert.Status == AlertStatus.Reported) Write(alert);
     }
 
     private static Digest IdHash(string id) => Digest.Sha256(System.Text.Encoding.UTF8.GetBytes(id));
@@ -95,7 +94,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
         if (own > Limits.CorrelatedPerOrganisationMax) incident.RemoveAt(incident.FindIndex(a => a.Organisation == alert.Organisation));
     }
 
-    private void Corroborate(Digest correlation, ChainParameters parameters, Timestamp time)
+    private void Corroborate(string correlation, ChainParameters parameters, Timestamp time)
     {
         var organisations = new HashSet<string>(StringComparer.Ordinal);
         foreach (var alert in _incidents[correlation])
@@ -189,6 +188,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
             if (incident.Count == 0) _incidents.Remove(alert.Correlation);
         }
 
+        if (!alert.IsTouched) return;
         Span<byte> key = stackalloc byte[StateKeys.TransactionLength];
         tree.Remove(StateKeys.Transaction(key, AlertKind.Anomaly, alert.Digest));
     }
@@ -211,7 +211,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
         writer.Text(alert.Organisation);
         writer.Key(alert.Key);
         writer.Digest(alert.ContentHash);
-        writer.Digest(alert.Correlation);
+        writer.Text(alert.Correlation);
         writer.UInt8(alert.Severity);
         writer.UInt8((byte)alert.Status);
         writer.Text(alert.DecidedBy);
@@ -220,10 +220,10 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
         writer.UInt8((byte)((alert.Counts ? 1 : 0) | (alert.HoldsContentHash ? 2 : 0) | (alert.HoldsId ? 4 : 0)));
     }
 
-    /// <summary>The bytes under the alert's key in the state, for a proof; null when it is not open.</summary>
+    /// <summary>The bytes under the alert's key in the state, for a proof; null when nothing stands there.</summary>
     public byte[]? ValueOf(Digest transaction)
     {
-        if (_open.Find(transaction) is not { } alert) return null;
+        if (_open.Find(transaction) is not { IsTouched: true } alert) return null;
         var buffer = new ArrayBufferWriter<byte>(256);
         Write(new CanonicalWriter(buffer), alert);
         return buffer.WrittenSpan.ToArray();
@@ -242,12 +242,12 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
 
     internal void Read(ref CanonicalReader reader)
     {
-        for (var left = reader.Count(int.MaxValue, 200); left > 0 && reader.Error == DecodeError.None; left--)
+        for (var left = reader.Count(int.MaxValue, 150); left > 0 && reader.Error == DecodeError.None; left--)
         {
             var digest = reader.Digest();
             var (sequence, height, committedAt) = (reader.UInt64(), reader.Height(), reader.Time());
             var (id, producer, organisation) = (reader.Text(Limits.IdBytesMax), reader.Text(Limits.NameBytesMax), reader.Text(Limits.NameBytesMax));
-            var (producerKey, contentHash, correlation) = (reader.Key(), reader.Digest(), reader.Digest());
+            var (producerKey, contentHash, correlation) = (reader.Key(), reader.Digest(), reader.Text(2 * Limits.TextBytesMax + 32));
             var (severity, status, decidedBy) = (reader.UInt8(), reader.UInt8(), reader.Text(Limits.NameBytesMax));
             var (credit, evidence, flags) = (reader.Int64(), reader.UInt32(), reader.UInt8());
             if (_open.Find(digest) is not null || status is < (byte)AlertStatus.Reported or > (byte)AlertStatus.FalsePositive || credit is < -1000 or > 1000 || flags > 7)

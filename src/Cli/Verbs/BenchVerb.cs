@@ -1,0 +1,164 @@
+using System;
+using System.Collections.Generic;
+using System.CommandLine;
+using System.Diagnostics;
+using System.Globalization;
+using System.Linq;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Replica;
+using CyberMesh.Node.Sensors;
+using Google.Protobuf;
+
+namespace CyberMesh.Cli.Verbs;
+
+/// <summary>Measures parts of the product on this machine. Numbers hold for this run only; compare the ratios.</summary>
+internal static class BenchVerb
+{
+    private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+
+    public static Command Create() => new("bench", "Measure parts of the product on this machine.") { Ledger() };
+
+    private sealed record LedgerReport(
+        string Machine, int Cores, int BlockAlerts, int StateAlerts, double EmptyMs, double FullMs, double Ratio, double HashMicroseconds, double HashesPerAlert, double BytesPerAlert);
+
+    private static Command Ledger()
+    {
+        var alerts = new Option<int>("--alerts") { Description = "Open alerts in the state.", DefaultValueFactory = _ => 1_000_000 };
+        var block = new Option<int>("--block") { Description = "Alerts in a block.", DefaultValueFactory = _ => 1000 };
+        var rounds = new Option<int>("--rounds") { Description = "Blocks measured; the median counts.", DefaultValueFactory = _ => 15 };
+        var json = new Option<bool>("--json") { Description = "One JSON object." };
+        var command = new Command("ledger", "Execution of a block of alerts, state root included, on an empty and on a full state; signatures and disk left out.") { alerts, block, rounds, json };
+        command.SetAction(parsed =>
+        {
+            var report = MeasureLedger(parsed.GetValue(alerts), parsed.GetValue(block), parsed.GetValue(rounds));
+            if (parsed.GetValue(json)) Console.WriteLine(JsonSerializer.Serialize(report, Json));
+            else Print(report);
+            return ExitCode.Ok;
+        });
+        return command;
+    }
+
+    private static void Print(LedgerReport r) => Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
+        {r.Machine}, {r.Cores} cores
+        block of {r.BlockAlerts} alerts on an empty state      {r.EmptyMs:F1} ms
+        the same on a state of {r.StateAlerts} open alerts  {r.FullMs:F1} ms, {r.Ratio:F2} times as much
+        SHA-256 of 65 bytes here                      {r.HashMicroseconds:F2} us; a full block costs {r.HashesPerAlert:F0} of them per alert
+        allocated per alert                           {r.BytesPerAlert:F0} bytes
+        """));
+
+    private static LedgerReport MeasureLedger(int stateAlerts, int blockAlerts, int rounds)
+    {
+        var source = new LedgerSource();
+        var ledger = source.Genesis.NewLedger();
+        // Compiled and settled before anything counts.
+        for (var i = 0; i < 30; i++) source.Apply(ledger, blockAlerts);
+        var empty = Median(rounds, () =>
+        {
+            ledger = source.Genesis.NewLedger();
+            return source.Apply(ledger, blockAlerts).Milliseconds;
+        });
+        while (ledger.OpenAlerts < stateAlerts) source.Apply(ledger, Math.Min(blockAlerts, stateAlerts - ledger.OpenAlerts));
+        GC.Collect();
+        long bytes = 0;
+        var full = Median(rounds, () =>
+        {
+            var (milliseconds, allocated) = source.Apply(ledger, blockAlerts);
+            bytes = allocated;
+            return milliseconds;
+        });
+        var hash = HashMicroseconds();
+        return new LedgerReport(
+            System.Runtime.InteropServices.RuntimeInformation.OSDescription, Environment.ProcessorCount, blockAlerts, stateAlerts, empty, full, full / empty, hash,
+            1000 * full / blockAlerts / hash, (double)bytes / blockAlerts);
+    }
+
+    private static double Median(int rounds, Func<double> measure)
+    {
+        var samples = Enumerable.Range(0, rounds).Select(_ => measure()).Order().ToArray();
+        return samples[rounds / 2];
+    }
+
+    private static double HashMicroseconds()
+    {
+        Span<byte> input = stackalloc byte[65], output = stackalloc byte[32];
+        var clock = Stopwatch.StartNew();
+        const int count = 200_000;
+        for (var i = 0; i < count; i++) SHA256.HashData(input, output);
+        return clock.Elapsed.TotalMicroseconds / count;
+    }
+
+    /// <summary>Alerts of ten organisations over many incidents, in blocks a second apart.</summary>
+    private sealed class LedgerSource
+    {
+        private readonly List<AlertSigner> _sensors = [];
+        private readonly EnvelopeAuthenticator _authenticator = new(new TrustsAll());
+        private readonly ShiftedClock _clock = new();
+        private long _count;
+
+        public LedgerSource()
+        {
+            var producers = new List<Producer>();
+            for (var i = 0; i < 10; i++)
+            {
+                var key = Key("producer " + i);
+                _sensors.Add(new AlertSigner(new SignsNothing(key), SigningProfile.V1, _clock));
+                producers.Add(new Producer(key, "sensor-" + i, "organisation-" + i, AlertKinds.All, SigningProfiles.V1, 1000, default, null, false));
+            }
+
+            Genesis = new Genesis(
+                "bench", new Timestamp(_clock.Now.ToUnixTimeMilliseconds()), [new Validator("v1", Key("a"), Key("b"), Key("c"), Key("d"))], producers, new ChainParameters());
+        }
+
+        public Genesis Genesis { get; }
+
+        private static PublicKey Key(string role) => PublicKey.From(SHA256.HashData(Encoding.UTF8.GetBytes(role)));
+
+        /// <summary>Executes the next block. Only execution and the state root are timed.</summary>
+        public (double Milliseconds, long Allocated) Apply(Core.Ledger.Ledger ledger, int count)
+        {
+            _clock.Now = DateTimeOffset.FromUnixTimeMilliseconds(ledger.Time.PlusMs(1000).Milliseconds);
+            var envelopes = Enumerable.Range(0, count).Select(_ => Next()).ToArray();
+            var header = Genesis.Block.Header with { Height = ledger.Height.Next, Time = ledger.Time.PlusMs(1000), TransactionCount = (uint)count };
+            var before = GC.GetAllocatedBytesForCurrentThread();
+            var clock = Stopwatch.StartNew();
+            ledger.Apply(new Block(header, null, []), envelopes);
+            ledger.StateRoot();
+            return (clock.Elapsed.TotalMilliseconds, GC.GetAllocatedBytesForCurrentThread() - before);
+        }
+
+        private AlertEnvelope Next()
+        {
+            var number = _count++;
+            var source = string.Create(CultureInfo.InvariantCulture, $"10.{number >> 16 & 255}.{number >> 8 & 255}.{number & 255}");
+            var record = _sensors[(int)(number % _sensors.Count)].Anomaly(new Detection("scan", source, 5, 0.5, "bench", string.Create(CultureInfo.InvariantCulture, $$"""{"severity":5,"confidence":0.5,"n":{{number}}}""")));
+            Invariant.Holds(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record.ToByteArray(), out var envelope, out _), "the benchmark makes sound alerts");
+            _authenticator.TryAuthenticate(envelope!, SigningProfiles.V1, out _);
+            return envelope!;
+        }
+    }
+
+    private sealed class ShiftedClock : TimeProvider
+    {
+        public DateTimeOffset Now { get; set; } = DateTimeOffset.FromUnixTimeSeconds(1_790_000_000);
+
+        public override DateTimeOffset GetUtcNow() => Now;
+    }
+
+    /// <summary>Signatures are not what is measured here.</summary>
+    private sealed class TrustsAll : ISignatureVerifier
+    {
+        public bool Verify(PublicKey key, ReadOnlySpan<byte> message, Signature signature) => true;
+    }
+
+    private sealed class SignsNothing(PublicKey key) : ISigner
+    {
+        public PublicKey PublicKey => key;
+
+        public Signature Sign(ReadOnlySpan<byte> message) => default;
+    }
+}
