@@ -12,7 +12,8 @@ internal static class Program
     internal static RootCommand Root() => new("CyberMesh: agreement on security alerts between parties who do not trust one another.")
     {
         DemoVerb.Create(), TestnetVerb.Create(), StartVerb.Create(), BrokerVerb.Create(), ProducerVerb.Create(), KeysVerb.Create(),
-        CheckVerb.Create(), EvidenceVerb.Create(), ProofVerbs.Trust(), ProofVerbs.Proof(), ProofVerbs.Verify(), ProofVerbs.Audit(), ValidatorsVerb.Create(), StatusVerb.Create(), SimulateVerb.Create(), BenchVerb.Create(),
+        CheckVerb.Create(), EvidenceVerb.Create(), ProofVerbs.Trust(), ProofVerbs.Proof(), ProofVerbs.Verify(), ProofVerbs.Audit(), ValidatorsVerb.Create(), ProducersVerb.Create(), DecisionVerbs.Alerts(), DecisionVerbs.Policies(),
+        Orders.Create(), ControlVerb.Create(), StatusVerb.Create(), SimulateVerb.Create(), BenchVerb.Create(),
     };
 
     private static async Task<int> Main(string[] args)

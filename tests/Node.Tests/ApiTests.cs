@@ -52,6 +52,15 @@ public sealed class ApiTests
         Assert.Contains("cybermesh_transactions_total{result=\"accepted\"} 1", metrics, StringComparison.Ordinal);
         Assert.All(metrics.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(l => l[0] != '#'), l => Assert.Matches("^cybermesh_[a-z_]+(\\{[^}]*\\})? [0-9.E+]+$", l));
 
+        // What the state machine knows.
+        Assert.Equal("reported", (string)one["status"]!);
+        Assert.Single((await Get("/v1/alerts?status=reported"))["alerts"]!.AsArray());
+        Assert.Empty((await Get("/v1/alerts?status=confirmed"))["alerts"]!.AsArray());
+        Assert.Empty((await Get("/v1/policies"))["policies"]!.AsArray());
+        var sensor = Assert.Single((await Get("/v1/producers"))["producers"]!.AsArray())!;
+        Assert.Equal(("sensor", "org", 500), ((string)sensor["name"]!, (string)sensor["organisation"]!, (int)sensor["reputation"]!));
+        Assert.Equal(key.PublicKey.ToString(), (string)sensor["keys"]![0]!["key"]!);
+
         // The log: one entry, its hash, a proof of it, and the message.
         await Eventually.HoldsAsync(() => node.Projection.TransparencyLog.Checkpoint is not null, "the log is cosigned");
         Assert.True(SignedNote.TryParse(await http.GetByteArrayAsync("/checkpoint"), out var checkpoint));
@@ -73,6 +82,9 @@ public sealed class ApiTests
                      ("/blocks/-1", HttpStatusCode.BadRequest, "bad_parameter"), ("/blocks?limit=0", HttpStatusCode.BadRequest, "bad_parameter"),
                      ("/blocks?limit=100000", HttpStatusCode.BadRequest, "bad_parameter"), ("/blocks?before=x", HttpStatusCode.BadRequest, "bad_parameter"),
                      ("/v1/alerts?cursor=zz", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/alerts?cursor=6f", HttpStatusCode.BadRequest, "bad_parameter"),
+                     ("/v1/alerts?status=nothing", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/policies?status=reported", HttpStatusCode.BadRequest, "bad_parameter"),
+                     ("/v1/policies?cursor=zz", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/policies/nothing", HttpStatusCode.NotFound, "policy_not_found"),
+                     ("/v1/evidence/nothing", HttpStatusCode.NotFound, "evidence_not_found"), ("/v1/producers/nothing", HttpStatusCode.NotFound, "producer_not_found"),
                      ("/v1/alerts/%27;--", HttpStatusCode.NotFound, "alert_not_found"),
                  })
         {

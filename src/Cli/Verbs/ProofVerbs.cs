@@ -30,7 +30,7 @@ internal static class ProofVerbs
     public static Command Proof()
     {
         var id = new Argument<string>("id") { Description = "Id or digest of an alert, evidence or policy." };
-        var url = Url();
+        var url = ValidatorClient.UrlOption();
         var file = new Option<FileInfo>("-f", "--file") { Description = "Where the proof goes; without it to the output." };
         var message = new Option<FileInfo>("--message") { Description = "Where the message goes that the proof is about, as it was published." };
         var get = new Command("get", "Fetch the proof that a transaction is in the log. Waits a few seconds for the next checkpoint.") { id, url, file, message };
@@ -95,7 +95,7 @@ internal static class ProofVerbs
 
     public static Command Audit()
     {
-        var url = Url();
+        var url = ValidatorClient.UrlOption();
         var policyFile = PolicyFile();
         var directory = new Option<DirectoryInfo>("--dir") { Description = "Where the audit remembers what it saw, for the next one.", Required = true };
         var from = new Option<ulong?>("--from") { Description = "Download entries from this one on only; those below are taken from --dir. Without it all are compared again." };
@@ -109,8 +109,6 @@ internal static class ProofVerbs
         });
         return command;
     }
-
-    private static Option<string> Url() => new("--url") { Description = "HTTP address of a validator.", DefaultValueFactory = _ => "http://127.0.0.1:8443" };
 
     private static Option<FileInfo> PolicyFile() => new("--policy") { Description = "The trust policy, from 'trust export'.", Required = true };
 

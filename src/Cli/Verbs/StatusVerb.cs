@@ -7,14 +7,15 @@ internal static class StatusVerb
 {
     public static Command Create()
     {
-        var url = new Option<string>("--url") { Description = "HTTP address of a validator.", DefaultValueFactory = _ => "http://127.0.0.1:8443" };
-        var command = new Command("status", "Show how a validator is doing. Exit code 0 when it is well, 1 when degraded, 3 when it cannot be reached.") { url };
+        var (url, wait) = (ValidatorClient.UrlOption(), ValidatorClient.WaitOption());
+        var command = new Command("status", "Show how a validator is doing. Exit code 0 when it is well, 1 when degraded, 3 when it cannot be reached.") { url, wait };
         command.SetAction(async (parsed, stop) =>
         {
             using var validator = new ValidatorClient(parsed.GetValue(url)!);
             try
             {
-                var health = await validator.ReadJsonAsync("/health", stop);
+                var health = await ValidatorClient.UntilAsync(
+                    () => validator.ReadJsonAsync("/health", stop), found => (string?)found["status"] == "ok", parsed.GetValue(wait), stop);
                 var parts = health["components"] ?? throw new InvalidOperationException("no components");
                 Console.WriteLine($"{health["validator"]}: {health["status"]}, height {health["height"]}");
                 Console.WriteLine($"  consensus  {parts["consensus"]?["status"]}, view {parts["consensus"]?["view"]}, leader {parts["consensus"]?["leader"]}");

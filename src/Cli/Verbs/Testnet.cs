@@ -19,6 +19,16 @@ internal static class Testnet
 {
     public const string ProducerKeyFile = "producer.pem";
 
+    /// <summary>Who is in the trust store: two organisations, each with a sensor and an approver, one with an analyst.</summary>
+    private static readonly (string File, string Name, string Organisation, AlertKinds Kinds)[] TrustedKeys =
+    [
+        (ProducerKeyFile, "producer", "alpha", AlertKinds.All),
+        ("producer-2.pem", "producer-2", "beta", AlertKinds.All),
+        ("analyst.pem", "analyst", "beta", AlertKinds.Verdict),
+        ("approver-1.pem", "approver-1", "alpha", AlertKinds.Approval),
+        ("approver-2.pem", "approver-2", "beta", AlertKinds.Approval),
+    ];
+
     private const int OperatorCount = 3;
     private const int OperatorThreshold = 2;
 
@@ -66,6 +76,22 @@ internal static class Testnet
         return homes;
     }
 
+    /// <summary>Makes their keys in a directory; entries for the trust store.</summary>
+    public static List<Producer> MakeTrustedKeys(string directory)
+    {
+        var producers = new List<Producer>();
+        foreach (var (file, name, organisation, kinds) in TrustedKeys)
+        {
+            using var key = ProducerKey.Create(Path.Combine(directory, file));
+            producers.Add(Trusted(key.PublicKey, name, organisation, kinds));
+        }
+
+        return producers;
+    }
+
+    public static Producer Trusted(Core.Primitives.PublicKey key, string name, string organisation, AlertKinds kinds = AlertKinds.All) =>
+        new(key, name, organisation, kinds, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false);
+
     /// <summary>The settings a validator needs to start; all others have defaults.</summary>
     public static void WriteConfig(string home, int number, string mesh, IEnumerable<string> peers, string api, string? brokers)
     {
@@ -102,7 +128,7 @@ internal static class Testnet
         return [.. ports];
     }
 
-    private static bool IsFree(int port)
+    public static bool IsFree(int port)
     {
         try
         {
@@ -137,18 +163,18 @@ internal static class TestnetVerb
             if (n is < 1 or > 64) throw new UserError($"--validators is {n}", "choose 1 to 64");
             var directory = parsed.GetValue(output)!.FullName;
             Directory.CreateDirectory(directory);
-            using var key = ProducerKey.Create(Path.Combine(directory, Testnet.ProducerKeyFile));
-            var producers = new List<Producer> { Trusted(key.PublicKey, "producer") };
+            var producers = Testnet.MakeTrustedKeys(directory);
             foreach (var hex in parsed.GetValue(trust) ?? [])
             {
                 if (!Core.Primitives.PublicKey.TryParse(hex, out var trusted)) throw new UserError($"--trust {hex} is not a public key", "give 64 hex digits, as 'cybermesh keys generate' prints them");
-                producers.Add(Trusted(trusted, $"producer-{producers.Count + 1}"));
+                producers.Add(Testnet.Trusted(trusted, $"trusted-{producers.Count + 1}", "testnet"));
             }
 
             var homes = Testnet.Generate(
                 directory, Ports(parsed.GetValue(basePort), n), Ports(parsed.GetValue(apiPort), n), producers, parsed.GetValue(brokers), TimeProvider.System);
             foreach (var home in homes) Console.WriteLine(home);
-            Console.WriteLine($"producer key: {Path.Combine(directory, Testnet.ProducerKeyFile)} ({key.PublicKey})");
+            foreach (var producer in producers) Console.WriteLine($"trusted: {producer.Name} of {producer.Organisation} for {string.Join(", ", producer.Kinds.Names())} ({producer.Key})");
+            Console.WriteLine($"producer key: {Path.Combine(directory, Testnet.ProducerKeyFile)}; the others stand beside it");
             Console.WriteLine($"operator keys: {Path.Combine(directory, Testnet.OperatorKeyFile(1))} and two more; two of them together change the validator set");
             Console.WriteLine($"start one with: KAFKA_BROKERS=HOST:PORT ./cybermesh start --home {homes[0]}");
             return ExitCode.Ok;
@@ -157,7 +183,4 @@ internal static class TestnetVerb
     }
 
     private static int[] Ports(int first, int count) => first == 0 ? Testnet.FreePorts(count) : [.. Enumerable.Range(first, count)];
-
-    private static Producer Trusted(Core.Primitives.PublicKey key, string name) =>
-        new(key, name, "testnet", AlertKinds.All, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false);
 }

@@ -1,4 +1,5 @@
 using System;
+using System.CommandLine;
 using System.Net;
 using System.Net.Http;
 using System.Text.Json;
@@ -16,7 +17,37 @@ internal sealed class ConnectionError(string what) : Exception(what);
 internal sealed class ValidatorClient : IDisposable
 {
     private const int AnswerBytesMax = 16 << 20;
+    private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
     private readonly HttpClient _http;
+
+    /// <summary>The option every verb that asks a validator has.</summary>
+    public static Option<string> UrlOption() => new("--url")
+    {
+        Description = "HTTP address of a validator; CYBERMESH_URL when it is set.",
+        DefaultValueFactory = _ => Environment.GetEnvironmentVariable("CYBERMESH_URL") is { Length: > 0 } url ? url : "http://127.0.0.1:8443",
+    };
+
+    public static Option<int> WaitOption() => new("--wait") { Description = "Ask again for so many seconds until it is as wanted." };
+
+    /// <summary>What is not there yet may come: asks until it is as wanted, or the time is over; the last answer.</summary>
+    public static async Task<T> UntilAsync<T>(Func<Task<T>> ask, Func<T, bool> isWanted, int seconds, CancellationToken stop)
+    {
+        for (var until = TimeProvider.System.GetUtcNow().AddSeconds(seconds); ;)
+        {
+            var over = TimeProvider.System.GetUtcNow() >= until;
+            try
+            {
+                var found = await ask();
+                if (over || isWanted(found)) return found;
+            }
+            catch (Exception problem) when (!over && problem is UserError or ConnectionError)
+            {
+                // not yet
+            }
+
+            await Task.Delay(Pause, stop);
+        }
+    }
 
     /// <exception cref="UserError">This is no address.</exception>
     public ValidatorClient(string url)

@@ -1,128 +1,29 @@
 using System;
-using System.Collections.Generic;
 using System.CommandLine;
 using System.IO;
 using System.Linq;
-using System.Net.Http;
 using System.Text.Json;
-using System.Threading;
-using System.Threading.Tasks;
-using Confluent.Kafka;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
-using CyberMesh.Node.Ingest;
 
 namespace CyberMesh.Cli.Verbs;
 
 /// <summary>
-/// Orders of the operators: written by one, signed by the others, submitted by anyone. What they do and when: docs/protocol.md, rules S1 to S6.
+/// Orders that change the validator set, its keys and the parameters. When they are in force: docs/protocol.md, rules S1 to S6.
 /// </summary>
 internal static class ValidatorsVerb
 {
-    private const int OrderBytesMax = 64 * 1024;
-
-    private static readonly JsonSerializerOptions Json = new()
-    {
-        PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
-        UnmappedMemberHandling = System.Text.Json.Serialization.JsonUnmappedMemberHandling.Disallow,
-        AllowDuplicateProperties = false,
-        WriteIndented = true,
-    };
-
     /// <summary>What a newcomer gives to the operators.</summary>
     private sealed record ValidatorFile(string Name, string Address, string ConsensusKey, string ControlKey, string CosignerKey, string LogKey);
 
     public static Command Create() => new("validators", "Change the validator set, keys and parameters of a running network.")
     {
-        Prepare(), ProposeAdd(), ProposeRemove(), RotateKey(), ProposeParameters(), Sign(), Show(), Submit(),
+        Prepare(), ProposeAdd(), ProposeRemove(), RotateKey(), ProposeParameters(), Orders.Sign(), Orders.Show(), Orders.Submit(),
     };
-
-    // ---- Orders -----------------------------------------------------------------------------------------------
-
-    private sealed class OrderOptions
-    {
-        public Option<FileInfo> Genesis { get; } = new("--genesis") { Description = "The chain's genesis.", Required = true };
-        public Option<FileInfo> Output { get; } = new("--out") { Description = "Where to write the order.", Required = true };
-        public Option<FileInfo[]> Operators { get; } = new("--operator") { Description = "Key file of an operator; may be given several times." };
-        public Option<ulong?> Number { get; } = new("--number") { Description = "Number of the order: next_order of /validators." };
-        public Option<string?> Api { get; } = new("--api") { Description = "HTTP address of a validator to ask for the number instead." };
-
-        public void AddTo(Command command)
-        {
-            command.Add(Genesis);
-            command.Add(Output);
-            command.Add(Operators);
-            command.Add(Number);
-            command.Add(Api);
-        }
-
-        public async Task<int> WriteAsync(ParseResult parsed, Change change, CancellationToken stop)
-        {
-            var genesis = GenesisFile.Load(parsed.GetValue(Genesis)!.FullName);
-            var number = parsed.GetValue(Number) ?? await AskAsync(parsed.GetValue(Api), stop);
-            var order = SignBy(new ChangeOrder(genesis.Chain.ChainId, number, change, []), genesis, parsed.GetValue(Operators) ?? []);
-            var path = parsed.GetValue(Output)!.FullName;
-            await File.WriteAllBytesAsync(path, order.Encode(), stop);
-            Console.WriteLine($"{path}: {Describe(order, genesis)}");
-            return ExitCode.Ok;
-        }
-
-        private static async Task<ulong> AskAsync(string? url, CancellationToken stop)
-        {
-            if (!Uri.TryCreate(url, UriKind.Absolute, out var api)) throw new UserError("the order needs a number", "give --number, or --api with the HTTP address of a validator to ask for it");
-            using var client = new HttpClient { Timeout = TimeSpan.FromSeconds(10) };
-            try
-            {
-                using var answer = JsonDocument.Parse(await client.GetStringAsync(new Uri(api, "/validators"), stop));
-                return answer.RootElement.GetProperty("next_order").GetUInt64();
-            }
-            catch (Exception problem) when (problem is HttpRequestException or JsonException or KeyNotFoundException or InvalidOperationException)
-            {
-                throw new UserError($"{api} does not tell the next order: {problem.Message}", "check the address, or give --number");
-            }
-        }
-    }
-
-    private static ChangeOrder SignBy(ChangeOrder order, Genesis genesis, IEnumerable<FileInfo> keys)
-    {
-        foreach (var file in keys)
-        {
-            using var key = ProducerKey.Load(file.FullName);
-            var number = genesis.Operators.Keys.IndexOf(key.PublicKey);
-            if (number < 0) throw new UserError($"{file} is not the key of an operator of genesis '{genesis.Name}'", "use one of the keys named under operators in genesis.json");
-            order = order.SignedBy((ushort)number, key);
-        }
-
-        return order;
-    }
-
-    private static string Describe(ChangeOrder order, Genesis genesis)
-    {
-        var what = order.Change switch
-        {
-            Change.AddValidator c => $"add validator {c.Validator.Name} at {c.Validator.Address} ({c.Validator.ConsensusKey})",
-            Change.RemoveValidator c => $"remove validator {c.Name}",
-            Change.RotateKeys c => $"new keys for validator {c.Validator.Name} ({c.Validator.ConsensusKey})",
-            Change.SetParameters c => $"parameters {JsonSerializer.Serialize(c.Parameters, Json).ReplaceLineEndings(" ")}",
-            _ => throw Invariant.Unreachable(order.Change),
-        };
-        var missing = genesis.Operators.Threshold - order.Signatures.Length;
-        return $"order {order.Number}: {what}; {order.Signatures.Length} of {genesis.Operators.Threshold} signatures" + (missing > 0 ? $", {missing} missing" : "");
-    }
-
-    private static ChangeOrder Read(FileInfo file)
-    {
-        if (!file.Exists) throw new UserError($"{file} does not exist", "give the file one of the propose verbs has written");
-        if (file.Length > OrderBytesMax || !ChangeOrder.TryDecode(File.ReadAllBytes(file.FullName), out var order))
-            throw new UserError($"{file} is not an order", "give the file one of the propose verbs has written");
-        return order;
-    }
-
-    // ---- Verbs ------------------------------------------------------------------------------------------------
 
     private static Command Prepare()
     {
@@ -145,7 +46,7 @@ internal static class ValidatorsVerb
             var v = identity.ToValidator(parsed.GetValue(name)!, parsed.GetValue(address)!);
             var path = Path.Combine(directory, "validator.json");
             File.WriteAllText(path, JsonSerializer.Serialize(
-                new ValidatorFile(v.Name, v.Address, v.ConsensusKey.ToString(), v.ControlKey.ToString(), v.CosignerKey.ToString(), v.LogKey.ToString()), Json) + "\n");
+                new ValidatorFile(v.Name, v.Address, v.ConsensusKey.ToString(), v.ControlKey.ToString(), v.CosignerKey.ToString(), v.LogKey.ToString()), Orders.Json) + "\n");
             Console.WriteLine($"{path}: give this to the operators, and start the validator; it joins when their order is in force");
             return ExitCode.Ok;
         });
@@ -167,7 +68,7 @@ internal static class ValidatorsVerb
         ValidatorFile? entry;
         try
         {
-            entry = JsonSerializer.Deserialize<ValidatorFile>(File.ReadAllBytes(file.FullName), Json);
+            entry = JsonSerializer.Deserialize<ValidatorFile>(File.ReadAllBytes(file.FullName), Orders.Json);
         }
         catch (Exception problem) when (problem is JsonException or IOException)
         {
@@ -223,84 +124,15 @@ internal static class ValidatorsVerb
         try
         {
             // What the file leaves out is as in genesis.
-            var values = JsonSerializer.SerializeToNode(genesis.Parameters, Json)!.AsObject();
+            var values = JsonSerializer.SerializeToNode(genesis.Parameters, Orders.Json)!.AsObject();
             using var given = JsonDocument.Parse(File.ReadAllBytes(file.FullName));
             foreach (var property in given.RootElement.EnumerateObject()) values[property.Name] = JsonSerializer.SerializeToNode(property.Value);
-            var parameters = values.Deserialize<ChainParameters>(Json)!;
+            var parameters = values.Deserialize<ChainParameters>(Orders.Json)!;
             return parameters.Problem() is { } problem ? throw new UserError(problem, "correct the file") : parameters;
         }
         catch (Exception problem) when (problem is JsonException or IOException or InvalidOperationException)
         {
             throw new UserError($"{file} cannot be read: {problem.Message}", "write an object such as {\"batch_delay_ms\": 10}; the names stand in docs/protocol.md");
         }
-    }
-
-    private static Command Sign()
-    {
-        var order = new Argument<FileInfo>("order") { Description = "The order; the signature is added to it." };
-        var genesis = new Option<FileInfo>("--genesis") { Description = "The chain's genesis.", Required = true };
-        var operators = new Option<FileInfo[]>("--operator") { Description = "Key file of an operator.", Required = true };
-        var command = new Command("sign", "Add an operator's signature to an order.") { order, genesis, operators };
-        command.SetAction(parsed =>
-        {
-            var file = parsed.GetValue(order)!;
-            var chain = GenesisFile.Load(parsed.GetValue(genesis)!.FullName);
-            var signed = SignBy(ForChain(Read(file), chain), chain, parsed.GetValue(operators)!);
-            File.WriteAllBytes(file.FullName, signed.Encode());
-            Console.WriteLine(Describe(signed, chain));
-            return ExitCode.Ok;
-        });
-        return command;
-    }
-
-    private static ChangeOrder ForChain(ChangeOrder order, Genesis genesis) => order.ChainId == genesis.Chain.ChainId
-        ? order
-        : throw new UserError($"the order is for another chain than genesis '{genesis.Name}'", "use the genesis the order was written with");
-
-    private static Command Show()
-    {
-        var order = new Argument<FileInfo>("order") { Description = "The order." };
-        var genesis = new Option<FileInfo>("--genesis") { Description = "The chain's genesis.", Required = true };
-        var command = new Command("show", "Say what an order does and whether enough operators signed it; exit code 5 when not.") { order, genesis };
-        command.SetAction(parsed =>
-        {
-            var chain = GenesisFile.Load(parsed.GetValue(genesis)!.FullName);
-            var read = ForChain(Read(parsed.GetValue(order)!), chain);
-            Console.WriteLine(Describe(read, chain));
-            return read.Verify(chain.Operators, new Ed25519Verifier()) ? ExitCode.Ok : ExitCode.VerificationFailed;
-        });
-        return command;
-    }
-
-    private static Command Submit()
-    {
-        var order = new Argument<FileInfo>("order") { Description = "The order, signed by enough operators." };
-        var genesis = new Option<FileInfo>("--genesis") { Description = "The chain's genesis.", Required = true };
-        var brokers = new Option<string>("--brokers") { Description = "Kafka brokers (host:port,…).", Required = true };
-        var topic = new Option<string>("--topic") { Description = "Topic for orders.", DefaultValueFactory = _ => "control.orders.v1" };
-        var command = new Command("submit", "Publish an order; every validator checks it again.") { order, genesis, brokers, topic };
-        command.SetAction(async (parsed, stop) =>
-        {
-            var chain = GenesisFile.Load(parsed.GetValue(genesis)!.FullName);
-            var read = ForChain(Read(parsed.GetValue(order)!), chain);
-            if (!read.Verify(chain.Operators, new Ed25519Verifier()))
-                throw new UserError($"the validators would refuse it: {Describe(read, chain)}", "add signatures with 'cybermesh validators sign'");
-            using var producer = KafkaClients.Producer(parsed.GetValue(brokers)!, "cybermesh-operator", _ => { });
-            try
-            {
-                using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                limit.CancelAfter(TimeSpan.FromSeconds(30));
-                await producer.ProduceAsync(parsed.GetValue(topic)!, new Message<byte[]?, byte[]?> { Value = read.Encode() }, limit.Token);
-            }
-            catch (Exception problem) when (problem is KafkaException or OperationCanceledException)
-            {
-                await Console.Error.WriteLineAsync($"error: Kafka did not take the order: {problem.Message}");
-                return ExitCode.Connection;
-            }
-
-            Console.WriteLine($"submitted {Describe(read, chain)}");
-            return ExitCode.Ok;
-        });
-        return command;
     }
 }

@@ -22,6 +22,17 @@ public enum AlertKinds : byte
     All = Anomaly | Evidence | Policy,
 }
 
+public static class AlertKindsNames
+{
+    /// <summary>One name per kind, as they stand in genesis.</summary>
+    public static IEnumerable<string> Names(this AlertKinds kinds)
+    {
+        foreach (var kind in (AlertKinds[])[AlertKinds.Anomaly, AlertKinds.Evidence, AlertKinds.Policy, AlertKinds.Verdict, AlertKinds.Approval])
+            if ((kinds & kind) != 0)
+                yield return kind.ToString().ToLowerInvariant();
+    }
+}
+
 [Flags]
 public enum SigningProfiles : byte
 {

@@ -7,18 +7,20 @@ using CyberMesh.Core.Primitives;
 namespace CyberMesh.Core.Ledger;
 
 /// <summary>What the chain has recorded of a producer, under its name: it outlives its keys.</summary>
-public readonly record struct ProducerStanding(int Reputation, ulong Accepted, ulong Rejected);
+public readonly record struct ProducerStanding(int Reputation, ulong Accepted, ulong Rejected)
+{
+    public const int InitialReputation = 500;
+}
 
 /// <summary>ProducerStanding of every producer, from agreed facts only (docs/state-machine.md, rows R1 to R6).</summary>
 internal sealed class ReputationBook(StateTree tree, List<LedgerEvent> events)
 {
-    public const int Start = 500;
-    public const int Max = 1000;
+    private const int Max = 1000;
 
     private readonly SortedDictionary<string, ProducerStanding> _standings = new(StringComparer.Ordinal);
     private readonly SortedSet<string> _changed = new(StringComparer.Ordinal);
 
-    public ProducerStanding this[string producer] => _standings.TryGetValue(producer, out var standing) ? standing : new ProducerStanding(Start, 0, 0);
+    public ProducerStanding this[string producer] => _standings.TryGetValue(producer, out var standing) ? standing : new ProducerStanding(ProducerStanding.InitialReputation, 0, 0);
 
     public void Count(string producer, bool accepted)
     {

@@ -25,11 +25,11 @@ namespace CyberMesh.Node.Api;
 
 /// <summary>What the API reads. It never writes and never waits for consensus.</summary>
 public sealed record ApiSources(
-    Genesis Genesis, EpochSchedule Epochs, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<string?> KafkaProblem,
+    Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<string?> KafkaProblem,
     SqliteProjection Projection, Func<Height, BlockWithBodies?> ReadBlock, Metrics Metrics);
 
 /// <summary>The read-only HTTP API (docs/api.md). Errors are RFC 9457 problem details with a stable code and a hint.</summary>
-public sealed class ApiServer : IAsyncDisposable
+public sealed partial class ApiServer : IAsyncDisposable
 {
     private const int PageDefault = 50;
     private const int PageMax = 500;
@@ -86,8 +86,13 @@ public sealed class ApiServer : IAsyncDisposable
         _app.MapGet("/blocks/{reference}", Block);
         _app.MapGet("/state", State);
         _app.MapGet("/validators", Validators);
-        _app.MapGet("/v1/alerts", (string? cursor, string? limit) => Alerts(cursor, limit));
+        _app.MapGet("/v1/alerts", (string? cursor, string? limit, string? status) => Alerts(cursor, limit, status));
         _app.MapGet("/v1/alerts/{id}", Alert);
+        _app.MapGet("/v1/evidence/{id}", Evidence);
+        _app.MapGet("/v1/policies", (string? cursor, string? limit, string? status) => Policies(cursor, limit, status));
+        _app.MapGet("/v1/policies/{id}", Policy);
+        _app.MapGet("/v1/producers", Producers);
+        _app.MapGet("/v1/producers/{name}", Producer);
         _app.MapGet("/v1/proofs/{id}", Proof);
         _app.MapGet("/v1/messages/{id}", Message);
         _app.MapGet("/checkpoint", Checkpoint);
@@ -229,38 +234,6 @@ public sealed class ApiServer : IAsyncDisposable
         row.StateRoot,
     };
 
-    private IResult Alerts(string? cursor, string? limit)
-    {
-        if (!TryLimit(limit, out var count)) return BadLimit();
-        var (height, index) = (ulong.MaxValue, int.MaxValue);
-        if (cursor is not null && !TryCursor(cursor, out height, out index))
-            return Problem(400, "bad_parameter", "This cursor was not made by this API.", "Start without a cursor, then pass 'next' as it is.");
-        var rows = _sources.Projection.Alerts(height, index, count);
-        return Results.Ok(new { Alerts = rows.Select(View), Next = rows.Count == count ? Cursor(rows[^1]) : null });
-    }
-
-    private IResult Alert(string id) =>
-        id.Length <= Core.Encoding.Limits.IdBytesMax && _sources.Projection.Alert(id) is { } row
-            ? Results.Ok(View(row))
-            : Problem(404, "alert_not_found", "No committed alert has this id or digest.", "It may still be waiting; see /health for the mempool.");
-
-    private static object View(AlertRow row) => new
-    {
-        row.Id,
-        row.Digest,
-        row.Type,
-        row.Source,
-        row.Severity,
-        Confidence = row.ConfidenceBasisPoints / 10_000m,
-        Time = Time(row.Time),
-        row.ModelVersion,
-        row.Producer,
-        row.Organisation,
-        row.Height,
-        row.Index,
-        Payload = JsonNode.Parse(row.Payload),
-    };
-
     // ---- The transparency log ---------------------------------------------------------------------------------
 
     private IResult Proof(string id, HttpContext context)
@@ -280,7 +253,7 @@ public sealed class ApiServer : IAsyncDisposable
         return Results.Bytes(block.Bodies[row.Index][1..], "application/octet-stream");
     }
 
-    private TransactionRow? Find(string id) => id.Length <= Core.Encoding.Limits.IdBytesMax ? _sources.Projection.Transaction(id) : null;
+    private TransactionRow? Find(string id) => IsId(id) ? _sources.Projection.Transaction(id) : null;
 
     private static IResult TransactionNotFound() =>
         Problem(404, "transaction_not_found", "No committed transaction has this id or digest.", "It may still be waiting; see /health for the mempool.");
@@ -307,16 +280,6 @@ public sealed class ApiServer : IAsyncDisposable
 
     private static IResult LogIncomplete() => Problem(
         503, "log_incomplete", "This validator has begun with a snapshot and lacks the entries below it.", "Ask another validator; proofs are the same from each.");
-
-    private static string Cursor(AlertRow row) => Convert.ToHexStringLower(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{row.Height}.{row.Index}")));
-
-    private static bool TryCursor(string cursor, out ulong height, out int index)
-    {
-        (height, index) = (0, 0);
-        if (cursor.Length is 0 or > 80 || cursor.Length % 2 != 0 || !cursor.All(char.IsAsciiHexDigit)) return false;
-        var parts = System.Text.Encoding.ASCII.GetString(Convert.FromHexString(cursor)).Split('.');
-        return parts.Length == 2 && TryHeight(parts[0], out height) && int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out index);
-    }
 
     private static bool TryHeight(string text, out ulong height) => ulong.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out height);
 

@@ -1,11 +1,8 @@
 using System;
-using System.Buffers;
 using System.Buffers.Binary;
-using System.Text;
 using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
-using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Storage;
 using CyberMesh.Protos.Control;
@@ -32,34 +29,14 @@ public static class CommitRecord
             ProducerId = ByteString.CopyFrom(control.PublicKey.ToArray()),
         };
         Count(block, message);
-        // Consumers verify over the serialisation with signature, pubkey and alg empty.
-        var signature = control.Sign([.. Encoding.UTF8.GetBytes(signingDomain), .. message.ToByteArray()]);
-        message.Signature = ByteString.CopyFrom(signature.ToArray());
+        message.Signature = ControlRecord.Sign(control, signingDomain, message);
         message.Pubkey = message.ProducerId;
         message.Alg = "Ed25519";
 
         var key = new byte[8];
         BinaryPrimitives.WriteUInt64BigEndian(key, header.Height.Value);
-        var headers = new Headers
-        {
-            { "version", "1"u8.ToArray() },
-            { "type", "commit"u8.ToArray() },
-            { "cm-height", Encoding.UTF8.GetBytes(header.Height.ToString()) },
-            { "cm-index", "0"u8.ToArray() },
-            { "cm-digest", Encoding.UTF8.GetBytes(block.Stored.Block.Block.Digest.ToString()) },
-        };
-        if (certificate is not null) headers.Add("cm-proof", Proof(header, certificate));
+        var headers = ControlRecord.Headers("commit", new ControlRecord.Place(header.Height, 0, header, certificate), block.Stored.Block.Block.Digest);
         return new Message<byte[]?, byte[]?> { Key = key, Value = message.ToByteArray(), Headers = headers };
-    }
-
-    /// <summary>Header-level proof of a block that carries its own certificate: the header, then the commit certificate.</summary>
-    private static byte[] Proof(BlockHeader header, QuorumCertificate certificate)
-    {
-        var buffer = new ArrayBufferWriter<byte>(1024);
-        var writer = new CanonicalWriter(buffer);
-        header.Write(writer);
-        certificate.Write(writer);
-        return buffer.WrittenSpan.ToArray();
     }
 
     private static void Count(StoredBlockWithResults block, CommitEvent message)

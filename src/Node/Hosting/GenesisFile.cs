@@ -26,19 +26,6 @@ public static class GenesisFile
         Converters = { new NeverBlockConverter() },
     };
 
-    /// <summary>An array of networks; anything else is told with its place in the file.</summary>
-    internal sealed class NeverBlockConverter : JsonConverter<NeverBlockList>
-    {
-        public override NeverBlockList Read(ref Utf8JsonReader reader, Type typeToConvert, JsonSerializerOptions options)
-        {
-            var networks = JsonSerializer.Deserialize<string[]>(ref reader, options) ?? [];
-            return NeverBlockList.TryCreate(networks, out var list, out var problem) ? list : throw new JsonException("never_block: " + problem);
-        }
-
-        public override void Write(Utf8JsonWriter writer, NeverBlockList value, JsonSerializerOptions options) =>
-            JsonSerializer.Serialize(writer, value.Networks, options);
-    }
-
     private sealed record ValidatorEntry(string Name, string ConsensusKey, string ControlKey, string CosignerKey, string LogKey, string? Address = null);
 
     private sealed record OperatorsEntry(int Threshold, string[] Keys);
@@ -93,7 +80,7 @@ public static class GenesisFile
             Genesis.Version, name, time,
             [.. validators.Select(v => new ValidatorEntry(v.Name, v.ConsensusKey.ToString(), v.ControlKey.ToString(), v.CosignerKey.ToString(), v.LogKey.ToString(), v.Address))],
             [.. producers.Select(p => new ProducerEntry(
-                p.Name, p.Organisation, p.Key.ToString(), Names(p.Kinds), Names(p.Profiles), p.QuotaPerSecond, p.ValidFrom.Value, p.ValidTo?.Value, p.Revoked))],
+                p.Name, p.Organisation, p.Key.ToString(), [.. p.Kinds.Names()], Names(p.Profiles), p.QuotaPerSecond, p.ValidFrom.Value, p.ValidTo?.Value, p.Revoked))],
             parameters, operators.Keys.IsEmpty ? null : new OperatorsEntry(operators.Threshold, [.. operators.Keys.Select(k => k.ToString())]));
         File.WriteAllText(path, JsonSerializer.Serialize(document, Json) + "\n");
     }

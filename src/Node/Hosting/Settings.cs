@@ -28,6 +28,8 @@ public sealed partial class Settings
         ["KAFKA_DECISIONS_TOPIC"] = "control.decisions.v1",
         ["KAFKA_OUTPUT_TOPIC_COMMITS"] = "control.commits.v1",
         ["CONTROL_COMMITS_TOPIC"] = "",
+        ["CONTROL_POLICY_TOPIC"] = "control.policy.v1",
+        ["CONTROL_REPUTATION_TOPIC"] = "control.reputation.v1",
         ["KAFKA_DLQ_TOPIC"] = "ai.dlq.v1",
         ["KAFKA_CONSUMER_GROUP_ID"] = "cybermesh-consensus",
         ["KAFKA_CONSUMER_OFFSET_INITIAL"] = "earliest",
@@ -46,7 +48,7 @@ public sealed partial class Settings
     private static readonly string[] NotYet =
     [
         "CLUSTER_TOPOLOGY", "KAFKA_TLS_ENABLED", "KAFKA_SASL_ENABLED", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD",
-        "CONTROL_POLICY_TOPIC", "CONTROL_REPUTATION_TOPIC", "DB_DSN", "DB_MAX_OPEN", "DB_MAX_IDLE", "DB_MAX_LIFETIME", "DB_CONN_TIMEOUT", "DB_TLS",
+        "DB_DSN", "DB_MAX_OPEN", "DB_MAX_IDLE", "DB_MAX_LIFETIME", "DB_CONN_TIMEOUT", "DB_TLS",
         "CONSENSUS_NODES", "TRUSTED_NODES", "MEMPOOL_NONCE_TTL", "MEMPOOL_RATE_PER_SECOND", "TLS_CERT_PATH", "TLS_KEY_PATH", "API_TLS_CLIENT_CA_FILE",
         "API_BEARER_TOKENS", "AUDIT_SIGNING_KEY",
     ];
@@ -68,6 +70,8 @@ public sealed partial class Settings
     public required string DecisionsTopic { get; init; }
 
     public required string CommitsTopic { get; init; }
+    public required string ControlPolicyTopic { get; init; }
+    public required string ReputationTopic { get; init; }
     public required string DeadLetterTopic { get; init; }
     public required string ConsumerGroup { get; init; }
     public required bool StartAtEarliest { get; init; }
@@ -114,6 +118,8 @@ public sealed partial class Settings
             PolicyTopic = topics.ElementAtOrDefault(2) ?? "",
             OrdersTopic = reader.Text("KAFKA_ORDERS_TOPIC"),
             DecisionsTopic = reader.Text("KAFKA_DECISIONS_TOPIC"),
+            ControlPolicyTopic = reader.Text("CONTROL_POLICY_TOPIC"),
+            ReputationTopic = reader.Text("CONTROL_REPUTATION_TOPIC"),
             CommitsTopic = reader.Text("CONTROL_COMMITS_TOPIC") is { Length: > 0 } topic ? topic : reader.Text("KAFKA_OUTPUT_TOPIC_COMMITS"),
             DeadLetterTopic = reader.Text("KAFKA_DLQ_TOPIC"),
             ConsumerGroup = reader.Text("KAFKA_CONSUMER_GROUP_ID"),

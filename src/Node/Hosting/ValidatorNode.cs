@@ -45,7 +45,7 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly MeshTransport _mesh;
     private readonly ReplicaLoop _loop;
     private readonly KafkaIngest _ingest;
-    private readonly CommitPublisher _publisher;
+    private readonly OutboxPublisher _publisher;
     private readonly SqliteProjection _projection;
     private readonly ApiServer _api;
     private readonly IProducer<byte[]?, byte[]?> _producer;
@@ -92,7 +92,8 @@ public sealed class ValidatorNode : IAsyncDisposable
             _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
             _projection = new SqliteProjection(
                 Path.Combine(options.Home, "data", "projection.db"), Reader(), _epochs, replica.Producers, options.Logger);
-            _publisher = new CommitPublisher(Reader(), _producer, settings.CommitsTopic, () => _keys.Active.Control, options.Time, _metrics, options.Logger);
+            _publisher = new OutboxPublisher(
+                Reader(), _producer, new ControlTopics(settings.CommitsTopic, settings.ControlPolicyTopic, settings.ReputationTopic), () => _keys.Active.Control, options.Time, _metrics, options.Logger);
             _ingest = new KafkaIngest(
                 new IngestOptions(
                     settings.KafkaBrokers, settings.ConsumerGroupOfNode, settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic,
@@ -101,7 +102,7 @@ public sealed class ValidatorNode : IAsyncDisposable
                 genesis.Operators, replica.Producers, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, options.Time, _metrics, options.Logger);
             AddGauges();
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, () => Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, ReadBlock, _metrics), settings.ApiListen, options.Logger);
+                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, ReadBlock, _metrics), settings.ApiListen, options.Logger);
         }
         catch
         {

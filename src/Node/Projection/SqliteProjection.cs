@@ -1,10 +1,12 @@
 using System;
 using System.Collections.Generic;
 using System.Globalization;
+using System.Text.Json;
 using System.Threading;
 using System.Threading.Tasks;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Storage;
 using CyberMesh.Node.Telemetry;
@@ -13,23 +15,17 @@ using Microsoft.Extensions.Logging;
 
 namespace CyberMesh.Node.Projection;
 
-public sealed record BlockRow(
-    ulong Height, string Hash, string Parent, DateTimeOffset Time, string View, string Proposer, int TransactionCount, int AcceptedCount,
-    string TransactionRoot, string StateRoot);
-
-public sealed record TransactionRow(string Digest, ulong Height, int Index, string Kind, string Id, string Producer, string Result);
-
-public sealed record AlertRow(
-    string Digest, string Id, string Type, string Source, int Severity, int ConfidenceBasisPoints, DateTimeOffset Time, string ModelVersion,
-    string Producer, string Organisation, ulong Height, int Index, string Payload);
-
 /// <summary>
 /// The queryable copy of the chain: an SQLite file fed from the block store at its own pace, idempotent by height. It never holds up
-/// consensus and can be deleted at any time; it is rebuilt from the blocks.
+/// consensus and can be deleted at any time; it is rebuilt from the blocks, and so is one of an earlier version.
 /// </summary>
-public sealed class SqliteProjection : IDisposable
+public sealed partial class SqliteProjection : IDisposable
 {
     private const int BlocksPerTransaction = 200;
+
+    /// <summary>Of the tables below.</summary>
+    private const long Version = 2;
+
     private readonly string _path;
     private readonly BlockReader _blocks;
     private readonly EpochSchedule _epochs;
@@ -46,8 +42,10 @@ public sealed class SqliteProjection : IDisposable
         _epochs = epochs;
         _producers = producers;
         _logger = logger;
+        DropEarlierVersion();
         _writer = Open();
-        LocalStore.Execute(_writer, """
+        LocalStore.Execute(_writer, $"""
+            PRAGMA user_version = {Version};
             CREATE TABLE IF NOT EXISTS blocks (height INTEGER PRIMARY KEY, hash TEXT NOT NULL UNIQUE, parent TEXT NOT NULL, time_ms INTEGER NOT NULL,
                 view TEXT NOT NULL, proposer TEXT NOT NULL, tx_count INTEGER NOT NULL, accepted_count INTEGER NOT NULL, tx_root TEXT NOT NULL,
                 state_root TEXT NOT NULL);
@@ -57,13 +55,31 @@ public sealed class SqliteProjection : IDisposable
             CREATE INDEX IF NOT EXISTS transactions_by_id ON transactions (id);
             CREATE TABLE IF NOT EXISTS alerts (digest TEXT PRIMARY KEY, id TEXT NOT NULL, type TEXT NOT NULL, source TEXT NOT NULL, severity INTEGER NOT NULL,
                 confidence_bp INTEGER NOT NULL, time_s INTEGER NOT NULL, model_version TEXT NOT NULL, producer TEXT NOT NULL, organisation TEXT NOT NULL,
-                height INTEGER NOT NULL, position INTEGER NOT NULL, payload TEXT NOT NULL);
+                height INTEGER NOT NULL, position INTEGER NOT NULL, payload TEXT NOT NULL, status TEXT NOT NULL DEFAULT 'reported', decided_by TEXT NOT NULL DEFAULT '');
             CREATE INDEX IF NOT EXISTS alerts_by_id ON alerts (id);
+            CREATE INDEX IF NOT EXISTS alerts_by_status ON alerts (status, height, position);
+            CREATE TABLE IF NOT EXISTS alert_changes (digest TEXT NOT NULL, height INTEGER NOT NULL, event INTEGER NOT NULL, status TEXT NOT NULL,
+                decided_by TEXT NOT NULL, PRIMARY KEY (height, event));
+            CREATE INDEX IF NOT EXISTS alert_changes_by_digest ON alert_changes (digest, height, event);
             CREATE UNIQUE INDEX IF NOT EXISTS alerts_by_place ON alerts (height, position);
             CREATE TABLE IF NOT EXISTS evidence (digest TEXT PRIMARY KEY, id TEXT NOT NULL, type TEXT NOT NULL, time_s INTEGER NOT NULL, producer TEXT NOT NULL,
-                refs TEXT NOT NULL, custody_count INTEGER NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL);
+                custody_count INTEGER NOT NULL, custody_verified INTEGER NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL);
+            CREATE INDEX IF NOT EXISTS evidence_by_id ON evidence (id);
+            CREATE TABLE IF NOT EXISTS evidence_links (evidence TEXT NOT NULL, reference TEXT NOT NULL, alert TEXT, height INTEGER NOT NULL,
+                event INTEGER NOT NULL, PRIMARY KEY (height, event));
+            CREATE INDEX IF NOT EXISTS evidence_links_by_alert ON evidence_links (alert);
+            CREATE INDEX IF NOT EXISTS evidence_links_by_evidence ON evidence_links (evidence);
             CREATE TABLE IF NOT EXISTS policies (digest TEXT PRIMARY KEY, id TEXT NOT NULL, action TEXT NOT NULL, rule TEXT NOT NULL, time_s INTEGER NOT NULL,
-                producer TEXT NOT NULL, params BLOB NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL);
+                producer TEXT NOT NULL, params TEXT NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL, status TEXT NOT NULL DEFAULT 'proposed',
+                until_ms INTEGER NOT NULL DEFAULT 0, decided_by TEXT NOT NULL DEFAULT '');
+            CREATE INDEX IF NOT EXISTS policies_by_id ON policies (id);
+            CREATE UNIQUE INDEX IF NOT EXISTS policies_by_place ON policies (height, position);
+            CREATE TABLE IF NOT EXISTS policy_changes (digest TEXT NOT NULL, height INTEGER NOT NULL, event INTEGER NOT NULL, status TEXT NOT NULL,
+                until_ms INTEGER NOT NULL, decided_by TEXT NOT NULL, PRIMARY KEY (height, event));
+            CREATE INDEX IF NOT EXISTS policy_changes_by_digest ON policy_changes (digest, height, event);
+            CREATE TABLE IF NOT EXISTS reputation_changes (producer TEXT NOT NULL, height INTEGER NOT NULL, event INTEGER NOT NULL, cause TEXT NOT NULL,
+                before INTEGER NOT NULL, after INTEGER NOT NULL, message TEXT NOT NULL, message_id TEXT NOT NULL, note TEXT NOT NULL, PRIMARY KEY (height, event));
+            CREATE INDEX IF NOT EXISTS reputation_changes_by_producer ON reputation_changes (producer, height, event);
             CREATE TABLE IF NOT EXISTS orders (digest TEXT PRIMARY KEY, number INTEGER NOT NULL, change TEXT NOT NULL, kind TEXT NOT NULL,
                 height INTEGER NOT NULL, position INTEGER NOT NULL);
             CREATE TABLE IF NOT EXISTS misbehaviour (digest TEXT PRIMARY KEY, validator TEXT NOT NULL, kind TEXT NOT NULL, view TEXT NOT NULL,
@@ -81,6 +97,19 @@ public sealed class SqliteProjection : IDisposable
 
     /// <summary>The last block the copy holds.</summary>
     public Height Height => new((ulong)Interlocked.Read(ref _height));
+
+    private void DropEarlierVersion()
+    {
+        if (!System.IO.File.Exists(_path)) return;
+        using (var connection = Open())
+        {
+            using var command = connection.CreateCommand();
+            command.CommandText = "PRAGMA user_version";
+            if ((long)command.ExecuteScalar()! == Version) return;
+        }
+
+        foreach (var suffix in (ReadOnlySpan<string>)["", "-wal", "-shm"]) System.IO.File.Delete(_path + suffix);
+    }
 
     private SqliteConnection Open()
     {
@@ -162,8 +191,40 @@ public sealed class SqliteProjection : IDisposable
             transactions.Add(envelope);
         }
 
+        for (var i = 0; i < block.Events.Length; i++) WriteEvent(block.Events[i], height, i, transaction);
         TransparencyLog.Append(block, transactions, transaction);
     }
+
+    /// <summary>What follows from the block besides its transactions: the ledger has told it, nothing is computed again here.</summary>
+    private void WriteEvent(LedgerEvent change, long height, int number, SqliteTransaction transaction)
+    {
+        switch (change)
+        {
+            case LedgerEvent.AlertChanged e:
+                Execute("UPDATE alerts SET status = $1, decided_by = $2 WHERE digest = $3", transaction, NameOf(e.Status), e.By, e.Alert.ToString());
+                Execute("INSERT INTO alert_changes VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", transaction, e.Alert.ToString(), height, number, NameOf(e.Status), e.By);
+                break;
+            case LedgerEvent.ReputationChanged e:
+                Execute("INSERT INTO reputation_changes VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING", transaction,
+                    e.Producer, height, number, NameOf(e.Cause), e.Before, e.After, e.Message.ToString(), e.MessageId, e.Note);
+                break;
+            case LedgerEvent.EvidenceLinked e:
+                Execute("INSERT INTO evidence_links VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", transaction,
+                    e.Evidence.ToString(), e.Reference.ToString(), e.Alert is { } alert ? alert.ToString() : DBNull.Value, height, number);
+                break;
+            case LedgerEvent.PolicyChanged e:
+                Execute("UPDATE policies SET status = $1, until_ms = $2, decided_by = $3 WHERE digest = $4", transaction,
+                    NameOf(e.Status), e.Until.Milliseconds, e.By, e.Policy.ToString());
+                Execute("INSERT INTO policy_changes VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT DO NOTHING", transaction,
+                    e.Policy.ToString(), height, number, NameOf(e.Status), e.Until.Milliseconds, e.By);
+                break;
+            default:
+                throw Invariant.Unreachable(change);
+        }
+    }
+
+    /// <summary>FalsePositive is false_positive.</summary>
+    private static string NameOf<T>(T value) where T : struct, Enum => JsonNamingPolicy.SnakeCaseLower.ConvertName(value.ToString());
 
     private void WriteContent(AlertEnvelope envelope, long height, int position, SqliteTransaction transaction)
     {
@@ -172,19 +233,23 @@ public sealed class SqliteProjection : IDisposable
         switch (envelope.Content)
         {
             case AlertContent.Anomaly a:
-                Execute("INSERT INTO alerts VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING", transaction,
+                Execute(
+                    "INSERT INTO alerts (digest, id, type, source, severity, confidence_bp, time_s, model_version, producer, organisation, height, position, payload) "
+                    + "VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13) ON CONFLICT DO NOTHING", transaction,
                     envelope.Digest.ToString(), envelope.Id, a.Type, a.Source, (int)a.Severity, (int)a.ConfidenceBasisPoints, envelope.TimestampSeconds,
                     a.ModelVersion, name, producer?.Organisation ?? "", height, position,
                     System.Text.Encoding.UTF8.GetString(a.Payload.Span));
                 break;
             case AlertContent.Evidence e:
                 Execute("INSERT INTO evidence VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING", transaction,
-                    envelope.Digest.ToString(), envelope.Id, e.EvidenceType, envelope.TimestampSeconds, name, string.Join(' ', e.Refs), e.Custody.Length,
-                    height, position);
+                    envelope.Digest.ToString(), envelope.Id, e.EvidenceType, envelope.TimestampSeconds, name, e.Custody.Length,
+                    envelope.CustodyVerified, height, position);
                 break;
             case AlertContent.Policy p:
-                Execute("INSERT INTO policies VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING", transaction,
-                    envelope.Digest.ToString(), envelope.Id, p.Action, p.Rule, envelope.TimestampSeconds, name, p.Params.ToArray(), height, position);
+                Execute(
+                    "INSERT INTO policies (digest, id, action, rule, time_s, producer, params, height, position) VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) "
+                    + "ON CONFLICT DO NOTHING", transaction,
+                    envelope.Digest.ToString(), envelope.Id, p.Action, p.Rule, envelope.TimestampSeconds, name, System.Text.Encoding.UTF8.GetString(p.Params.Span), height, position);
                 break;
             case AlertContent.Misbehaviour m:
                 Execute("INSERT INTO misbehaviour VALUES ($1, $2, $3, $4, $5, $6, $7) ON CONFLICT DO NOTHING", transaction,
@@ -211,80 +276,6 @@ public sealed class SqliteProjection : IDisposable
 #pragma warning restore CA2100
         for (var i = 0; i < values.Length; i++) command.Parameters.AddWithValue("$" + (i + 1).ToString(CultureInfo.InvariantCulture), values[i]);
         command.ExecuteNonQuery();
-    }
-
-    // ---- Queries ----------------------------------------------------------------------------------------------
-
-    public BlockRow? Block(ulong height) => First("WHERE height = $1", BlockOf, BlockColumns, (long)Math.Min(height, long.MaxValue));
-
-    public BlockRow? Block(string hash) => First("WHERE hash = $1", BlockOf, BlockColumns, hash);
-
-    public BlockRow? LatestBlock() => First("ORDER BY height DESC LIMIT 1", BlockOf, BlockColumns);
-
-    /// <summary>Newest first, below <paramref name="before"/>.</summary>
-    public List<BlockRow> Blocks(ulong before, int limit) =>
-        Query(BlockColumns + " WHERE height < $1 ORDER BY height DESC LIMIT $2", BlockOf, (long)Math.Min(before, long.MaxValue), limit);
-
-    public List<TransactionRow> Transactions(ulong height) =>
-        Query(TransactionColumns + " WHERE height = $1 ORDER BY position", TransactionOf, (long)Math.Min(height, long.MaxValue));
-
-    /// <summary>By digest, or by the producer's id; of several the first accepted.</summary>
-    public TransactionRow? Transaction(string digestOrId) =>
-        First("WHERE digest = $1 OR id = $1 ORDER BY result <> 'accepted', height, position LIMIT 1", TransactionOf, TransactionColumns, digestOrId);
-
-    /// <summary>Newest first, below the place (height, index).</summary>
-    public List<AlertRow> Alerts(ulong beforeHeight, int beforeIndex, int limit) =>
-        Query(AlertColumns + " WHERE height < $1 OR (height = $1 AND position < $2) ORDER BY height DESC, position DESC LIMIT $3", AlertOf,
-            (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit);
-
-    /// <summary>By transaction digest, or by the producer's id; of several with one id the first committed.</summary>
-    public AlertRow? Alert(string digestOrId) =>
-        First("WHERE digest = $1 OR id = $1 ORDER BY height, position LIMIT 1", AlertOf, AlertColumns, digestOrId);
-
-    /// <summary>Every transaction of the given results, for accounting.</summary>
-    /// <summary>Results of what producers published, in order.</summary>
-    public List<(string Digest, string Result)> AllResults() =>
-        Query("SELECT digest, result FROM transactions WHERE kind <> 'misbehaviour' ORDER BY height, position", r => (r.GetString(0), r.GetString(1)));
-
-    public long AlertCount() => Query("SELECT count(*) FROM alerts", r => r.GetInt64(0))[0];
-
-    private const string BlockColumns = "SELECT height, hash, parent, time_ms, view, proposer, tx_count, accepted_count, tx_root, state_root FROM blocks";
-
-    private const string AlertColumns =
-        "SELECT digest, id, type, source, severity, confidence_bp, time_s, model_version, producer, organisation, height, position, payload FROM alerts";
-
-    private const string TransactionColumns = "SELECT digest, height, position, kind, id, producer, result FROM transactions";
-
-    private static TransactionRow TransactionOf(SqliteDataReader r) =>
-        new(r.GetString(0), (ulong)r.GetInt64(1), r.GetInt32(2), r.GetString(3), r.GetString(4), r.GetString(5), r.GetString(6));
-
-    private static BlockRow BlockOf(SqliteDataReader r) => new(
-        (ulong)r.GetInt64(0), r.GetString(1), r.GetString(2), DateTimeOffset.FromUnixTimeMilliseconds(r.GetInt64(3)), r.GetString(4), r.GetString(5),
-        r.GetInt32(6), r.GetInt32(7), r.GetString(8), r.GetString(9));
-
-    private static AlertRow AlertOf(SqliteDataReader r) => new(
-        r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetInt32(4), r.GetInt32(5), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(6)),
-        r.GetString(7), r.GetString(8), r.GetString(9), (ulong)r.GetInt64(10), r.GetInt32(11), r.GetString(12));
-
-    private T? First<T>(string where, Func<SqliteDataReader, T> map, string columns, params object[] values) where T : class
-    {
-        var rows = Query(columns + " " + where, map, values);
-        return rows.Count == 0 ? null : rows[0];
-    }
-
-    /// <summary>Each query reads on a connection of its own, beside the writer.</summary>
-    private List<T> Query<T>(string sql, Func<SqliteDataReader, T> map, params object[] values)
-    {
-        using var connection = Open();
-        using var command = connection.CreateCommand();
-#pragma warning disable CA2100 // every caller passes a constant
-        command.CommandText = sql;
-#pragma warning restore CA2100
-        for (var i = 0; i < values.Length; i++) command.Parameters.AddWithValue("$" + (i + 1).ToString(CultureInfo.InvariantCulture), values[i]);
-        using var reader = command.ExecuteReader();
-        var rows = new List<T>();
-        while (reader.Read()) rows.Add(map(reader));
-        return rows;
     }
 
     public void Dispose()

@@ -1,0 +1,150 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using System.Linq;
+using System.Text.Json;
+using System.Text.Json.Nodes;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Ledger;
+using CyberMesh.Node.Projection;
+using Microsoft.AspNetCore.Http;
+
+namespace CyberMesh.Node.Api;
+
+/// <summary>Alerts, evidence, policies and producers as the state machine has them (docs/state-machine.md).</summary>
+public sealed partial class ApiServer
+{
+    private const int ReputationChangesShown = 100;
+
+    private static readonly string[] AlertStatuses = Names<AlertStatus>();
+    private static readonly string[] PolicyStatuses = Names<PolicyStatus>();
+
+    private static string[] Names<T>() where T : struct, Enum => [.. Enum.GetNames<T>().Select(JsonNamingPolicy.SnakeCaseLower.ConvertName)];
+
+    private IResult Alerts(string? cursor, string? limit, string? status) => Page(
+        "alerts", cursor, limit, status, AlertStatuses, _sources.Projection.Alerts, row => (row.Height, row.Index), row => View(row));
+
+    /// <summary>One page of a list that is read newest first, of one status or of any.</summary>
+    private static IResult Page<T>(
+        string name, string? cursor, string? limit, string? status, string[] statuses, Func<ulong, int, int, string?, List<T>> read, Func<T, (ulong Height, int Index)> place,
+        Func<T, object> view)
+    {
+        if (!TryLimit(limit, out var count)) return BadLimit();
+        if (status is not null && !statuses.Contains(status)) return Problem(400, "bad_parameter", "This is no status.", "Use one of: " + string.Join(", ", statuses) + ".");
+        var (height, index) = (ulong.MaxValue, int.MaxValue);
+        if (cursor is not null && !TryCursor(cursor, out height, out index))
+            return Problem(400, "bad_parameter", "This cursor was not made by this API.", "Start without a cursor, then pass 'next' as it is.");
+        var rows = read(height, index, count, status);
+        var next = rows.Count == count ? place(rows[^1]) : default((ulong Height, int Index)?);
+        return Results.Ok(new Dictionary<string, object?> { [name] = rows.Select(view), ["next"] = next is { } n ? Cursor(n.Height, n.Index) : null });
+    }
+
+    private IResult Alert(string id)
+    {
+        if (!IsId(id) || _sources.Projection.Alert(id) is not { } row)
+            return Problem(404, "alert_not_found", "No committed alert has this id or digest.", "It may still be waiting; see /health for the mempool.");
+        return Results.Ok(View(row, _sources.Projection.AlertChanges(row.Digest), _sources.Projection.EvidenceOf(row.Digest)));
+    }
+
+    private static object View(AlertRow row, List<StatusChange>? history = null, List<EvidenceLink>? evidence = null) => new
+    {
+        row.Id,
+        row.Digest,
+        row.Status,
+        row.DecidedBy,
+        row.Type,
+        row.Source,
+        row.Severity,
+        Confidence = row.ConfidenceBasisPoints / 10_000m,
+        Time = Time(row.Time),
+        row.ModelVersion,
+        row.Producer,
+        row.Organisation,
+        row.Height,
+        row.Index,
+        Payload = JsonNode.Parse(row.Payload),
+        History = history,
+        Evidence = evidence?.Select(link => link.Evidence),
+    };
+
+    private IResult Evidence(string id)
+    {
+        if (!IsId(id) || _sources.Projection.Evidence(id) is not { } row)
+            return Problem(404, "evidence_not_found", "No committed evidence has this id or digest.", "It may still be waiting; see /health for the mempool.");
+        return Results.Ok(new
+        {
+            row.Id,
+            row.Digest,
+            row.Type,
+            Time = Time(row.Time),
+            row.Producer,
+            row.CustodyCount,
+            row.CustodyVerified,
+            row.Height,
+            row.Index,
+            References = _sources.Projection.Links(row.Digest).Select(link => new { link.Reference, link.Alert, Dangling = link.Alert is null }),
+        });
+    }
+
+    private IResult Policies(string? cursor, string? limit, string? status) => Page(
+        "policies", cursor, limit, status, PolicyStatuses, _sources.Projection.Policies, row => (row.Height, row.Index), row => View(row));
+
+    private IResult Policy(string id) => IsId(id) && _sources.Projection.Policy(id) is { } row
+        ? Results.Ok(View(row, _sources.Projection.PolicyChanges(row.Digest)))
+        : Problem(404, "policy_not_found", "No accepted policy has this id or digest.", "It may still be waiting, or have been refused; see the block it came in.");
+
+    private static object View(PolicyRow row, List<StatusChange>? history = null) => new
+    {
+        row.Id,
+        row.Digest,
+        row.Status,
+        row.DecidedBy,
+        Until = Time(row.Until),
+        row.Action,
+        row.RuleType,
+        Time = Time(row.Time),
+        row.Producer,
+        row.Height,
+        row.Index,
+        Params = JsonNode.Parse(row.Params),
+        History = history,
+    };
+
+    private IResult Producers() => Results.Ok(new
+    {
+        Producers = _sources.Producers.All.GroupBy(p => p.Name).OrderBy(keys => keys.Key, StringComparer.Ordinal).Select(keys => View(keys.Key)),
+    });
+
+    private IResult Producer(string name) => _sources.Producers.Named(name).Any()
+        ? Results.Ok(View(name, _sources.Projection.ReputationChanges(name, ReputationChangesShown)))
+        : Problem(404, "producer_not_found", "The trust store has no producer of this name.", "See /v1/producers.");
+
+    private object View(string name, List<ReputationChange>? history = null)
+    {
+        var keys = _sources.Producers.Named(name).ToArray();
+        var present = keys.FirstOrDefault(k => k.ValidTo is null && !k.Revoked) ?? keys[^1];
+        var newest = history is [var first, ..] ? first : _sources.Projection.ReputationChanges(name, 1).FirstOrDefault();
+        return new
+        {
+            Name = name,
+            present.Organisation,
+            Kinds = present.Kinds.Names(),
+            Reputation = newest?.After ?? ProducerStanding.InitialReputation,
+            present.QuotaPerSecond,
+            Keys = keys.Select(k => new { Key = k.Key.ToString(), Profiles = k.Profiles.ToString().ToLowerInvariant().Split(", "), ValidFrom = k.ValidFrom.Value, ValidTo = k.ValidTo?.Value, k.Revoked }),
+            History = history,
+        };
+    }
+
+    private static bool IsId(string id) => id.Length <= Core.Encoding.Limits.IdBytesMax;
+
+    private static string Cursor(ulong height, int index) => Convert.ToHexStringLower(System.Text.Encoding.ASCII.GetBytes(string.Create(CultureInfo.InvariantCulture, $"{height}.{index}")));
+
+    private static bool TryCursor(string cursor, out ulong height, out int index)
+    {
+        (height, index) = (0, 0);
+        if (cursor.Length is 0 or > 80 || cursor.Length % 2 != 0 || !cursor.All(char.IsAsciiHexDigit)) return false;
+        var parts = System.Text.Encoding.ASCII.GetString(Convert.FromHexString(cursor)).Split('.');
+        return parts.Length == 2 && TryHeight(parts[0], out height) && int.TryParse(parts[1], NumberStyles.None, CultureInfo.InvariantCulture, out index);
+    }
+}

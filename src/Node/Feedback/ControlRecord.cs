@@ -1,0 +1,46 @@
+using System.Buffers;
+using System.Globalization;
+using System.Text;
+using Confluent.Kafka;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
+using Google.Protobuf;
+
+namespace CyberMesh.Node.Feedback;
+
+/// <summary>What all records on control topics have in common (docs/wire-format.md, "Control messages").</summary>
+internal static class ControlRecord
+{
+    /// <summary>Where in the chain it comes from: stable, so a consumer can drop what it gets twice.</summary>
+    /// <param name="Index">Number of the event in its block.</param>
+    public readonly record struct Place(Height Height, int Index, BlockHeader Header, QuorumCertificate? Certificate);
+
+    /// <summary>Consumers verify over the serialisation with signature, pubkey and alg empty.</summary>
+    public static ByteString Sign(ISigner control, string domain, IMessage unsigned) =>
+        ByteString.CopyFrom(control.Sign([.. Encoding.UTF8.GetBytes(domain), .. unsigned.ToByteArray()]).ToArray());
+
+    public static Headers Headers(string type, Place place, Digest digest)
+    {
+        var headers = new Headers
+        {
+            { "version", "1"u8.ToArray() },
+            { "type", Encoding.UTF8.GetBytes(type) },
+            { "cm-height", Encoding.UTF8.GetBytes(place.Height.ToString()) },
+            { "cm-index", Encoding.UTF8.GetBytes(place.Index.ToString(CultureInfo.InvariantCulture)) },
+            { "cm-digest", Encoding.UTF8.GetBytes(digest.ToString()) },
+        };
+        if (place.Certificate is { } certificate) headers.Add("cm-proof", Proof(place.Header, certificate));
+        return headers;
+    }
+
+    /// <summary>Header-level proof of a block that carries its own certificate: the header, then the commit certificate.</summary>
+    private static byte[] Proof(BlockHeader header, QuorumCertificate certificate)
+    {
+        var buffer = new ArrayBufferWriter<byte>(1024);
+        var writer = new CanonicalWriter(buffer);
+        header.Write(writer);
+        certificate.Write(writer);
+        return buffer.WrittenSpan.ToArray();
+    }
+}

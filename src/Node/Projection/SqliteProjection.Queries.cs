@@ -1,0 +1,152 @@
+using System;
+using System.Collections.Generic;
+using System.Globalization;
+using Microsoft.Data.Sqlite;
+
+namespace CyberMesh.Node.Projection;
+
+public sealed record BlockRow(
+    ulong Height, string Hash, string Parent, DateTimeOffset Time, string View, string Proposer, int TransactionCount, int AcceptedCount,
+    string TransactionRoot, string StateRoot);
+
+public sealed record TransactionRow(string Digest, ulong Height, int Index, string Kind, string Id, string Producer, string Result);
+
+public sealed record AlertRow(
+    string Digest, string Id, string Type, string Source, int Severity, int ConfidenceBasisPoints, DateTimeOffset Time, string ModelVersion,
+    string Producer, string Organisation, ulong Height, int Index, string Payload, string Status, string DecidedBy);
+
+/// <param name="Status">The new one.</param>
+public sealed record StatusChange(ulong Height, string Status, string By);
+
+/// <param name="Alert">Transaction digest of the alert the reference names; null when it is dangling.</param>
+public sealed record EvidenceLink(string Evidence, string Reference, string? Alert);
+
+public sealed record EvidenceRow(
+    string Digest, string Id, string Type, DateTimeOffset Time, string Producer, int CustodyCount, bool CustodyVerified, ulong Height, int Index);
+
+/// <param name="Until">End of the time in force, or of the wait for approval.</param>
+public sealed record PolicyRow(
+    string Digest, string Id, string Action, string RuleType, DateTimeOffset Time, string Producer, string Params, ulong Height, int Index, string Status,
+    DateTimeOffset Until, string DecidedBy);
+
+public sealed record ReputationChange(ulong Height, string Cause, int Before, int After, string Message, string MessageId, string Note);
+
+/// <summary>Queries; each reads beside the writer, on a connection of its own.</summary>
+public sealed partial class SqliteProjection
+{
+    public BlockRow? Block(ulong height) => First("WHERE height = $1", BlockOf, BlockColumns, (long)Math.Min(height, long.MaxValue));
+
+    public BlockRow? Block(string hash) => First("WHERE hash = $1", BlockOf, BlockColumns, hash);
+
+    public BlockRow? LatestBlock() => First("ORDER BY height DESC LIMIT 1", BlockOf, BlockColumns);
+
+    /// <summary>Newest first, below <paramref name="before"/>.</summary>
+    public List<BlockRow> Blocks(ulong before, int limit) =>
+        Query(BlockColumns + " WHERE height < $1 ORDER BY height DESC LIMIT $2", BlockOf, (long)Math.Min(before, long.MaxValue), limit);
+
+    public List<TransactionRow> Transactions(ulong height) =>
+        Query(TransactionColumns + " WHERE height = $1 ORDER BY position", TransactionOf, (long)Math.Min(height, long.MaxValue));
+
+    /// <summary>By digest, or by the producer's id; of several the first accepted.</summary>
+    public TransactionRow? Transaction(string digestOrId) =>
+        First("WHERE digest = $1 OR id = $1 ORDER BY result <> 'accepted', height, position LIMIT 1", TransactionOf, TransactionColumns, digestOrId);
+
+    /// <summary>Newest first, below the place (height, index); of one status, or of any.</summary>
+    public List<AlertRow> Alerts(ulong beforeHeight, int beforeIndex, int limit, string? status = null) =>
+        Query(AlertColumns + " WHERE ($4 = '' OR status = $4) AND " + Below, AlertOf, (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit, status ?? "");
+
+    private const string Below = "(height < $1 OR (height = $1 AND position < $2)) ORDER BY height DESC, position DESC LIMIT $3";
+
+    /// <summary>What has happened to an alert since it was reported, oldest first.</summary>
+    public List<StatusChange> AlertChanges(string digest) => Changes("alert_changes", digest);
+
+    public List<StatusChange> PolicyChanges(string digest) => Changes("policy_changes", digest);
+
+    private List<StatusChange> Changes(string table, string digest) =>
+        Query($"SELECT height, status, decided_by FROM {table} WHERE digest = $1 ORDER BY height, event", r => new StatusChange((ulong)r.GetInt64(0), r.GetString(1), r.GetString(2)), digest);
+
+    /// <summary>Evidence that names an alert.</summary>
+    public List<EvidenceLink> EvidenceOf(string alert) => Query(LinkColumns + " WHERE alert = $1 ORDER BY height, event", LinkOf, alert);
+
+    /// <summary>What a piece of evidence names.</summary>
+    public List<EvidenceLink> Links(string evidence) => Query(LinkColumns + " WHERE evidence = $1 ORDER BY height, event", LinkOf, evidence);
+
+    private const string LinkColumns = "SELECT evidence, reference, alert FROM evidence_links";
+
+    private static EvidenceLink LinkOf(SqliteDataReader r) => new(r.GetString(0), r.GetString(1), r.IsDBNull(2) ? null : r.GetString(2));
+
+    /// <summary>By transaction digest, or by the producer's id; of several with one id the first committed.</summary>
+    public EvidenceRow? Evidence(string digestOrId) => First(
+        "WHERE digest = $1 OR id = $1 ORDER BY height, position LIMIT 1",
+        r => new EvidenceRow(
+            r.GetString(0), r.GetString(1), r.GetString(2), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(3)), r.GetString(4), r.GetInt32(5), r.GetInt64(6) != 0,
+            (ulong)r.GetInt64(7), r.GetInt32(8)),
+        "SELECT digest, id, type, time_s, producer, custody_count, custody_verified, height, position FROM evidence", digestOrId);
+
+    /// <summary>By transaction digest, or by the producer's id; of several with one id the last committed.</summary>
+    public PolicyRow? Policy(string digestOrId) => First("WHERE digest = $1 OR id = $1 ORDER BY height DESC, position DESC LIMIT 1", PolicyOf, PolicyColumns, digestOrId);
+
+    /// <summary>Newest first, below the place (height, index); of one status, or of any.</summary>
+    public List<PolicyRow> Policies(ulong beforeHeight, int beforeIndex, int limit, string? status) =>
+        Query(PolicyColumns + " WHERE ($4 = '' OR status = $4) AND " + Below, PolicyOf, (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit, status ?? "");
+
+    private const string PolicyColumns = "SELECT digest, id, action, rule, time_s, producer, params, height, position, status, until_ms, decided_by FROM policies";
+
+    private static PolicyRow PolicyOf(SqliteDataReader r) => new(
+        r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(4)), r.GetString(5), r.GetString(6),
+        (ulong)r.GetInt64(7), r.GetInt32(8), r.GetString(9), DateTimeOffset.FromUnixTimeMilliseconds(r.GetInt64(10)), r.GetString(11));
+
+    /// <summary>The newest changes of a producer's reputation, newest first.</summary>
+    public List<ReputationChange> ReputationChanges(string producer, int limit) => Query(
+        "SELECT height, cause, before, after, message, message_id, note FROM reputation_changes WHERE producer = $1 ORDER BY height DESC, event DESC LIMIT $2",
+        r => new ReputationChange((ulong)r.GetInt64(0), r.GetString(1), r.GetInt32(2), r.GetInt32(3), r.GetString(4), r.GetString(5), r.GetString(6)), producer, limit);
+
+    /// <summary>By transaction digest, or by the producer's id; of several with one id the first committed.</summary>
+    public AlertRow? Alert(string digestOrId) =>
+        First("WHERE digest = $1 OR id = $1 ORDER BY height, position LIMIT 1", AlertOf, AlertColumns, digestOrId);
+
+    /// <summary>Results of what producers published, in order.</summary>
+    public List<(string Digest, string Result)> AllResults() =>
+        Query("SELECT digest, result FROM transactions WHERE kind <> 'misbehaviour' ORDER BY height, position", r => (r.GetString(0), r.GetString(1)));
+
+    public long AlertCount() => Query("SELECT count(*) FROM alerts", r => r.GetInt64(0))[0];
+
+    private const string BlockColumns = "SELECT height, hash, parent, time_ms, view, proposer, tx_count, accepted_count, tx_root, state_root FROM blocks";
+
+    private const string AlertColumns =
+        "SELECT digest, id, type, source, severity, confidence_bp, time_s, model_version, producer, organisation, height, position, payload, status, decided_by FROM alerts";
+
+    private const string TransactionColumns = "SELECT digest, height, position, kind, id, producer, result FROM transactions";
+
+    private static TransactionRow TransactionOf(SqliteDataReader r) =>
+        new(r.GetString(0), (ulong)r.GetInt64(1), r.GetInt32(2), r.GetString(3), r.GetString(4), r.GetString(5), r.GetString(6));
+
+    private static BlockRow BlockOf(SqliteDataReader r) => new(
+        (ulong)r.GetInt64(0), r.GetString(1), r.GetString(2), DateTimeOffset.FromUnixTimeMilliseconds(r.GetInt64(3)), r.GetString(4), r.GetString(5),
+        r.GetInt32(6), r.GetInt32(7), r.GetString(8), r.GetString(9));
+
+    private static AlertRow AlertOf(SqliteDataReader r) => new(
+        r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetInt32(4), r.GetInt32(5), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(6)),
+        r.GetString(7), r.GetString(8), r.GetString(9), (ulong)r.GetInt64(10), r.GetInt32(11), r.GetString(12), r.GetString(13), r.GetString(14));
+
+    private T? First<T>(string where, Func<SqliteDataReader, T> map, string columns, params object[] values) where T : class
+    {
+        var rows = Query(columns + " " + where, map, values);
+        return rows.Count == 0 ? null : rows[0];
+    }
+
+    /// <summary>Each query reads on a connection of its own, beside the writer.</summary>
+    private List<T> Query<T>(string sql, Func<SqliteDataReader, T> map, params object[] values)
+    {
+        using var connection = Open();
+        using var command = connection.CreateCommand();
+#pragma warning disable CA2100 // every caller passes a constant
+        command.CommandText = sql;
+#pragma warning restore CA2100
+        for (var i = 0; i < values.Length; i++) command.Parameters.AddWithValue("$" + (i + 1).ToString(CultureInfo.InvariantCulture), values[i]);
+        using var reader = command.ExecuteReader();
+        var rows = new List<T>();
+        while (reader.Read()) rows.Add(map(reader));
+        return rows;
+    }
+}
