@@ -37,7 +37,7 @@ public sealed class Cluster
     private readonly StubSignatures _signatures = new();
     private readonly Genesis _genesis;
     private readonly Node[] _nodes;
-    private readonly AlertFactory _producer;
+    private readonly Workload _messages;
     private readonly EnvelopeAuthenticator _envelopes;
     private readonly ISigner[] _operators;
     private readonly Checker _checker;
@@ -67,14 +67,13 @@ public sealed class Cluster
         var signers = Enumerable.Range(0, options.Validators).Select(i => _signatures.NewSigner($"validator {i}"))
             .OrderBy(s => s.PublicKey).ToArray();
         _operators = [.. Enumerable.Range(0, 3).Select(i => _signatures.NewSigner($"operator {i}")).OrderBy(o => o.PublicKey)];
-        var producer = _signatures.NewSigner("producer");
+        _messages = new Workload(_signatures);
         var validators = signers.Select((s, i) => new Validator(
             $"v{i + 1}", s.PublicKey, Role(i, "control"), Role(i, "cosigner"), Role(i, "log")));
         _genesis = new Genesis(
             "simulation", Start, validators,
-            [new Producer(producer.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V1, 1000, default, null, false)],
-            new ChainParameters { TermBlocks = options.TermBlocks, SnapshotTerms = options.SnapshotTerms }, Operators.From(2, _operators.Select(o => o.PublicKey)));
-        _producer = new AlertFactory(producer);
+            _messages.Producers,
+            Workload.Shortened(new ChainParameters { TermBlocks = options.TermBlocks, SnapshotTerms = options.SnapshotTerms }), Operators.From(2, _operators.Select(o => o.PublicKey)));
         _envelopes = new EnvelopeAuthenticator(_signatures, null, _genesis.Operators);
         _checker = new Checker(_genesis.Block.Digest, _signatures, options.ExpectFork);
         var pairs = new Dictionary<Digest, Digest>();
@@ -184,12 +183,9 @@ public sealed class Cluster
     private void Publish()
     {
         if (_healed) return;
-        var record = _producer.Anomaly(Start.PlusMs(10_000 + _nowMs).Milliseconds / 1000);
-        if (!EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record, out var envelope, out var rejection))
-            throw new InvariantViolation("the simulator made a bad alert: " + rejection.Explanation);
-        Invariant.Holds(_envelopes.TryAuthenticate(envelope, SigningProfiles.V1, out var verified), "the simulator signs its alerts");
-        _published.Add(envelope.Digest);
-        _alerts[envelope.Digest] = verified;
+        var verified = _messages.Next(_genesis.Chain.ChainId, Start.PlusMs(10_000 + _nowMs).Milliseconds / 1000);
+        _published.Add(verified.Value.Digest);
+        _alerts[verified.Value.Digest] = verified;
         // Every validator reads Kafka on its own, at its own pace.
         foreach (var node in _nodes) At(_nowMs + _workload.Between(1, 40), () => Deliver(node, verified));
         At(_nowMs + _options.AlertEveryMs, Publish);
@@ -516,7 +512,10 @@ public sealed class Cluster
             {
                 if (!receipt.Kind.IsControl()) node.Decided.Add(receipt.Transaction);
                 else if (receipt.Accepted) Report.Count("convictions");
+                if (!receipt.Accepted) Report.Count("refused by the state machine");
             }
+
+            foreach (var change in committed.Events) Note(change);
 
             _trace.AppendData(committed.StateRoot.ToArray());
         }
@@ -542,6 +541,17 @@ public sealed class Cluster
 
     /// <summary>How often each validator wrote to its disk.</summary>
     public IEnumerable<int> WritesByNode => _nodes.Select(n => n.Writes);
+
+    private void Note(LedgerEvent change)
+    {
+        switch (change)
+        {
+            case LedgerEvent.AlertChanged e: Report.Count("alerts " + e.Status); break;
+            case LedgerEvent.PolicyChanged e: Report.Count("policies " + e.Status); break;
+            case LedgerEvent.ReputationChanged: Report.Count("reputation changes"); break;
+            case LedgerEvent.EvidenceLinked: Report.Count("evidence links"); break;
+        }
+    }
 
     private void Note(Node node, Notice notice)
     {

@@ -1,6 +1,8 @@
 using System;
+using System.Collections.Concurrent;
 using System.Collections.Generic;
 using System.Diagnostics;
+using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 
@@ -24,7 +26,9 @@ public static class SeedRun
         var failures = new List<Failure>();
         var report = new Report();
         var done = 0;
-        Parallel.For(0, count, new ParallelOptions { CancellationToken = stop, MaxDegreeOfParallelism = Environment.ProcessorCount }, (i, state) =>
+        // One by one: seeds differ in length by an order of magnitude, and a core that took many at once would be waited for.
+        var seeds = Partitioner.Create(Enumerable.Range(0, count), EnumerablePartitionerOptions.NoBuffering);
+        Parallel.ForEach(seeds, new ParallelOptions { CancellationToken = stop, MaxDegreeOfParallelism = Environment.ProcessorCount }, (i, state) =>
         {
             var (failure, reached) = RunOne(Options.FromSeed(first + (ulong)i));
             lock (failures)

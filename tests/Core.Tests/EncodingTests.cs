@@ -22,6 +22,7 @@ public sealed class EncodingTests
         foreach (var message in Samples.EveryMessage()) yield return ("message-" + message.GetType().Name, MessageCodec.Encode(message));
         foreach (var record in Samples.EveryRecord()) yield return ("record-" + record.GetType().Name, DurableRecordCodec.Encode(record));
         foreach (var transaction in Samples.EveryControlTransaction()) yield return ("transaction-" + transaction.Kind, transaction.ToBody());
+        foreach (var order in Samples.EveryOrder()) yield return ("order-" + order.Change.GetType().Name, order.Encode());
         var header = new ArrayBufferWriter<byte>();
         Samples.Genesis.Block.Header.Write(new CanonicalWriter(header));
         yield return ("genesis-header", header.WrittenSpan.ToArray());
@@ -44,6 +45,17 @@ public sealed class EncodingTests
         Assert.Equal(GoldenValues().Select(v => v.Name).ToHashSet(), checkedIn);
         foreach (var (name, bytes) in GoldenValues())
             Assert.Equal(File.ReadAllText(Path.Combine(directory, name + ".hex")).Trim(), Convert.ToHexStringLower(bytes));
+    }
+
+    [Fact]
+    public void Every_order_decodes_to_itself()
+    {
+        foreach (var order in Samples.EveryOrder())
+        {
+            Assert.True(ChangeOrder.TryDecode(order.Encode(), out var decoded), order.Change.GetType().Name);
+            Assert.Equal(order.Change, decoded.Change);
+            Assert.Equal(order.Encode(), decoded.Encode());
+        }
     }
 
     [Fact]

@@ -131,6 +131,21 @@ internal sealed class Samples
             Genesis.Chain.ChainId, 1, new Change.AddValidator(new Validator("v5", newcomer.PublicKey, Key("c5"), Key("s5"), Key("l5"), "127.0.0.1:1")), []);
         yield return AlertEnvelope.Of(order.SignedBy(0, OperatorKeys[0]).SignedBy(2, OperatorKeys[2]));
         yield return AlertEnvelope.Of(Readiness.Sign(order.Digest(), newcomer));
+        yield return AlertEnvelope.Of(Alerts.Decide(Genesis.Chain.ChainId, Digest(5), Ruling.FalsePositive, 1_790_000_000, "a note"));
+    }
+
+    /// <summary>An order with every kind of change.</summary>
+    public IEnumerable<ChangeOrder> EveryOrder()
+    {
+        var validator = new Validator("v5", Key("k5"), Key("c5"), Key("s5"), Key("l5"), "127.0.0.1:1");
+        var producer = new Producer(Key("p"), "producer", "organisation", AlertKinds.All | AlertKinds.Verdict, SigningProfiles.V2, 7, new Height(3), new Height(9), true);
+        Invariant.Holds(NeverBlockList.TryCreate(["198.51.100.0/24", "2001:db8::/32"], out var never, out _), "networks");
+        Change[] changes =
+        [
+            new Change.AddValidator(validator), new Change.RemoveValidator("v5"), new Change.RotateKeys(validator), new Change.SetParameters(new ChainParameters { NeverBlock = never }),
+            new Change.PutProducer(producer), new Change.RotateProducer("producer", Key("q"), 100), new Change.RevokeProducer("producer"), new Change.HaltPolicies(true),
+        ];
+        return changes.Select((change, i) => new ChangeOrder(Genesis.Chain.ChainId, (ulong)i + 1, change, []).SignedBy(1, OperatorKeys[1]));
     }
 
     public IEnumerable<DurableRecord> EveryRecord()

@@ -486,6 +486,15 @@ public sealed class StateMachineTests
     }
 
     [Fact]
+    public void PO8_the_list_of_the_chain_counts_as_well()
+    {
+        Assert.True(NeverBlockList.TryCreate(["198.51.100.0/24"], out var list, out _));
+        var chain = new StateMachine(new ChainParameters { NeverBlock = list });
+        Assert.Equal(RejectionReason.NeverBlock, chain.Apply(chain.BlockPolicy("p", "198.51.100.53")));
+        Assert.Equal(Accepted, _chain.Apply(_chain.BlockPolicy("p", "198.51.100.53")));
+    }
+
+    [Fact]
     public void PO9_the_same_policy_is_not_open_twice()
     {
         _chain.Apply(_chain.BlockPolicy("p", "203.0.113.7"));

@@ -9,6 +9,8 @@ internal static class Catalogue
     private const string Pbft = "Core/Consensus/Pbft.cs";
     private const string Replica = "Core/Replica/Replica.cs";
     private const string Authenticator = "Core/Consensus/MessageAuthenticator.cs";
+    private const string Alerts = "Core/Ledger/AlertBook.cs";
+    private const string Policies = "Core/Ledger/PolicyBook.cs";
 
     public static readonly Bug[] Bugs =
     [
@@ -80,5 +82,18 @@ internal static class Catalogue
         new("abstention over a change of the set", Pbft, "if (_answered is not null || _view.Term < _voteFromTerm) Quarantine(", "if (_answered is not null) Quarantine("),
         new("evidence against the wrong one", Pbft, "                    sender, new SignedVote(type,", "                    new ValidatorIndex((ushort)((sender.Value + 1) % 4)), new SignedVote(type,"),
         new("forks not looked for", Pbft, "if (_recent.TryGetValue(certificate.Height.Value, out var mine) && mine != certificate.Digest) Contradict(new Branch([], certificate));", ""),
+        new("alerts corroborated by sensors instead of organisations", Alerts, "organisations.Add(alert.Organisation);", "organisations.Add(alert.Producer);"),
+        new("alerts corroborated at any distance in time", Alerts, " && time.Since(alert.CommittedAt) <= parameters.CorroborationWindowMs;", ";"),
+        new("an analyst settles its own dispute", Alerts, "return alert.Status == AlertStatus.Disputed && alert.DecidedBy == analyst", "return alert.Status == AlertStatus.Expired"),
+        new("own verdicts pay", Alerts, "wanted != AlertStatus.Confirmed || analyst.Organisation != alert.Organisation;", "wanted != AlertStatus.Expired;"),
+        new("one organisation pushes out the alerts of another", "Core/Ledger/OpenItems.cs", "own.Count > max ? (T)own.First!.Value : null", "_all.Count > max ? (T)_all.First!.Value : null"),
+        new("a replay under v1 costs reputation", "Core/Ledger/Ledger.cs", "(result == RejectionReason.ReplayedNonce && envelope.Profile == SigningProfile.V2)", "result == RejectionReason.ReplayedNonce"),
+        new("one approver approves twice", Policies, "if (votes.Contains(approver))", "if (votes.Contains(approver) && votes.Count > 1)"),
+        new("policies outlive their time", Policies, "_ends.Min is var (until, digest) && until <= time)", "_ends.Min is var (until, digest) && until.PlusMs(60_000) <= time)"),
+        new("never-block list not asked", Policies, "(NeverBlockList.Always.Find(target) ?? parameters.NeverBlock.Find(target)) is", "NeverBlockList.Always.Find(target) is"),
+        new("IPv4 inside IPv6 not seen", "Core/Primitives/IpPrefix.cs", "new IpPrefix(isV4, bits, length).Unwrapped();", "new IpPrefix(isV4, bits, length);"),
+        new("cap on policies not kept", Policies, "        _inThisBlock++;\n", ""),
+        new("a revoked producer keeps its second key", "Core/Ledger/Governance.cs", "foreach (var producer in producers.Named(c.Name)) changed.Add(producer with { Revoked = true });", "changed.Add(CurrentKey(c.Name)! with { Revoked = true });"),
+        new("a refused message may come again", "Core/Ledger/Ledger.cs", "        var expiresAt = Timestamp.FromSeconds(envelope.TimestampSeconds)", "        if (refused is not null) return refused;\n        var expiresAt = Timestamp.FromSeconds(envelope.TimestampSeconds)"),
     ];
 }

@@ -59,7 +59,7 @@ public sealed class AlertEnvelope
     {
         Kind = kind;
         Record = record;
-        Digest = TransactionDigest(kind, record.Span);
+        Digest = Digest.Sha256([DigestDomain.Transaction, (byte)kind], record.Span);
     }
 
     public AlertKind Kind { get; }
@@ -128,14 +128,4 @@ public sealed class AlertEnvelope
         AlertKind.Decision => ((AlertContent.Decided)Content).Decision.Ruling.IsOfPolicy() ? AlertKinds.Approval : AlertKinds.Verdict,
         AlertKind.Misbehaviour or AlertKind.Order or AlertKind.Ready => AlertKinds.None,
     };
-
-    private static Digest TransactionDigest(AlertKind kind, ReadOnlySpan<byte> record)
-    {
-        using var hasher = System.Security.Cryptography.IncrementalHash.CreateHash(System.Security.Cryptography.HashAlgorithmName.SHA256);
-        hasher.AppendData([DigestDomain.Transaction, (byte)kind]);
-        hasher.AppendData(record);
-        Span<byte> hash = stackalloc byte[Digest.Size];
-        hasher.GetHashAndReset(hash);
-        return Digest.From(hash);
-    }
 }

@@ -1,6 +1,5 @@
 using System;
 using System.Buffers.Binary;
-using System.Security.Cryptography;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 
@@ -33,10 +32,7 @@ public static class SigningBytes
         var domain = DomainV2(kind);
         var bytes = new byte[domain.Length + 1 + Digest.Size];
         domain.CopyTo(bytes);
-        using var hasher = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
-        hasher.AppendData(recordBeforeSignature);
-        hasher.AppendData(recordAfterSignature);
-        hasher.GetHashAndReset(bytes.AsSpan(domain.Length + 1));
+        Digest.Sha256(recordBeforeSignature, recordAfterSignature).CopyTo(bytes.AsSpan(domain.Length + 1));
         return bytes;
     }
 
