@@ -131,7 +131,7 @@ internal sealed class Samples
             Genesis.Chain.ChainId, 1, new Change.AddValidator(new Validator("v5", newcomer.PublicKey, Key("c5"), Key("s5"), Key("l5"), "127.0.0.1:1")), []);
         yield return AlertEnvelope.Of(order.SignedBy(0, OperatorKeys[0]).SignedBy(2, OperatorKeys[2]));
         yield return AlertEnvelope.Of(Readiness.Sign(order.Digest(), newcomer));
-        yield return AlertEnvelope.Of(Alerts.Decide(Genesis.Chain.ChainId, Digest(5), Ruling.FalsePositive, 1_790_000_000, "a note"));
+        yield return AlertEnvelope.Of(new AlertFactory(Sensor).Decide(Genesis.Chain.ChainId, Digest(5), Ruling.FalsePositive, 1_790_000_000, "a note"));
     }
 
     /// <summary>An order with every kind of change.</summary>
