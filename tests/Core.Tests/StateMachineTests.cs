@@ -327,6 +327,29 @@ public sealed class StateMachineTests
     }
 
     [Fact]
+    public void PR4_one_message_costs_reputation_once()
+    {
+        var (nonce, breach) = (_chain.Nonce(), _chain.Evidence(_chain.AlphaSecond, "e"));
+        AlertEnvelope Twice(string id) => _chain.Verified(AlertKind.Anomaly, _chain.BetaSensor.Anomaly(_chain.Now, nonce, id, 5, source: id));
+        var (first, replay) = (Twice("a"), Twice("b"));
+        _chain.Block(first, replay, breach);
+        // A leader that lies puts them into one block after the other.
+        Assert.Equal([RejectionReason.ReplayedNonce, RejectionReason.KindNotAllowed], _chain.Block(replay, breach));
+        Assert.Equal((495, 495), (_chain.Reputation("beta-sensor"), _chain.Reputation("alpha-second")));
+        Assert.True(_chain.Ledger.HasAccepted(replay.Digest) && _chain.Ledger.HasAccepted(breach.Digest));
+        // What is out of its time cannot be remembered, so it does not count.
+        var old = _chain.Verified(AlertKind.Evidence, _chain.AlphaSecond.Evidence(_chain.Now - 4000, _chain.Nonce(), "f", []));
+        Assert.Equal(RejectionReason.KindNotAllowed, _chain.Apply(old));
+        Assert.Equal(495, _chain.Reputation("alpha-second"));
+        // The nonce of the first is still used when the replay is forgotten, and free when the first one is.
+        _chain.Now += 3590;
+        Assert.Equal(1, _chain.Ledger.OpenAlerts);
+        _chain.Now += 20;
+        _chain.Block();
+        Assert.Equal(0, _chain.Ledger.NonceCount);
+    }
+
+    [Fact]
     public void PR4_a_nonce_again_under_v1_proves_nothing_against_the_producer()
     {
         // Whoever carries a v1 message can alter what its signature does not cover.

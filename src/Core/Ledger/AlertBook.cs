@@ -10,7 +10,7 @@ using CyberMesh.Core.Primitives;
 namespace CyberMesh.Core.Ledger;
 
 /// <summary>An alert that is still open.</summary>
-internal sealed class OpenAlert : OpenItem
+internal sealed class OpenAlert(Origin origin) : OpenItem(origin)
 {
     public required PublicKey Key { get; init; }
     public required Digest ContentHash { get; init; }
@@ -74,7 +74,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
     {
         _open.Add(alert);
         alert.HoldsContentHash = _byReference.TryAdd(alert.ContentHash, alert);
-        alert.HoldsId = _byReference.TryAdd(IdHash(alert.Id), alert);
+        alert.HoldsId = _byReference.TryAdd(IdHash(alert.Origin.Id), alert);
         while (_open.OldestBeyond(alert.Organisation, parameters.AlertsOpenMax) is { } oldest) Close(oldest);
         Join(alert);
         if (alert.Counts) Corroborate(alert.Correlation, parameters, time);
@@ -157,7 +157,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
         if (countsForProducer)
         {
             var (credit, cause) = CreditOf(status);
-            reputations.Adjust(alert.Producer, alert.Key, credit - alert.Credit, cause, alert.Digest, alert.Id, alert.Severity, note);
+            reputations.Adjust(alert.Origin.Producer, alert.Key, credit - alert.Credit, cause, alert.Digest, alert.Origin.Id, alert.Severity, note);
             alert.Credit = credit;
         }
 
@@ -181,7 +181,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
         if (alert.Status is AlertStatus.Reported or AlertStatus.Disputed) events.Add(new LedgerEvent.AlertChanged(alert.Digest, AlertStatus.Expired, ""));
         _open.Remove(alert);
         if (alert.HoldsContentHash) _byReference.Remove(alert.ContentHash);
-        if (alert.HoldsId) _byReference.Remove(IdHash(alert.Id));
+        if (alert.HoldsId) _byReference.Remove(IdHash(alert.Origin.Id));
         if (alert.Counts && _incidents.TryGetValue(alert.Correlation, out var incident))
         {
             incident.Remove(alert);
@@ -203,12 +203,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
 
     private static void Write(CanonicalWriter writer, OpenAlert alert)
     {
-        writer.UInt64(alert.Sequence);
-        writer.Height(alert.Height);
-        writer.Time(alert.CommittedAt);
-        writer.Text(alert.Id);
-        writer.Text(alert.Producer);
-        writer.Text(alert.Organisation);
+        alert.Origin.Write(writer);
         writer.Key(alert.Key);
         writer.Digest(alert.ContentHash);
         writer.Text(alert.Correlation);
@@ -245,8 +240,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
         for (var left = reader.Count(int.MaxValue, 150); left > 0 && reader.Error == DecodeError.None; left--)
         {
             var digest = reader.Digest();
-            var (sequence, height, committedAt) = (reader.UInt64(), reader.Height(), reader.Time());
-            var (id, producer, organisation) = (reader.Text(Limits.IdBytesMax), reader.Text(Limits.NameBytesMax), reader.Text(Limits.NameBytesMax));
+            var origin = Origin.Read(ref reader, digest);
             var (producerKey, contentHash, correlation) = (reader.Key(), reader.Digest(), reader.Text(2 * Limits.TextBytesMax + 32));
             var (severity, status, decidedBy) = (reader.UInt8(), reader.UInt8(), reader.Text(Limits.NameBytesMax));
             var (credit, evidence, flags) = (reader.Int64(), reader.UInt32(), reader.UInt8());
@@ -256,15 +250,8 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
                 return;
             }
 
-            var alert = new OpenAlert
+            var alert = new OpenAlert(origin)
             {
-                Sequence = sequence,
-                Digest = digest,
-                Id = id,
-                Producer = producer,
-                Organisation = organisation,
-                Height = height,
-                CommittedAt = committedAt,
                 Key = producerKey,
                 ContentHash = contentHash,
                 Severity = severity,
@@ -279,7 +266,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
             };
             _open.Add(alert);
             if (alert.HoldsContentHash) _byReference[contentHash] = alert;
-            if (alert.HoldsId) _byReference[IdHash(id)] = alert;
+            if (alert.HoldsId) _byReference[IdHash(origin.Id)] = alert;
             Join(alert);
         }
     }

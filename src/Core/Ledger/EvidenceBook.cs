@@ -9,7 +9,7 @@ using CyberMesh.Core.Primitives;
 namespace CyberMesh.Core.Ledger;
 
 /// <summary>A piece of evidence the state still holds.</summary>
-internal sealed class OpenEvidence : OpenItem
+internal sealed class OpenEvidence(Origin origin) : OpenItem(origin)
 {
     public required uint References { get; init; }
 
@@ -75,12 +75,7 @@ internal sealed class EvidenceBook(StateTree tree, AlertBook alerts, List<Ledger
 
     private static void Write(CanonicalWriter writer, OpenEvidence evidence)
     {
-        writer.UInt64(evidence.Sequence);
-        writer.Height(evidence.Height);
-        writer.Time(evidence.CommittedAt);
-        writer.Text(evidence.Id);
-        writer.Text(evidence.Producer);
-        writer.Text(evidence.Organisation);
+        evidence.Origin.Write(writer);
         writer.UInt32(evidence.References);
         writer.UInt32(evidence.Dangling);
         writer.UInt32(evidence.CustodyEntries);
@@ -102,8 +97,7 @@ internal sealed class EvidenceBook(StateTree tree, AlertBook alerts, List<Ledger
         for (var left = reader.Count(int.MaxValue, 80); left > 0 && reader.Error == DecodeError.None; left--)
         {
             var digest = reader.Digest();
-            var (sequence, height, committedAt) = (reader.UInt64(), reader.Height(), reader.Time());
-            var (id, producer, organisation) = (reader.Text(Limits.IdBytesMax), reader.Text(Limits.NameBytesMax), reader.Text(Limits.NameBytesMax));
+            var origin = Origin.Read(ref reader, digest);
             var (references, dangling, entries, verified) = (reader.UInt32(), reader.UInt32(), reader.UInt32(), reader.UInt8());
             if (_open.Find(digest) is not null || verified > 1)
             {
@@ -111,15 +105,8 @@ internal sealed class EvidenceBook(StateTree tree, AlertBook alerts, List<Ledger
                 return;
             }
 
-            _open.Add(new OpenEvidence
+            _open.Add(new OpenEvidence(origin)
             {
-                Sequence = sequence,
-                Digest = digest,
-                Id = id,
-                Producer = producer,
-                Organisation = organisation,
-                Height = height,
-                CommittedAt = committedAt,
                 References = references,
                 Dangling = dangling,
                 CustodyEntries = entries,

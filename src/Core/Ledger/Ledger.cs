@@ -120,9 +120,9 @@ public sealed partial class Ledger
 
         var rejection = EnvelopeRules.CheckProducer(envelope, Producers, Height.Next)
                         ?? EnvelopeRules.CheckProfile(envelope, Producers)
-                        ?? EnvelopeRules.CheckTime(envelope, blockTime, _genesis.Parameters.AlertAgeMaxMs, _genesis.Parameters.AlertAheadMs);
+                        ?? CheckTime(envelope, blockTime);
         if (rejection is not null) return rejection;
-        return _nonces.Contains(envelope.Producer, envelope.Nonce)
+        return _nonces.Contains(envelope.Producer, envelope.Nonce) || _nonces.ContainsTransaction(envelope.Digest)
             ? new Rejection(RejectionReason.ReplayedNonce, "the producer has used this nonce before")
             : null;
     }
@@ -142,7 +142,7 @@ public sealed partial class Ledger
         {
             var envelope = transactions[i];
             var result = (Check(envelope, header.Time) ?? TryAccept(envelope, header))?.Reason ?? RejectionReason.None;
-            Count(envelope, result);
+            Count(envelope, result, header.Time);
             receipts.Add(new Receipt(envelope.Digest, envelope.Kind, result));
             Log.Append(new LogEntry(header.ChainId, header.Height, (uint)i, header.Time, envelope.Kind, result, envelope.Digest).LeafHash());
         }
@@ -210,10 +210,15 @@ public sealed partial class Ledger
             _ => throw Invariant.Unreachable(envelope.Content),
         };
         // Refused or not, the message has been seen: its signer makes a new one to try again.
+        Remember(envelope);
+        return refused;
+    }
+
+    private void Remember(AlertEnvelope envelope)
+    {
         var expiresAt = Timestamp.FromSeconds(envelope.TimestampSeconds).PlusMs(_genesis.Parameters.AlertAgeMaxMs);
         _nonces.Add(expiresAt, envelope.Producer, envelope.Nonce, envelope.Digest);
         _touchedNonces.Add(expiresAt);
-        return refused;
     }
 
     private void AcceptControl(AlertEnvelope envelope, BlockHeader header)
@@ -241,17 +246,13 @@ public sealed partial class Ledger
 
     private bool IsTrusted(Producer producer) => _reputations[producer.Name].Reputation >= Parameters.ReputationMin;
 
+    private Origin OriginOf(AlertEnvelope envelope, Producer producer, BlockHeader header) =>
+        new(Log.Size, envelope.Digest, envelope.Id, producer.Name, producer.Organisation, header.Height, header.Time);
+
     private Rejection? Report(AlertEnvelope envelope, Producer producer, BlockHeader header)
     {
-        var alert = new OpenAlert
+        var alert = new OpenAlert(OriginOf(envelope, producer, header))
         {
-            Sequence = Log.Size,
-            Digest = envelope.Digest,
-            Id = envelope.Id,
-            Producer = producer.Name,
-            Organisation = producer.Organisation,
-            Height = header.Height,
-            CommittedAt = header.Time,
             Key = envelope.Producer,
             ContentHash = envelope.ContentHash,
             Severity = ((AlertContent.Anomaly)envelope.Content).Severity,
@@ -264,15 +265,8 @@ public sealed partial class Ledger
 
     private Rejection? KeepEvidence(AlertEnvelope envelope, AlertContent.Evidence content, Producer producer, BlockHeader header)
     {
-        var evidence = new OpenEvidence
+        var evidence = new OpenEvidence(OriginOf(envelope, producer, header))
         {
-            Sequence = Log.Size,
-            Digest = envelope.Digest,
-            Id = envelope.Id,
-            Producer = producer.Name,
-            Organisation = producer.Organisation,
-            Height = header.Height,
-            CommittedAt = header.Time,
             References = (uint)content.Refs.Length,
             Dangling = _evidence.Link(envelope.Digest, content),
             CustodyEntries = (uint)content.Custody.Length,
@@ -316,15 +310,23 @@ public sealed partial class Ledger
         return null;
     }
 
-    /// <summary>Row R6: what a producer has signed against the rules itself. A replay counts only where the signature covers all of the record.</summary>
-    private void Count(AlertEnvelope envelope, RejectionReason result)
+    /// <summary>
+    /// Row PR4: what a producer has signed against the rules itself. A replay counts only where the signature covers all of the record. The message
+    /// is remembered, or a leader could put it into one block after the other; one out of its time is not, so it does not count.
+    /// </summary>
+    private void Count(AlertEnvelope envelope, RejectionReason result, Timestamp time)
     {
         if (!Producers.TryFind(envelope.Producer, out var producer)) return;
         _reputations.Count(producer.Name, result == RejectionReason.None);
         var breach = result is RejectionReason.KindNotAllowed or RejectionReason.ProfileNotAllowed
                      || (result == RejectionReason.ReplayedNonce && envelope.Profile == SigningProfile.V2);
-        if (breach) _reputations.Adjust(producer.Name, producer.Key, -5, ReputationCause.Breach, envelope.Digest, envelope.Id, 0, "");
+        if (!breach || HasAccepted(envelope.Digest) || CheckTime(envelope, time) is not null) return;
+        Remember(envelope);
+        _reputations.Adjust(producer.Name, producer.Key, -5, ReputationCause.Breach, envelope.Digest, envelope.Id, 0, "");
     }
+
+    private Rejection? CheckTime(AlertEnvelope envelope, Timestamp time) =>
+        EnvelopeRules.CheckTime(envelope, time, _genesis.Parameters.AlertAgeMaxMs, _genesis.Parameters.AlertAheadMs);
 
     /// <summary>Block time has gone on: what has lasted its time ends, before the first transaction.</summary>
     private void Expire(Timestamp time)

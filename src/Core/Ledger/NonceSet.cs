@@ -13,7 +13,8 @@ namespace CyberMesh.Core.Ledger;
 /// </summary>
 public sealed class NonceSet
 {
-    private readonly record struct UsedNonce(PublicKey Producer, Nonce Nonce, Digest Transaction);
+    /// <param name="IsFirst">False for a message that used the nonce again: it is remembered, and the nonce is not its own.</param>
+    private readonly record struct UsedNonce(PublicKey Producer, Nonce Nonce, Digest Transaction, bool IsFirst);
 
     private sealed class Bucket
     {
@@ -32,13 +33,11 @@ public sealed class NonceSet
     /// <summary>Was this very transaction accepted in a block, recently enough to be remembered?</summary>
     public bool ContainsTransaction(Digest transaction) => _transactions.Contains(transaction);
 
+    /// <summary>Remembers a message until then. The first with a nonce holds it; another one is only known by its digest.</summary>
     public void Add(Timestamp expiresAt, PublicKey producer, Nonce nonce, Digest transaction)
     {
-        Invariant.Holds(_used.Add((producer, nonce)), "a nonce is used once");
-        _transactions.Add(transaction);
-        if (!_buckets.TryGetValue(expiresAt, out var bucket)) _buckets[expiresAt] = bucket = new Bucket();
-        bucket.Used.Add(new UsedNonce(producer, nonce, transaction));
-        bucket.Chain = MerkleTree.Pair(DigestDomain.NonceChain, bucket.Chain, transaction);
+        Invariant.Holds(_transactions.Add(transaction), "a message is decided once");
+        Put(expiresAt, new UsedNonce(producer, nonce, transaction, _used.Add((producer, nonce))));
     }
 
     /// <summary>What stands for a bucket under the state root.</summary>
@@ -53,7 +52,7 @@ public sealed class NonceSet
             if (expiresAt >= blockTime) return false;
             foreach (var used in bucket.Used)
             {
-                _used.Remove((used.Producer, used.Nonce));
+                if (used.IsFirst) _used.Remove((used.Producer, used.Nonce));
                 _transactions.Remove(used.Transaction);
             }
 
@@ -77,6 +76,7 @@ public sealed class NonceSet
                 writer.Key(used.Producer);
                 used.Nonce.Write(writer);
                 writer.Digest(used.Transaction);
+                writer.UInt8(used.IsFirst ? (byte)1 : (byte)0);
             }
         }
     }
@@ -86,12 +86,26 @@ public sealed class NonceSet
         for (var buckets = reader.Count(int.MaxValue, 12); buckets > 0; buckets--)
         {
             var expiresAt = reader.Time();
-            for (var left = reader.Count(int.MaxValue, 80); left > 0; left--)
+            for (var left = reader.Count(int.MaxValue, 81); left > 0; left--)
             {
-                var (producer, nonce, transaction) = (reader.Key(), Nonce.Read(ref reader), reader.Digest());
-                if (Contains(producer, nonce)) reader.Fail(DecodeError.NotCanonical);
-                else Add(expiresAt, producer, nonce, transaction);
+                var used = new UsedNonce(reader.Key(), Nonce.Read(ref reader), reader.Digest(), reader.UInt8() == 1);
+                if (reader.Error != DecodeError.None || !TryRestore(expiresAt, used)) reader.Fail(DecodeError.NotCanonical);
             }
         }
+    }
+
+    /// <summary>Buckets come by expiry, not by use, so who came first stands in the snapshot.</summary>
+    private bool TryRestore(Timestamp expiresAt, UsedNonce used)
+    {
+        if (!_transactions.Add(used.Transaction) || (used.IsFirst && !_used.Add((used.Producer, used.Nonce)))) return false;
+        Put(expiresAt, used);
+        return true;
+    }
+
+    private void Put(Timestamp expiresAt, UsedNonce used)
+    {
+        if (!_buckets.TryGetValue(expiresAt, out var bucket)) _buckets[expiresAt] = bucket = new Bucket();
+        bucket.Used.Add(used);
+        bucket.Chain = MerkleTree.Pair(DigestDomain.NonceChain, bucket.Chain, used.Transaction);
     }
 }

@@ -1,23 +1,39 @@
 using System;
 using System.Collections.Generic;
+using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Ledger;
 
-/// <summary>A committed alert or piece of evidence that the state still holds.</summary>
-internal abstract class OpenItem
+/// <summary>Where an open item comes from.</summary>
+/// <param name="Sequence">Position in the transparency log: the order of commitment.</param>
+internal sealed record Origin(ulong Sequence, Digest Transaction, string Id, string Producer, string Organisation, Height Height, Timestamp CommittedAt)
 {
-    /// <summary>Position in the transparency log: the order of commitment.</summary>
-    public required ulong Sequence { get; init; }
+    /// <summary>All but the transaction, which is the key it stands under.</summary>
+    public void Write(CanonicalWriter writer)
+    {
+        writer.UInt64(Sequence);
+        writer.Height(Height);
+        writer.Time(CommittedAt);
+        writer.Text(Id);
+        writer.Text(Producer);
+        writer.Text(Organisation);
+    }
 
-    /// <summary>Of the transaction.</summary>
-    public required Digest Digest { get; init; }
+    public static Origin Read(ref CanonicalReader reader, Digest transaction)
+    {
+        var (sequence, height, committedAt) = (reader.UInt64(), reader.Height(), reader.Time());
+        return new Origin(sequence, transaction, reader.Text(Limits.IdBytesMax), reader.Text(Limits.NameBytesMax), reader.Text(Limits.NameBytesMax), height, committedAt);
+    }
+}
 
-    public required string Id { get; init; }
-    public required string Producer { get; init; }
-    public required string Organisation { get; init; }
-    public required Height Height { get; init; }
-    public required Timestamp CommittedAt { get; init; }
+/// <summary>A committed alert or piece of evidence that the state still holds.</summary>
+internal abstract class OpenItem(Origin origin)
+{
+    public Origin Origin => origin;
+    public Digest Digest => origin.Transaction;
+    public string Organisation => origin.Organisation;
+    public Timestamp CommittedAt => origin.CommittedAt;
 
     internal LinkedListNode<OpenItem>? InAll { get; set; }
     internal LinkedListNode<OpenItem>? InOrganisation { get; set; }
