@@ -97,7 +97,7 @@ public sealed partial class Ledger
 
     public Digest StateRoot() => _tree.Root();
 
-    /// <summary>Was this very transaction accepted recently?</summary>
+    /// <summary>Was this very message accepted, or refused by the rules of the state, recently enough to be remembered? Then it is not decided again.</summary>
     public bool HasAccepted(Digest transaction) => _nonces.ContainsTransaction(transaction) || _control.Contains(transaction);
 
     /// <summary>

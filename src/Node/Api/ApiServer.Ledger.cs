@@ -110,26 +110,31 @@ public sealed partial class ApiServer
         History = history,
     };
 
-    private IResult Producers() => Results.Ok(new
+    private IResult Producers()
     {
-        Producers = _sources.Producers.All.GroupBy(p => p.Name).OrderBy(keys => keys.Key, StringComparer.Ordinal).Select(keys => View(keys.Key)),
-    });
+        var reputations = _sources.Projection.Reputations();
+        var byName = _sources.Producers.All.GroupBy(p => p.Name).OrderBy(keys => keys.Key, StringComparer.Ordinal);
+        return Results.Ok(new { Producers = byName.Select(keys => View([.. keys], reputations)) });
+    }
 
-    private IResult Producer(string name) => _sources.Producers.Named(name).Any()
-        ? Results.Ok(View(name, _sources.Projection.ReputationChanges(name, ReputationChangesShown)))
-        : Problem(404, "producer_not_found", "The trust store has no producer of this name.", "See /v1/producers.");
-
-    private object View(string name, List<ReputationChange>? history = null)
+    private IResult Producer(string name)
     {
-        var keys = _sources.Producers.Named(name).ToArray();
+        Producer[] keys = [.. _sources.Producers.Named(name)];
+        return keys.Length > 0
+            ? Results.Ok(View(keys, _sources.Projection.Reputations(), _sources.Projection.ReputationChanges(name, ReputationChangesShown)))
+            : Problem(404, "producer_not_found", "The trust store has no producer of this name.", "See /v1/producers.");
+    }
+
+    /// <param name="keys">All of one name.</param>
+    private static object View(Producer[] keys, Dictionary<string, int> reputations, List<ReputationChange>? history = null)
+    {
         var present = keys.FirstOrDefault(k => k.ValidTo is null && !k.Revoked) ?? keys[^1];
-        var newest = history is [var first, ..] ? first : _sources.Projection.ReputationChanges(name, 1).FirstOrDefault();
         return new
         {
-            Name = name,
+            present.Name,
             present.Organisation,
             Kinds = present.Kinds.Names(),
-            Reputation = newest?.After ?? ProducerStanding.InitialReputation,
+            Reputation = reputations.GetValueOrDefault(present.Name, ProducerStanding.InitialReputation),
             present.QuotaPerSecond,
             Keys = keys.Select(k => new { Key = k.Key.ToString(), Profiles = k.Profiles.ToString().ToLowerInvariant().Split(", "), ValidFrom = k.ValidFrom.Value, ValidTo = k.ValidTo?.Value, k.Revoked }),
             History = history,

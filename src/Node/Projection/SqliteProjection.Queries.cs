@@ -96,6 +96,14 @@ public sealed partial class SqliteProjection
         r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(4)), r.GetString(5), r.GetString(6),
         (ulong)r.GetInt64(7), r.GetInt32(8), r.GetString(9), DateTimeOffset.FromUnixTimeMilliseconds(r.GetInt64(10)), r.GetString(11));
 
+    /// <summary>Of the producers whose reputation has ever changed.</summary>
+    public Dictionary<string, int> Reputations()
+    {
+        var reputations = new Dictionary<string, int>(StringComparer.Ordinal);
+        foreach (var (producer, reputation) in Query("SELECT producer, reputation FROM reputations", r => (r.GetString(0), r.GetInt32(1)))) reputations[producer] = reputation;
+        return reputations;
+    }
+
     /// <summary>The newest changes of a producer's reputation, newest first.</summary>
     public List<ReputationChange> ReputationChanges(string producer, int limit) => Query(
         "SELECT height, cause, before, after, message, message_id, note FROM reputation_changes WHERE producer = $1 ORDER BY height DESC, event DESC LIMIT $2",

@@ -80,6 +80,7 @@ public sealed partial class SqliteProjection : IDisposable
             CREATE TABLE IF NOT EXISTS reputation_changes (producer TEXT NOT NULL, height INTEGER NOT NULL, event INTEGER NOT NULL, cause TEXT NOT NULL,
                 before INTEGER NOT NULL, after INTEGER NOT NULL, message TEXT NOT NULL, message_id TEXT NOT NULL, note TEXT NOT NULL, PRIMARY KEY (height, event));
             CREATE INDEX IF NOT EXISTS reputation_changes_by_producer ON reputation_changes (producer, height, event);
+            CREATE TABLE IF NOT EXISTS reputations (producer TEXT PRIMARY KEY, reputation INTEGER NOT NULL);
             CREATE TABLE IF NOT EXISTS orders (digest TEXT PRIMARY KEY, number INTEGER NOT NULL, change TEXT NOT NULL, kind TEXT NOT NULL,
                 height INTEGER NOT NULL, position INTEGER NOT NULL);
             CREATE TABLE IF NOT EXISTS misbehaviour (digest TEXT PRIMARY KEY, validator TEXT NOT NULL, kind TEXT NOT NULL, view TEXT NOT NULL,
@@ -207,6 +208,7 @@ public sealed partial class SqliteProjection : IDisposable
             case LedgerEvent.ReputationChanged e:
                 Execute("INSERT INTO reputation_changes VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9) ON CONFLICT DO NOTHING", transaction,
                     e.Producer, height, number, NameOf(e.Cause), e.Before, e.After, e.Message.ToString(), e.MessageId, e.Note);
+                Execute("INSERT INTO reputations VALUES ($1, $2) ON CONFLICT (producer) DO UPDATE SET reputation = excluded.reputation", transaction, e.Producer, e.After);
                 break;
             case LedgerEvent.EvidenceLinked e:
                 Execute("INSERT INTO evidence_links VALUES ($1, $2, $3, $4, $5) ON CONFLICT DO NOTHING", transaction,
