@@ -237,6 +237,6 @@ public sealed class AmnesiaTests
         Assert.Equal([RejectionReason.None, RejectionReason.AlreadyConvicted], results);
         Assert.Equal((0, LeaderScores.BarredTerms), (ledger.Leaders[new ValidatorIndex(2)].Score, ledger.Leaders[new ValidatorIndex(2)].BarredThrough));
         Assert.NotEqual(root, ledger.StateRoot());
-        Assert.True(ledger.HasAccepted(Evidence(2).Digest));
+        Assert.True(ledger.HasDecided(Evidence(2).Digest));
     }
 }

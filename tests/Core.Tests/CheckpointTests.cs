@@ -138,7 +138,7 @@ public sealed class CheckpointTests
         Assert.Equal(ledger.Governance.Awaited, read.Governance.Awaited);
         Assert.Equal(new ValidatorIndex(4), read.Governance.Epochs.Open!.Index);
         // What was accepted before is known as accepted after.
-        Assert.True(read.HasAccepted(Samples.EveryControlTransaction().First().Digest));
+        Assert.True(read.HasDecided(Samples.EveryControlTransaction().First().Digest));
     }
 
     [Fact]

@@ -53,7 +53,7 @@ public sealed class LedgerTests
         const long time = 1_790_010_000;
         var alert = Alert(time);
         ledger.Apply(Next(ledger, _samples.Genesis, time, 1), [alert]);
-        Assert.True(ledger.HasAccepted(alert.Digest));
+        Assert.True(ledger.HasDecided(alert.Digest));
         var replay = ledger.Apply(Next(ledger, _samples.Genesis, time + 3600, 1), [alert]).Receipts;
         Assert.Equal(RejectionReason.ReplayedNonce, replay[0].Result);
         var late = ledger.Apply(Next(ledger, _samples.Genesis, time + 3601, 1), [alert]).Receipts;

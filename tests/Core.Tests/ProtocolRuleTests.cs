@@ -589,6 +589,39 @@ public sealed class ReplicaRuleTests
         Assert.Equal(SuspectReason.InvalidProposal, Assert.Single(Sent<PeerMessage.Suspect>()).Reason);
     }
 
+    /// <summary>A log that starts over holds what the old one held: nothing else would stop a second vote after the next restart.</summary>
+    [Fact]
+    public void D1_a_log_that_starts_over_begins_with_all_votes()
+    {
+        Give(0, _samples.Messages(0).PrePrepare(Block()));
+        Assert.Single(Sent<PeerMessage.Prepare>());
+        _effects.Clear();
+        _replica.Stored(new Height(64), _now, _effects);
+        Assert.IsType<DurableRecord.Reset>(_effects.Records[0]);
+
+        var log = _effects.Records.ToArray();
+        var alert = Alert();
+        var other = Block(alert);
+        Assert.True(VotesForOther([]));
+        Assert.False(VotesForOther(log));
+
+        bool VotesForOther(DurableRecord[] records)
+        {
+            var restarted = new Replica.Replica(_samples.Genesis, new SingleKey(_samples.Signers[1]));
+            foreach (var record in records) restarted.Restore(record, new EnvelopeAuthenticator(_samples.Signatures));
+            _effects.Clear();
+            restarted.Resume(_now, _effects);
+            foreach (var message in new PeerMessage[] { _samples.Messages(0).PrePrepare(other), new PeerMessage.Transactions([alert.ToBody()]) })
+            {
+                Assert.True(_samples.Authenticator().TryVerify(message, out var verified, out _));
+                restarted.Receive(new ValidatorIndex(0), verified, _now, _effects);
+                restarted.Tick(_now = _now.PlusMs(10), _effects);
+            }
+
+            return Sent<PeerMessage.Prepare>().Any(p => p.Digest == other.Digest);
+        }
+    }
+
     [Fact]
     public void N9_a_transaction_twice_in_a_block_is_refused()
     {

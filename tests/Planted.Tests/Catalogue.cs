@@ -52,7 +52,7 @@ internal static class Catalogue
         new("each validator has its own leader order", Replica, "_pbft.EnterTerm(_ledger.Leaders.Order, now, effects);",
             "_pbft.EnterTerm(Me.Value == 3 ? new LeaderOrder([.. _ledger.Leaders.Order.Attempts.Sort()]) : _ledger.Leaders.Order, now, effects);"),
         new("proposals beyond the term", Pbft, "!HasProposedAbove && ProposalParent.Height < Parameters.LastHeight(_view.Term)\n", "!HasProposedAbove\n"),
-        new("transactions of the chain proposed again", Replica, "if (!seen.Add(digest) || _ledger.HasAccepted(digest))", "if (!seen.Add(digest) && _ledger.HasAccepted(digest))"),
+        new("transactions of the chain proposed again", Replica, "if (!seen.Add(digest) || _ledger.HasDecided(digest))", "if (!seen.Add(digest) && _ledger.HasDecided(digest))"),
         new("unbounded buffer for later views", "Core/Consensus/EarlyMessages.cs", "if (view == kept.View && kept.Messages.Count < perSenderMax)", "if (view == kept.View)"),
         new("quarantine ignored", Pbft, "public bool MayVote => _signer is not null && _answered is null && _view.Term >= _voteFromTerm && ", "public bool MayVote => _signer is not null && "),
         new("abstention two terms too short", Pbft, "_voteFromTerm = Math.Max(_voteFromTerm, _highestTerm + 2);", "_voteFromTerm = _highestTerm;"),
@@ -73,7 +73,7 @@ internal static class Catalogue
         new("divergence goes unnoticed", Replica, "if (block.Header.StateRoot != RootAt(block.Header.RootHeight))", "if (false)"),
         new("chunks of a snapshot not compared", "Core/Replica/SnapshotFetch.cs", "if (Snapshot.ChunkDigest(chunk.Bytes.Span) != offer.Chunks[_next]) return null;", ""),
         new("state of a snapshot not compared with the certified root", "Core/Ledger/Ledger.Snapshot.cs", " || root != stateRoot", ""),
-        new("pool not cleaned by a snapshot", Replica, "            if (_ledger.HasAccepted(digest))\n                _pool.Remove(digest);", "            if (digest == default)\n                _pool.Remove(digest);"),
+        new("pool not cleaned by a snapshot", Replica, "            if (_ledger.HasDecided(digest))\n                _pool.Remove(digest);", "            if (digest == default)\n                _pool.Remove(digest);"),
         new("old keys certify later terms", "Core/Chain/QuorumCertificate.cs", " || chain.Parameters.TermOf(Height) != View.Term", ""),
         new("orders take effect without readiness", "Core/Ledger/Governance.cs", "_ready = NewKey(order) is null;", "_ready = true;"),
         new("a change is in force a term too early", "Core/Ledger/Governance.cs", "Epochs.Schedule(term + 2, Open.Change", "Epochs.Schedule(term + 1, Open.Change"),
@@ -94,6 +94,6 @@ internal static class Catalogue
         new("IPv4 inside IPv6 not seen", "Core/Primitives/IpPrefix.cs", "new IpPrefix(isV4, bits, length).Unwrapped();", "new IpPrefix(isV4, bits, length);"),
         new("cap on policies not kept", Policies, "        _inThisBlock++;\n", ""),
         new("a revoked producer keeps its second key", "Core/Ledger/Governance.cs", "foreach (var producer in producers.Named(c.Name)) changed.Add(producer with { Revoked = true });", "changed.Add(CurrentKey(c.Name)! with { Revoked = true });"),
-        new("a refused message may come again", "Core/Ledger/Ledger.cs", "        var expiresAt = Timestamp.FromSeconds(envelope.TimestampSeconds)", "        if (refused is not null) return refused;\n        var expiresAt = Timestamp.FromSeconds(envelope.TimestampSeconds)"),
+        new("a refused message may come again", "Core/Ledger/Ledger.cs", "        Remember(envelope);\n        return refused;\n", "        if (refused is null) Remember(envelope);\n        return refused;\n"),
     ];
 }

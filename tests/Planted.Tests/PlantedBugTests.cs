@@ -35,11 +35,22 @@ public sealed class PlantedBugTests(ITestOutputHelper output)
                 Assert.Null(layer.Run(sound));
 
         var only = Environment.GetEnvironmentVariable("CYBERMESH_BUG");
-        var found = Layers.ToDictionary(l => l.Name, _ => 0);
+        var found = Layers.ToDictionary(l => l.Name, l => 0);
         var missed = new List<string>();
         foreach (var bug in Catalogue.Bugs.Where(b => only is null || b.Name.Contains(only, StringComparison.Ordinal)))
         {
-            using var build = compiler.Build(bug);
+            PlantedBuild build;
+            try
+            {
+                build = compiler.Build(bug);
+            }
+            catch (InvalidOperationException outdated)
+            {
+                missed.Add(outdated.Message);
+                continue;
+            }
+
+            using var _ = build;
             var cells = new List<string>();
             // Cheap layers first; two that find it are enough.
             foreach (var layer in Layers)
@@ -59,7 +70,7 @@ public sealed class PlantedBugTests(ITestOutputHelper output)
         }
 
         foreach (var (layer, count) in found) output.WriteLine($"{layer}: {count} bugs");
-        Assert.True(missed.Count == 0, "no layer finds: " + string.Join(", ", missed));
+        Assert.True(missed.Count == 0, "no layer finds: " + string.Join("; ", missed));
         if (only is not null) return;
         Assert.True(Catalogue.Bugs.Length >= 30);
         Assert.All(found, layer => Assert.True(layer.Value > 0, $"{layer.Key} finds no bug"));

@@ -98,7 +98,7 @@ public sealed partial class Ledger
     public Digest StateRoot() => _tree.Root();
 
     /// <summary>Was this very message accepted, or refused by the rules of the state, recently enough to be remembered? Then it is not decided again.</summary>
-    public bool HasAccepted(Digest transaction) => _nonces.ContainsTransaction(transaction) || _control.Contains(transaction);
+    public bool HasDecided(Digest transaction) => _nonces.ContainsTransaction(transaction) || _control.Contains(transaction);
 
     /// <summary>
     /// Why this message can never be accepted, as far as the state is known now; a filter at admission. What may change with the next blocks, such
@@ -320,7 +320,7 @@ public sealed partial class Ledger
         _reputations.Count(producer.Name, result == RejectionReason.None);
         var breach = result is RejectionReason.KindNotAllowed or RejectionReason.ProfileNotAllowed
                      || (result == RejectionReason.ReplayedNonce && envelope.Profile == SigningProfile.V2);
-        if (!breach || HasAccepted(envelope.Digest) || CheckTime(envelope, time) is not null) return;
+        if (!breach || HasDecided(envelope.Digest) || CheckTime(envelope, time) is not null) return;
         Remember(envelope);
         _reputations.Adjust(producer.Name, producer.Key, -5, ReputationCause.Breach, envelope.Digest, envelope.Id, 0, "");
     }

@@ -133,7 +133,7 @@ public sealed class Replica
     {
         var envelope = alert.Value;
         if (_pool.Contains(envelope.Digest)) return new Admission(AdmissionKind.Waiting);
-        if (_ledger.HasAccepted(envelope.Digest)) return new Admission(AdmissionKind.Committed);
+        if (_ledger.HasDecided(envelope.Digest)) return new Admission(AdmissionKind.Committed);
         if (_ledger.Check(envelope, now > _ledger.Time ? now : _ledger.Time) is { } rejection) return new Admission(AdmissionKind.Rejected, rejection);
         if (!_pool.HasRoomFor(envelope)) return new Admission(AdmissionKind.Full);
         _pool.Add(alert, now);
@@ -291,7 +291,7 @@ public sealed class Replica
         var waiting = new List<Digest>();
         foreach (var entry in _pool.OldestFirst()) waiting.Add(entry.Alert.Value.Digest);
         foreach (var digest in waiting)
-            if (_ledger.HasAccepted(digest))
+            if (_ledger.HasDecided(digest))
                 _pool.Remove(digest);
         var blocks = new List<(Height, Digest)>();
         foreach (var (height, block, _) in head.Recent) blocks.Add((height, block));
@@ -481,7 +481,7 @@ public sealed class Replica
         if (block.Transactions.Length > Parameters.BlockTransactionsMax) return "too many transactions";
         var seen = InFlight();
         foreach (var digest in block.Transactions)
-            if (!seen.Add(digest) || _ledger.HasAccepted(digest))
+            if (!seen.Add(digest) || _ledger.HasDecided(digest))
                 return "a transaction is in the chain already";
         return null;
     }
