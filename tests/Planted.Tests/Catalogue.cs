@@ -1,7 +1,13 @@
+using System;
+
 namespace CyberMesh.Planted.Tests;
 
 /// <summary>One mistake: in <paramref name="File"/> the code <paramref name="Right"/> is replaced by <paramref name="Wrong"/>.</summary>
-internal sealed record Bug(string Name, string File, string Right, string Wrong);
+internal sealed record Bug(string Name, string File, string Right, string Wrong)
+{
+    /// <summary>Validators agree on a wrong ledger as well as on the right one: only the rules tell them apart.</summary>
+    public bool IsOfLedger => File.StartsWith("Core/Ledger/", StringComparison.Ordinal);
+}
 
 /// <summary>Mistakes that PBFT implementations have made, and those that broke a model of this protocol (docs/testing.md).</summary>
 internal static class Catalogue
@@ -82,7 +88,7 @@ internal static class Catalogue
         new("abstention over a change of the set", Pbft, "if (_answered is not null || _view.Term < _voteFromTerm) Quarantine(", "if (_answered is not null) Quarantine("),
         new("evidence against the wrong one", Pbft, "                    sender, new SignedVote(type,", "                    new ValidatorIndex((ushort)((sender.Value + 1) % 4)), new SignedVote(type,"),
         new("forks not looked for", Pbft, "if (_recent.TryGetValue(certificate.Height.Value, out var mine) && mine != certificate.Digest) Contradict(new Branch([], certificate));", ""),
-        new("alerts corroborated by sensors instead of organisations", Alerts, "organisations.Add(alert.Organisation);", "organisations.Add(alert.Producer);"),
+        new("alerts corroborated by sensors instead of organisations", Alerts, "organisations.Add(alert.Organisation);", "organisations.Add(alert.Origin.Producer);"),
         new("alerts corroborated at any distance in time", Alerts, " && time.Since(alert.CommittedAt) <= parameters.CorroborationWindowMs;", ";"),
         new("an analyst settles its own dispute", Alerts, "return alert.Status == AlertStatus.Disputed && alert.DecidedBy == analyst", "return alert.Status == AlertStatus.Expired"),
         new("own verdicts pay", Alerts, "wanted != AlertStatus.Confirmed || analyst.Organisation != alert.Organisation;", "wanted != AlertStatus.Expired;"),
