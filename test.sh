@@ -21,6 +21,17 @@ touch src/Cli/bin/Release/net10.0/cybermesh.dll
 step "format"
 dotnet format whitespace CyberMesh.slnx --verify-no-changes --no-restore
 
+step "the verifier as one native file"
+if ! command -v clang > /dev/null || [ ! -e /usr/include/zlib.h ]; then
+  if [ "$(id -u)" -ne 0 ]; then echo "clang or zlib is missing; install them with: sudo apt-get install clang zlib1g-dev" >&2; exit 1; fi
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends clang zlib1g-dev > /dev/null
+fi
+rm -rf artifacts/verify
+dotnet publish src/Verify --runtime "linux-$(uname -m | sed 's/x86_64/x64/; s/aarch64/arm64/')" --output artifacts/verify --nologo --verbosity quiet
+proofs=tests/Node.Tests/Proofs
+artifacts/verify/cybermesh-verify $proofs/alert.tlog-proof --policy $proofs/trust.policy --message $proofs/alert.record
+if artifacts/verify/cybermesh-verify <(sed 's/^index .*/index 1/' $proofs/alert.tlog-proof) --policy $proofs/trust.policy; then echo "a changed proof passed" >&2; exit 1; fi
+
 step "the main job, as the README runs it"
 ./cybermesh demo --duration 5s --api-port 0
 

@@ -407,6 +407,9 @@ public sealed class Cluster
         if (effects.Divergence is { } divergence && node.Liar is null)
             throw new PropertyViolation($"I5: validator {node.Number} computed another state than a quorum at height {divergence.Height}");
         foreach (var notice in effects.Notices) Note(node, notice);
+        foreach (var refusal in effects.Refused)
+            if (node.Liar is null && !refusal.Kind.IsControl())
+                throw new PropertyViolation($"I3: validator {node.Number} gave up a valid alert: {refusal.Rejection}");
         if (effects.LogCheckpoint is { } checkpoint && node.Liar is null)
         {
             _checker.LogCheckpoint(node.Number, checkpoint, node.Replica!.Epochs);

@@ -12,7 +12,7 @@ internal static class Program
     internal static RootCommand Root() => new("CyberMesh: agreement on security alerts between parties who do not trust one another.")
     {
         DemoVerb.Create(), TestnetVerb.Create(), StartVerb.Create(), BrokerVerb.Create(), ProducerVerb.Create(), KeysVerb.Create(),
-        CheckVerb.Create(), EvidenceVerb.Create(), ProofVerbs.Trust(), ProofVerbs.Proof(), ProofVerbs.Verify(), ProofVerbs.Audit(), ValidatorsVerb.Create(), ProducersVerb.Create(), DecisionVerbs.Alerts(), DecisionVerbs.Policies(),
+        CheckVerb.Create(), EvidenceVerb.Create(), ProofVerbs.Trust(), ProofVerbs.Proof(), VerifyVerb.On(new Command("verify", "Check a proof offline with a policy and say what was checked. Exit code 5 when anything does not hold.")), ProofVerbs.Audit(), ValidatorsVerb.Create(), ProducersVerb.Create(), DecisionVerbs.Alerts(), DecisionVerbs.Policies(),
         Orders.Create(), ControlVerb.Create(), StatusVerb.Create(), SimulateVerb.Create(), BenchVerb.Create(),
     };
 
@@ -46,14 +46,4 @@ internal static class Program
             return ExitCode.Failure;
         }
     }
-}
-
-/// <summary>Exit codes of every verb (docs/cli.md).</summary>
-internal static class ExitCode
-{
-    public const int Ok = 0;
-    public const int Failure = 1;
-    public const int Usage = 2;
-    public const int Connection = 3;
-    public const int VerificationFailed = 5;
 }

@@ -562,8 +562,7 @@ public sealed class ReplicaRuleTests
 
     private AlertEnvelope Alert()
     {
-        Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, _samples.Alerts.Anomaly(_samples.Genesis.Time.Milliseconds / 1000), out var envelope, out _));
-        return envelope;
+        return Decode(_samples.Alerts.Anomaly(_samples.Genesis.Time.Milliseconds / 1000));
     }
 
     private void Give(int from, PeerMessage message)
@@ -651,6 +650,71 @@ public sealed class ReplicaRuleTests
         body[1 + envelope.SignatureField.Start.Value + 10] ^= 1;
         Assert.False(_samples.Authenticator().TryVerify(new PeerMessage.Transactions([body]), out _, out var problem));
         Assert.Contains("bad signature", problem, StringComparison.Ordinal);
+    }
+
+    /// <summary>A producer signs two messages with one nonce; the one that lost reached nobody but this validator.</summary>
+    [Fact]
+    public void T7_what_can_never_be_accepted_any_more_is_not_waited_for()
+    {
+        var seconds = _samples.Genesis.Time.Milliseconds / 1000;
+        var winner = Decode(_samples.Alerts.Anomaly(seconds, new Nonce(7), "winner", 5));
+        var loser = Decode(_samples.Alerts.Anomaly(seconds, new Nonce(7), "loser", 5));
+        Submit(loser);
+        var block = Block(winner);
+        var commit = _samples.Certificate(CertificateKind.Commit, default, block.Height, block.Digest, 0, 2, 3);
+        Give(0, _samples.Messages(0).Heartbeat(default, commit));
+        _replica.Tick(_now, _effects);
+        Give(_effects.Messages.Single(m => m.Message is PeerMessage.GetBlocks).To!.Value.Value, new PeerMessage.Blocks([new BlockWithBodies(block, [winner.ToBody()])], commit));
+        Assert.Single(_effects.Decided);
+        var refusal = Assert.Single(_effects.Refused);
+        Assert.Equal((loser.Digest, RejectionReason.ReplayedNonce), (refusal.Transaction, refusal.Rejection.Reason));
+        for (var i = 0; i < 500; i++)
+        {
+            _now = _now.PlusMs(10);
+            Give(0, _samples.Messages(0).Heartbeat(default, commit));
+            _replica.Tick(_now, _effects);
+        }
+
+        Assert.Empty(Sent<PeerMessage.Transactions>());
+        Assert.Empty(Sent<PeerMessage.Suspect>());
+    }
+
+    /// <summary>Its key is revoked by an order in a block, while it waits.</summary>
+    [Fact]
+    public void T7_a_message_whose_key_is_gone_is_not_brought_to_the_leader()
+    {
+        var waiting = Alert();
+        Submit(waiting);
+        var change = new ChangeOrder(_samples.Genesis.Chain.ChainId, 1, new Change.RevokeProducer(_samples.Genesis.Producers.All.Single(p => p.Key == waiting.Producer).Name), []);
+        var order = AlertEnvelope.Of(change.SignedBy(0, _samples.OperatorKeys[0]).SignedBy(2, _samples.OperatorKeys[2]));
+        var block = Block(order);
+        var commit = _samples.Certificate(CertificateKind.Commit, default, block.Height, block.Digest, 0, 2, 3);
+        Give(0, _samples.Messages(0).Heartbeat(default, commit));
+        _replica.Tick(_now, _effects);
+        Give(_effects.Messages.Single(m => m.Message is PeerMessage.GetBlocks).To!.Value.Value, new PeerMessage.Blocks([new BlockWithBodies(block, [order.ToBody()])], commit));
+        Assert.Equal(RejectionReason.None, _effects.Decided.Single().Receipts.Single().Result);
+        for (var i = 0; i < 500 && _replica.PoolCount > 0; i++)
+        {
+            _now = _now.PlusMs(10);
+            Give(0, _samples.Messages(0).Heartbeat(default, commit));
+            _replica.Tick(_now, _effects);
+        }
+
+        Assert.Equal(waiting.Digest, Assert.Single(_effects.Refused).Transaction);
+        Assert.Empty(Sent<PeerMessage.Transactions>());
+        Assert.DoesNotContain(Sent<PeerMessage.Suspect>(), s => s.Reason == SuspectReason.Censorship);
+    }
+
+    private void Submit(AlertEnvelope alert)
+    {
+        Assert.True(new EnvelopeAuthenticator(_samples.Signatures).TryAuthenticate(alert, SigningProfiles.V1, out var verified));
+        Assert.Equal(AdmissionKind.Admitted, _replica.Submit(verified, _now, _effects).Kind);
+    }
+
+    private static AlertEnvelope Decode(byte[] record)
+    {
+        Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record, out var envelope, out _));
+        return envelope;
     }
 
     [Fact]

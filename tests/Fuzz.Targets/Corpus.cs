@@ -1,3 +1,4 @@
+using System;
 using System.Buffers;
 using System.Collections.Generic;
 using System.Collections.Immutable;
@@ -37,7 +38,23 @@ public static class Corpus
         var snapshot = samples.Genesis.NewLedger().TakeSnapshot(new SnapshotHead(samples.Genesis.Block.Header, ImmutableArray.Create((block.Height, block.Digest, Samples.Digest(1)))));
         yield return ("snapshot", [[.. snapshot.Chunks.SelectMany(c => c.ToArray())]]);
         yield return ("replica", [[.. Enumerable.Range(0, 64).Select(i => (byte)(i % 4 == 0 ? i / 4 : 0))], [0, 0, 0, 8, 1, 0, 1, 0, 2, 0, 1, 0, 4, 4, 1, 4, 5, 4, 0, 0]]);
-        yield return ("proof", [Encoding.UTF8.GetBytes(new ProofBench().Proof(0, 1, 3).ToString()), Encoding.UTF8.GetBytes(TrustPolicy.Of(samples.Genesis.Chain))]);
+        yield return ("proof", [Encoding.UTF8.GetBytes(new ProofBench().Proof(0, 1, 3).ToString()), Encoding.UTF8.GetBytes(TrustPolicy.Of(samples.Genesis.Chain)), .. BlockProofs(samples)]);
         yield return ("canary", ["nothing"u8.ToArray()]);
+    }
+
+    /// <summary>Without the first line and the base64 around them, which would keep the fuzzer from what is inside.</summary>
+    private static IEnumerable<byte[]> BlockProofs(Samples samples)
+    {
+        var tree = new StateTree();
+        for (byte i = 0; i < 9; i++) tree.Set([i], [i, i]);
+        var block = samples.Block(samples.Genesis.Block, default, 0, Samples.Digest(1), Samples.Digest(2));
+        block = new Block(block.Header with { StateRoot = tree.Root() }, null, block.Transactions);
+        var certified = new CertifiedHeader([block.Header], samples.Certificate(CertificateKind.Commit, default, block.Height, block.Digest, 0, 1, 2));
+        BlockClaim[] claims =
+        [
+            new BlockClaim.Contains(1, Samples.Digest(2), MerkleTree.Path(1, block.Transactions.AsSpan())),
+            new BlockClaim.State(new byte[] { 3 }, [3, 3], tree.Prove([3])), new BlockClaim.State(new byte[] { 77 }, null, tree.Prove([77])),
+        ];
+        return claims.Select(claim => Convert.FromBase64String(new BlockProof(certified, claim).ToString().Split('\n')[1]));
     }
 }

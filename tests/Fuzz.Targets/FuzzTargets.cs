@@ -74,6 +74,15 @@ public static class FuzzTargets
     {
         if (SignedNote.TryParse(bytes, out var note)) Same(bytes, System.Text.Encoding.UTF8.GetBytes(note.ToString()), "a note");
         TrustPolicy.TryParse(bytes, out _, out _);
+        var file = System.Text.Encoding.UTF8.GetBytes($"{BlockProof.FirstLine}\n{Convert.ToBase64String(bytes)}\n");
+        if (BlockProof.TryParse(file, out var block, out _))
+        {
+            Same(file, System.Text.Encoding.UTF8.GetBytes(block.ToString()), "a block proof");
+            var verifier = new ProofVerifier(Proofs.Policy, Known.Signatures);
+            if (block.Claim is BlockClaim.Contains contains) verifier.Verify(block.Block, contains, null);
+            else if (block.Claim is BlockClaim.State state) verifier.Verify(block.Block, state, state.Key.Span);
+        }
+
         if (!LogProof.TryParse(bytes, out var proof, out _)) return;
         Same(bytes, System.Text.Encoding.UTF8.GetBytes(proof.ToString()), "a proof");
         Proofs.Verify(proof, null);

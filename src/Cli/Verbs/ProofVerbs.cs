@@ -1,13 +1,11 @@
 using System;
 using System.CommandLine;
-using System.Globalization;
 using System.IO;
 using System.Net;
 using System.Threading;
 using System.Threading.Tasks;
-using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Proofs;
-using CyberMesh.Node;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 
@@ -16,8 +14,6 @@ namespace CyberMesh.Cli.Verbs;
 /// <summary>What an auditor needs: the keys to believe, proofs, and checking both without a network.</summary>
 internal static class ProofVerbs
 {
-    private const int FileBytesMax = 16 << 20;
-    private const int RetriesMax = 50;
 
     public static Command Trust()
     {
@@ -33,23 +29,40 @@ internal static class ProofVerbs
         var url = ValidatorClient.UrlOption();
         var file = new Option<FileInfo>("-f", "--file") { Description = "Where the proof goes; without it to the output." };
         var message = new Option<FileInfo>("--message") { Description = "Where the message goes that the proof is about, as it was published." };
-        var get = new Command("get", "Fetch the proof that a transaction is in the log. Waits a few seconds for the next checkpoint.") { id, url, file, message };
+        var now = new Option<bool>("--now") { Description = "Do not wait for the log's next checkpoint: the certified block it stands in, which does not say what came of it." };
+        var get = new Command("get", "Fetch the proof that a transaction is in the log. Waits a few seconds for the next checkpoint.") { id, url, file, message, now };
         get.SetAction(async (parsed, stop) =>
         {
             using var validator = new ValidatorClient(parsed.GetValue(url)!);
             var name = Uri.EscapeDataString(parsed.GetValue(id)!);
-            var proof = await FetchAsync(validator, "/v1/proofs/" + name, stop);
+            var proof = await FetchAsync(validator, (parsed.GetValue(now) ? "/v1/block-proofs/" : "/v1/proofs/") + name, seconds: 5, stop);
             if (parsed.GetValue(message) is { } record) await File.WriteAllBytesAsync(record.FullName, await validator.ReadAsync("/v1/messages/" + name, stop), stop);
-            if (parsed.GetValue(file) is { } to) await File.WriteAllBytesAsync(to.FullName, proof, stop);
-            else Console.Write(System.Text.Encoding.UTF8.GetString(proof));
+            await GiveAsync(proof, parsed.GetValue(file), stop);
             return ExitCode.Ok;
         });
-        return new Command("proof", "Proofs that anyone can check.") { get };
+
+        var key = new Argument<string>("key") { Description = "What to ask for: " + StateKey.Forms + "." };
+        var wait = new Option<int>("--wait") { Description = "Ask again for so many seconds until a certified header names the state.", DefaultValueFactory = _ => 5 };
+        var state = new Command("state", "Fetch the proof of what the state holds under a key, or that it holds nothing.") { key, url, file, wait };
+        state.SetAction(async (parsed, stop) =>
+        {
+            using var validator = new ValidatorClient(parsed.GetValue(url)!);
+            var path = "/v1/state/" + Uri.EscapeDataString(parsed.GetValue(key)!);
+            await GiveAsync(await FetchAsync(validator, path, parsed.GetValue(wait), stop), parsed.GetValue(file), stop);
+            return ExitCode.Ok;
+        });
+        return new Command("proof", "Proofs that anyone can check.") { get, state };
     }
 
-    private static async Task<byte[]> FetchAsync(ValidatorClient validator, string path, CancellationToken stop)
+    private static async Task GiveAsync(byte[] proof, FileInfo? file, CancellationToken stop)
     {
-        for (var i = 0; i < RetriesMax; i++)
+        if (file is not null) await File.WriteAllBytesAsync(file.FullName, proof, stop);
+        else Console.Write(System.Text.Encoding.UTF8.GetString(proof));
+    }
+
+    private static async Task<byte[]> FetchAsync(ValidatorClient validator, string path, int seconds, CancellationToken stop)
+    {
+        for (var i = 0; i < 10 * seconds; i++)
         {
             var (status, body) = await validator.GetAsync(path, stop);
             if (status == HttpStatusCode.OK) return body;
@@ -60,65 +73,20 @@ internal static class ProofVerbs
         return await validator.ReadAsync(path, stop);
     }
 
-    public static Command Verify()
-    {
-        var file = new Argument<FileInfo>("file") { Description = "A .tlog-proof file." };
-        var policyFile = PolicyFile();
-        var message = new Option<FileInfo>("--message") { Description = "The record as it was published: is the proof about it?" };
-        var command = new Command("verify", "Check a proof offline with a policy and say what was checked. Exit code 5 when anything does not hold.") { file, policyFile, message };
-        command.SetAction(parsed =>
-        {
-            var policy = ReadPolicy(parsed.GetValue(policyFile)!);
-            ReadOnlyMemory<byte>? record = parsed.GetValue(message) is { } given ? Read(given) : null;
-            if (!LogProof.TryParse(Read(parsed.GetValue(file)!), out var proof, out var problem))
-            {
-                Console.WriteLine($"failed: this is no proof: {problem}");
-                return ExitCode.VerificationFailed;
-            }
-
-            var verdict = new ProofVerifier(policy, new Ed25519Verifier()).Verify(proof, record);
-            Say(verdict);
-            if (!verdict.Passed) return ExitCode.VerificationFailed;
-            var entry = verdict.Entry!;
-            var time = DateTimeOffset.FromUnixTimeMilliseconds(entry.BlockTime.Milliseconds).UtcDateTime.ToString("yyyy-MM-dd'T'HH:mm:ss.fff'Z'", CultureInfo.InvariantCulture);
-            Console.WriteLine($"proven: {entry.Kind.Name()} {entry.Transaction} stands in block {entry.Height} at {time}, result {entry.Result.Code()}");
-            if (record is null) Console.WriteLine("not checked: which message that digest is of (--message)");
-            return ExitCode.Ok;
-        });
-        return command;
-    }
-
-    private static void Say(Verdict verdict)
-    {
-        foreach (var (passed, what) in verdict.Checks) Console.WriteLine($"{(passed ? "ok" : "failed")}: {what}");
-    }
-
     public static Command Audit()
     {
         var url = ValidatorClient.UrlOption();
-        var policyFile = PolicyFile();
+        var policyFile = VerifyVerb.PolicyFile();
         var directory = new Option<DirectoryInfo>("--dir") { Description = "Where the audit remembers what it saw, for the next one.", Required = true };
         var from = new Option<ulong?>("--from") { Description = "Download entries from this one on only; those below are taken from --dir. Without it all are compared again." };
         var command = new Command("audit", "Download the log, recompute its root, and compare with what the last audit saw. Exit code 5 when anything does not hold.") { url, policyFile, directory, from };
         command.SetAction(async (parsed, stop) =>
         {
             using var validator = new ValidatorClient(parsed.GetValue(url)!);
-            var audit = new LogAudit(ReadPolicy(parsed.GetValue(policyFile)!), new Ed25519Verifier(), parsed.GetValue(directory)!.FullName);
+            var audit = new LogAudit(VerifyVerb.ReadPolicy(parsed.GetValue(policyFile)!), new Ed25519Verifier(), parsed.GetValue(directory)!.FullName);
             foreach (var line in await audit.RunAsync(validator, parsed.GetValue(from) ?? 0, stop)) Console.WriteLine(line);
             return audit.Passed ? ExitCode.Ok : ExitCode.VerificationFailed;
         });
         return command;
     }
-
-    private static Option<FileInfo> PolicyFile() => new("--policy") { Description = "The trust policy, from 'trust export'.", Required = true };
-
-    private static byte[] Read(FileInfo file)
-    {
-        if (!file.Exists) throw new UserError($"{file} does not exist", "check the path");
-        if (file.Length > FileBytesMax) throw new UserError($"{file} is larger than {FileBytesMax} bytes", "check the path");
-        return File.ReadAllBytes(file.FullName);
-    }
-
-    private static TrustPolicy ReadPolicy(FileInfo file) =>
-        TrustPolicy.TryParse(Read(file), out var policy, out var problem) ? policy : throw new UserError($"{file} is no policy: {problem}", "make one with 'cybermesh trust export --genesis GENESIS'");
 }

@@ -80,7 +80,7 @@ internal sealed class ValidatorClient : IDisposable
         if (status == HttpStatusCode.OK) return body;
         var problem = Json(body);
         throw (string?)problem?["detail"] is { } detail
-            ? new UserError(detail, (string?)problem["hint"] ?? "see docs/api.md")
+            ? new UserError(detail.TrimEnd('.'), ((string?)problem["hint"] ?? "see docs/api.md").TrimEnd('.'))
             : new ConnectionError($"{_http.BaseAddress} does not answer as a validator: status {(int)status}");
     }
 

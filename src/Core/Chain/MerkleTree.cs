@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Immutable;
 using System.Security.Cryptography;
 using CyberMesh.Core.Primitives;
 
@@ -11,9 +12,32 @@ public static class MerkleTree
     {
         if (leaves.IsEmpty) return Digest.Sha256([]);
         if (leaves.Length == 1) return Leaf(leaves[0]);
-        var split = 1;
-        while (split * 2 < leaves.Length) split *= 2;
+        var split = Split(leaves.Length);
         return Node(Root(leaves[..split]), Root(leaves[split..]));
+    }
+
+    /// <summary>The siblings from a leaf up to the root.</summary>
+    public static ImmutableArray<Digest> Path(int index, ReadOnlySpan<Digest> leaves)
+    {
+        var path = ImmutableArray.CreateBuilder<Digest>();
+        while (leaves.Length > 1)
+        {
+            var split = Split(leaves.Length);
+            var left = index < split;
+            path.Add(Root(left ? leaves[split..] : leaves[..split]));
+            leaves = left ? leaves[..split] : leaves[split..];
+            if (!left) index -= split;
+        }
+
+        path.Reverse();
+        return path.ToImmutable();
+    }
+
+    private static int Split(int count)
+    {
+        var split = 1;
+        while (split * 2 < count) split *= 2;
+        return split;
     }
 
     public static Digest Leaf(Digest value)

@@ -65,6 +65,19 @@ public sealed class ValidatorSet
         _hash = ComputeHash();
     }
 
+    /// <summary>Of validators whose places are known.</summary>
+    internal static ValidatorSet AtPlaces(SortedDictionary<ushort, Validator> validators)
+    {
+        var places = ImmutableArray.CreateBuilder<Validator?>();
+        foreach (var (place, validator) in validators)
+        {
+            while (places.Count < place) places.Add(null);
+            places.Add(validator);
+        }
+
+        return new ValidatorSet(places.ToImmutable());
+    }
+
     /// <summary>By place.</summary>
     public ImmutableArray<Validator> Members { get; }
 

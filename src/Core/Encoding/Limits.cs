@@ -44,6 +44,12 @@ public static class Limits
     /// <summary>W at most.</summary>
     public const int WindowMax = 64;
 
+    /// <summary>A key of the state: a letter or two and a digest.</summary>
+    public const int StateKeyBytesMax = 64;
+
+    /// <summary>What a proof can show under one key: a policy with thousands of approvers is the largest.</summary>
+    public const int StateValueBytesMax = 512 * 1024;
+
     public const int SnapshotChunkBytes = 1 << 20;
 
     /// <summary>Chunks of a snapshot: 64 GiB of state.</summary>

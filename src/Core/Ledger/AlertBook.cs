@@ -240,34 +240,46 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
         for (var left = reader.Count(int.MaxValue, 150); left > 0 && reader.Error == DecodeError.None; left--)
         {
             var digest = reader.Digest();
-            var origin = Origin.Read(ref reader, digest);
-            var (producerKey, contentHash, correlation) = (reader.Key(), reader.Digest(), reader.Text(2 * Limits.TextBytesMax + 32));
-            var (severity, status, decidedBy) = (reader.UInt8(), reader.UInt8(), reader.Text(Limits.NameBytesMax));
-            var (credit, evidence, flags) = (reader.Int64(), reader.UInt32(), reader.UInt8());
-            if (_open.Find(digest) is not null || status is < (byte)AlertStatus.Reported or > (byte)AlertStatus.FalsePositive || credit is < -1000 or > 1000 || flags > 7)
+            if (ReadAlert(ref reader, digest) is not { } alert) return;
+            if (_open.Find(digest) is not null)
             {
                 reader.Fail(DecodeError.NotCanonical);
                 return;
             }
 
-            var alert = new OpenAlert(origin)
-            {
-                Key = producerKey,
-                ContentHash = contentHash,
-                Severity = severity,
-                Correlation = correlation,
-                Counts = (flags & 1) != 0,
-                Status = (AlertStatus)status,
-                DecidedBy = decidedBy,
-                Credit = (int)credit,
-                EvidenceCount = evidence,
-                HoldsContentHash = (flags & 2) != 0,
-                HoldsId = (flags & 4) != 0,
-            };
             _open.Add(alert);
-            if (alert.HoldsContentHash) _byReference[contentHash] = alert;
-            if (alert.HoldsId) _byReference[IdHash(origin.Id)] = alert;
+            if (alert.HoldsContentHash) _byReference[alert.ContentHash] = alert;
+            if (alert.HoldsId) _byReference[IdHash(alert.Origin.Id)] = alert;
             Join(alert);
         }
+    }
+
+    /// <summary>What <see cref="ValueOf"/> wrote; null, and the reader failed, when it is none.</summary>
+    internal static OpenAlert? ReadAlert(ref CanonicalReader reader, Digest digest)
+    {
+        var origin = Origin.Read(ref reader, digest);
+        var (producerKey, contentHash, correlation) = (reader.Key(), reader.Digest(), reader.Text(2 * Limits.TextBytesMax + 32));
+        var (severity, status, decidedBy) = (reader.UInt8(), reader.UInt8(), reader.Text(Limits.NameBytesMax));
+        var (credit, evidence, flags) = (reader.Int64(), reader.UInt32(), reader.UInt8());
+        if (status is < (byte)AlertStatus.Reported or > (byte)AlertStatus.FalsePositive || credit is < -1000 or > 1000 || flags > 7)
+        {
+            reader.Fail(DecodeError.NotCanonical);
+            return null;
+        }
+
+        return new OpenAlert(origin)
+        {
+            Key = producerKey,
+            ContentHash = contentHash,
+            Severity = severity,
+            Correlation = correlation,
+            Counts = (flags & 1) != 0,
+            Status = (AlertStatus)status,
+            DecidedBy = decidedBy,
+            Credit = (int)credit,
+            EvidenceCount = evidence,
+            HoldsContentHash = (flags & 2) != 0,
+            HoldsId = (flags & 4) != 0,
+        };
     }
 }

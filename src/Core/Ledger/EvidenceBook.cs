@@ -97,21 +97,23 @@ internal sealed class EvidenceBook(StateTree tree, AlertBook alerts, List<Ledger
         for (var left = reader.Count(int.MaxValue, 80); left > 0 && reader.Error == DecodeError.None; left--)
         {
             var digest = reader.Digest();
-            var origin = Origin.Read(ref reader, digest);
-            var (references, dangling, entries, verified) = (reader.UInt32(), reader.UInt32(), reader.UInt32(), reader.UInt8());
-            if (_open.Find(digest) is not null || verified > 1)
-            {
-                reader.Fail(DecodeError.NotCanonical);
-                return;
-            }
-
-            _open.Add(new OpenEvidence(origin)
-            {
-                References = references,
-                Dangling = dangling,
-                CustodyEntries = entries,
-                CustodyVerified = verified == 1,
-            });
+            if (ReadEvidence(ref reader, digest) is not { } evidence) return;
+            if (_open.Find(digest) is null) _open.Add(evidence);
+            else reader.Fail(DecodeError.NotCanonical);
         }
+    }
+
+    /// <summary>What <see cref="ValueOf"/> wrote; null, and the reader failed, when it is none.</summary>
+    internal static OpenEvidence? ReadEvidence(ref CanonicalReader reader, Digest digest)
+    {
+        var origin = Origin.Read(ref reader, digest);
+        var (references, dangling, entries, verified) = (reader.UInt32(), reader.UInt32(), reader.UInt32(), reader.UInt8());
+        if (verified > 1)
+        {
+            reader.Fail(DecodeError.NotCanonical);
+            return null;
+        }
+
+        return new OpenEvidence(origin) { References = references, Dangling = dangling, CustodyEntries = entries, CustodyVerified = verified == 1 };
     }
 }

@@ -97,6 +97,20 @@ public sealed partial class Ledger
 
     public Digest StateRoot() => _tree.Root();
 
+    /// <summary>The state tree as it is now: proofs of it can be made as long as somebody keeps it.</summary>
+    public StateTree CopyTree() => _tree.Copy();
+
+    /// <summary>What stands under a key now; null when nothing does.</summary>
+    public byte[]? ValueOf(StateKey key) => key.Table switch
+    {
+        "alert" => _alerts.ValueOf(key.Digest),
+        "evidence" => _evidence.ValueOf(key.Digest),
+        "policy" => _policies.ValueOf(key.Digest),
+        "producer" => Producers.TryFind(key.Key, out var producer) ? Encode(producer) : null,
+        "reputation" => _reputations.ValueOf(key.Name),
+        _ => EncodeLog(),
+    };
+
     /// <summary>Was this very message accepted, or refused by the rules of the state, recently enough to be remembered? Then it is not decided again.</summary>
     public bool HasDecided(Digest transaction) => _nonces.ContainsTransaction(transaction) || _control.Contains(transaction);
 
@@ -353,10 +367,8 @@ public sealed partial class Ledger
 
     private void WriteProducer(Producer producer)
     {
-        var buffer = new ArrayBufferWriter<byte>(256);
-        producer.Write(new CanonicalWriter(buffer));
         Span<byte> key = stackalloc byte[StateKeys.ProducerLength];
-        _tree.Set(StateKeys.Producer(key, producer.Key), buffer.WrittenSpan);
+        _tree.Set(StateKeys.Producer(key, producer.Key), Encode(producer));
     }
 
     private void WriteLeaders()
@@ -374,7 +386,16 @@ public sealed partial class Ledger
         }
     }
 
-    private void WriteLog()
+    private static byte[] Encode(Producer producer)
+    {
+        var buffer = new ArrayBufferWriter<byte>(256);
+        producer.Write(new CanonicalWriter(buffer));
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    private void WriteLog() => _tree.Set(StateKeys.Log, EncodeLog());
+
+    private byte[] EncodeLog()
     {
         var buffer = new ArrayBufferWriter<byte>(64);
         var writer = new CanonicalWriter(buffer);
@@ -382,7 +403,7 @@ public sealed partial class Ledger
         writer.Digest(Log.Root());
         writer.Height(LogEnd.Height);
         writer.Time(LogEnd.Time);
-        _tree.Set(StateKeys.Log, buffer.WrittenSpan);
+        return buffer.WrittenSpan.ToArray();
     }
 
     private void WriteGovernance()

@@ -31,6 +31,9 @@ internal sealed class OpenPolicy
     public SortedSet<string> Revocations { get; } = new(StringComparer.Ordinal);
 }
 
+/// <summary>What the state says of a policy besides its params.</summary>
+internal sealed record PolicyHead(string Id, string Producer, Height Height, PolicyStatus Status, Timestamp Until, List<string> Approvals, List<string> Revocations);
+
 /// <summary>
 /// Policies from proposal to end, and everything that keeps one from doing harm (docs/state-machine.md, rows P1 to P17): approvals, time to live,
 /// the never-block list, the widest network, caps, no duplicates, the switch that ends all of them.
@@ -312,21 +315,29 @@ internal sealed class PolicyBook(StateTree tree, AlertBook alerts, List<LedgerEv
         for (var left = reader.Count(Limits.PoliciesOpenMax, 60); left > 0 && reader.Error == DecodeError.None; left--)
         {
             var digest = reader.Digest();
-            var (id, producer, height, status, until) = (reader.Text(Limits.IdBytesMax), reader.Text(Limits.NameBytesMax), reader.Height(), reader.UInt8(), reader.Time());
-            var (approvals, revocations) = (ReadNames(ref reader), ReadNames(ref reader));
+            if (ReadHead(ref reader) is not { } head) return;
             var json = reader.Bytes(Limits.PolicyParamsBytesMax);
-            if (status is not ((byte)PolicyStatus.Proposed or (byte)PolicyStatus.Active) || !PolicyParams.TryRead(json, out var content, out _)
-                || content.TtlSeconds is null || _ids.ContainsKey(id) || _open.ContainsKey(digest))
+            if (!PolicyParams.TryRead(json, out var content, out _) || content.TtlSeconds is null || _ids.ContainsKey(head.Id) || _open.ContainsKey(digest))
             {
                 reader.Fail(DecodeError.NotCanonical);
                 return;
             }
 
-            var policy = new OpenPolicy { Digest = digest, Id = id, Producer = producer, Height = height, Content = content, Params = json, Status = (PolicyStatus)status, Until = until };
-            policy.Approvals.UnionWith(approvals);
-            policy.Revocations.UnionWith(revocations);
+            var policy = new OpenPolicy { Digest = digest, Id = head.Id, Producer = head.Producer, Height = head.Height, Content = content, Params = json, Status = head.Status, Until = head.Until };
+            policy.Approvals.UnionWith(head.Approvals);
+            policy.Revocations.UnionWith(head.Revocations);
             Insert(policy);
         }
+    }
+
+    /// <summary>What <see cref="WriteHead"/> wrote; null, and the reader failed, when it is none.</summary>
+    internal static PolicyHead? ReadHead(ref CanonicalReader reader)
+    {
+        var (id, producer, height, status, until) = (reader.Text(Limits.IdBytesMax), reader.Text(Limits.NameBytesMax), reader.Height(), reader.UInt8(), reader.Time());
+        var (approvals, revocations) = (ReadNames(ref reader), ReadNames(ref reader));
+        if (status is (byte)PolicyStatus.Proposed or (byte)PolicyStatus.Active) return new PolicyHead(id, producer, height, (PolicyStatus)status, until, approvals, revocations);
+        reader.Fail(DecodeError.NotCanonical);
+        return null;
     }
 
     private static List<string> ReadNames(ref CanonicalReader reader)

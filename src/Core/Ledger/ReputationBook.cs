@@ -12,7 +12,7 @@ public readonly record struct ProducerStanding(int Reputation, ulong Accepted, u
     public const int InitialReputation = 500;
 }
 
-/// <summary>ProducerStanding of every producer, from agreed facts only (docs/state-machine.md, rows R1 to R6).</summary>
+/// <summary>The standing of every producer, from agreed facts only (docs/state-machine.md, rows PR1 to PR5).</summary>
 internal sealed class ReputationBook(StateTree tree, List<LedgerEvent> events)
 {
     private const int Max = 1000;
@@ -46,9 +46,7 @@ internal sealed class ReputationBook(StateTree tree, List<LedgerEvent> events)
         Span<byte> key = stackalloc byte[StateKeys.StandingLength];
         foreach (var producer in _changed)
         {
-            var buffer = new ArrayBufferWriter<byte>(24);
-            Write(new CanonicalWriter(buffer), this[producer]);
-            tree.Set(StateKeys.Standing(key, producer), buffer.WrittenSpan);
+            tree.Set(StateKeys.Standing(key, producer), Encode(this[producer]));
         }
 
         _changed.Clear();
@@ -75,6 +73,18 @@ internal sealed class ReputationBook(StateTree tree, List<LedgerEvent> events)
     internal void Read(ref CanonicalReader reader)
     {
         for (var left = reader.Count(Limits.ProducersMax, 24); left > 0; left--)
-            _standings[reader.Text(Limits.NameBytesMax)] = new ProducerStanding(reader.Int32(), reader.UInt64(), reader.UInt64());
+            _standings[reader.Text(Limits.NameBytesMax)] = ReadStanding(ref reader);
     }
+
+    /// <summary>The bytes under a producer's key in the state, for a proof; null when nothing stands there.</summary>
+    public byte[]? ValueOf(string producer) => _standings.TryGetValue(producer, out var standing) ? Encode(standing) : null;
+
+    private static byte[] Encode(ProducerStanding standing)
+    {
+        var buffer = new ArrayBufferWriter<byte>(24);
+        Write(new CanonicalWriter(buffer), standing);
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    internal static ProducerStanding ReadStanding(ref CanonicalReader reader) => new(reader.Int32(), reader.UInt64(), reader.UInt64());
 }

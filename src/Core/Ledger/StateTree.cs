@@ -55,6 +55,9 @@ public sealed class StateTree
 
     public void Remove(ReadOnlySpan<byte> key) => _root = Delete(_root, StateProof.KeyDigest(key), 0);
 
+    /// <summary>The tree as it is now, whatever happens to this one. Costs nothing: nodes never change.</summary>
+    public StateTree Copy() => new() { _root = _root, Count = Count };
+
     public void Clear() => (_root, Count) = (null, 0);
 
     /// <summary>What the tree holds under a key, or that it holds nothing, to be checked against <see cref="Root"/>.</summary>

@@ -21,6 +21,7 @@ public sealed class Mempool(int transactionsMax, int bytesMax)
 
     private readonly Dictionary<Digest, LinkedListNode<Entry>> _byDigest = [];
     private readonly LinkedList<Entry> _byAge = [];
+    private readonly Dictionary<(PublicKey, Nonce), int> _nonces = [];
 
     public int Count => _byAge.Count;
 
@@ -28,6 +29,9 @@ public sealed class Mempool(int transactionsMax, int bytesMax)
     public int Bytes { get; private set; }
 
     public bool Contains(Digest digest) => _byDigest.ContainsKey(digest);
+
+    /// <summary>Some message with this nonce of this producer waits. What validators and operators sign has none, and counts as one nonce.</summary>
+    public bool HoldsNonce(PublicKey producer, Nonce nonce) => _nonces.ContainsKey((producer, nonce));
 
     public bool HasRoomFor(AlertEnvelope alert) => Count < transactionsMax && Bytes + alert.BodyLength <= bytesMax;
 
@@ -44,13 +48,18 @@ public sealed class Mempool(int transactionsMax, int bytesMax)
         var node = _byAge.AddLast(new Entry(alert, now));
         Invariant.Holds(_byDigest.TryAdd(alert.Value.Digest, node), "no transaction is in the pool twice");
         Bytes += alert.Value.BodyLength;
+        var nonce = (alert.Value.Producer, alert.Value.Nonce);
+        _nonces[nonce] = _nonces.GetValueOrDefault(nonce) + 1;
     }
 
     public void Remove(Digest digest)
     {
         if (!_byDigest.Remove(digest, out var node)) return;
         _byAge.Remove(node);
-        Bytes -= node.Value.Alert.Value.BodyLength;
+        var envelope = node.Value.Alert.Value;
+        Bytes -= envelope.BodyLength;
+        var nonce = (envelope.Producer, envelope.Nonce);
+        if (--_nonces[nonce] == 0) _nonces.Remove(nonce);
     }
 
     /// <summary>Entries from the oldest on. Do not change the pool while reading.</summary>

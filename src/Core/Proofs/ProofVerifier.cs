@@ -44,6 +44,41 @@ public sealed class ProofVerifier(TrustPolicy policy, ISignatureVerifier signatu
         return new Verdict(_checks.DrainToImmutable(), entry);
     }
 
+    /// <summary>The block is one that the validators have certified, and holds the transaction.</summary>
+    /// <param name="record">The Kafka record value the transaction must be; null when only the block is of interest.</param>
+    public Verdict Verify(CertifiedHeader block, BlockClaim.Contains claim, ReadOnlyMemory<byte>? record)
+    {
+        _checks.Clear();
+        if (Block(block)
+            && Say(claim.IsShownBy(block.Header), Format($"transaction {claim.Index} of {block.Header.TransactionCount} is in the block"), "the path does not lead from the transaction to the header")
+            && record is { } bytes)
+            CheckRecord(bytes, claim.Transaction);
+        return new Verdict(_checks.DrainToImmutable(), null);
+    }
+
+    /// <summary>The block is one that the validators have certified, and the state it names holds this under the key.</summary>
+    public Verdict Verify(CertifiedHeader block, BlockClaim.State claim, ReadOnlySpan<byte> key)
+    {
+        _checks.Clear();
+        if (Block(block) && Say(claim.Key.Span.SequenceEqual(key), "the proof is about this key", "the proof is about another key"))
+            Say(claim.IsShownBy(block.Header.StateRoot),
+                Format($"the state after block {block.Header.RootHeight} holds {(claim.Value is null ? "nothing" : "this value")} there"),
+                "the path does not lead from the key to the state root of the header");
+        return new Verdict(_checks.DrainToImmutable(), null);
+    }
+
+    private bool Block(CertifiedHeader block)
+    {
+        if (policy.Chain is not { } chain)
+        {
+            Failed("the policy names no consensus keys; make one with 'trust export'");
+            return false;
+        }
+
+        var problem = block.Problem(chain, signatures);
+        return Say(problem is null, Format($"block {block.Header.Height} is certified by {block.Commit.Signatures.Length} of {chain.Validators.Quorum} needed"), problem ?? "");
+    }
+
     /// <summary>The checkpoint is the log's and the quorum has signed it; null when not.</summary>
     public LogCheckpoint? Checkpoint(SignedNote note, out ImmutableArray<Check> checks)
     {
@@ -120,11 +155,32 @@ public sealed class ProofVerifier(TrustPolicy policy, ISignatureVerifier signatu
         }
 
         if (!Say(envelope.Digest == entry.Transaction, "the message is the one the entry names", "the message is another one than the entry names")) return;
+        CheckSignature(envelope);
+    }
+
+    /// <summary>A block proof says no kind, but the digest is over kind and record.</summary>
+    private void CheckRecord(ReadOnlyMemory<byte> record, Digest transaction)
+    {
+        for (var kind = AlertKind.Anomaly; kind <= AlertKind.Decision; kind++)
+        {
+            if (!EnvelopeDecoder.TryDecode(kind, record, out var envelope, out _) || envelope.Digest != transaction) continue;
+            Say(true, "the message is that transaction", "");
+            CheckSignature(envelope);
+            return;
+        }
+
+        Failed("the message is another one than that transaction");
+    }
+
+    private void CheckSignature(AlertEnvelope envelope)
+    {
         // What validators and operators sign they sign for the chain, and the chain has checked it.
-        if (entry.Kind.IsControl()) return;
+        if (envelope.Kind.IsControl()) return;
         var genuine = new EnvelopeAuthenticator(signatures).TryAuthenticate(envelope, SigningProfiles.V1 | SigningProfiles.V2, out _);
         Say(genuine, $"signed by its producer {envelope.Producer}, profile v{(byte)envelope.Profile}", $"its signature is not that of producer {envelope.Producer}");
     }
+
+    private static string Format(FormattableString text) => text.ToString(CultureInfo.InvariantCulture);
 
     private void Failed(string what) => _checks.Add(new Check(false, what));
 

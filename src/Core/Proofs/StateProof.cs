@@ -1,7 +1,5 @@
 using System;
-using System.Buffers;
 using System.Collections.Immutable;
-using System.Diagnostics.CodeAnalysis;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
@@ -56,31 +54,22 @@ public sealed record StateProof(ImmutableArray<Digest> Siblings, (Digest Key, Di
         return node;
     }
 
-    public byte[] Encode()
+    internal void Write(CanonicalWriter writer)
     {
-        var buffer = new ArrayBufferWriter<byte>(1024);
-        var writer = new CanonicalWriter(buffer);
         writer.Count(Siblings.Length);
         foreach (var sibling in Siblings) writer.Digest(sibling);
         writer.UInt8(Leaf is null ? (byte)0 : (byte)1);
-        if (Leaf is { } leaf)
-        {
-            writer.Digest(leaf.Key);
-            writer.Digest(leaf.Value);
-        }
-
-        return buffer.WrittenSpan.ToArray();
+        if (Leaf is not { } leaf) return;
+        writer.Digest(leaf.Key);
+        writer.Digest(leaf.Value);
     }
 
-    public static bool TryDecode(ReadOnlySpan<byte> bytes, [NotNullWhen(true)] out StateProof? proof)
+    internal static StateProof Read(ref CanonicalReader reader)
     {
-        var reader = new CanonicalReader(bytes);
         var siblings = ImmutableArray.CreateBuilder<Digest>();
         for (var left = reader.Count(DepthMax, Digest.Size); left > 0; left--) siblings.Add(reader.Digest());
         var flag = reader.UInt8();
         if (flag > 1) reader.Fail(DecodeError.NotCanonical);
-        (Digest, Digest)? leaf = flag == 1 ? (reader.Digest(), reader.Digest()) : null;
-        proof = reader.Finish(out _) ? new StateProof(siblings.ToImmutable(), leaf) : null;
-        return proof is not null;
+        return new StateProof(siblings.ToImmutable(), flag == 1 ? (reader.Digest(), reader.Digest()) : null);
     }
 }

@@ -5,20 +5,26 @@ using System.Diagnostics.CodeAnalysis;
 using System.Globalization;
 using System.Text;
 using CyberMesh.Core.Chain;
+using CyberMesh.Core.Encoding;
+using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Proofs;
 
 /// <summary>
 /// Whom a verifier believes, as C2SP tlog-policy writes it: keys of logs, keys of cosigners ("witnesses"), groups of them, and the group that must
-/// have signed. The only thing a verifier has to be given by somebody it trusts.
+/// have signed. The only thing a verifier has to be given by somebody it trusts. The consensus keys, which that format has no word for, stand in
+/// comments that begin with <c>#cybermesh</c>: tools that know the format alone pass over them.
 /// </summary>
 public sealed class TrustPolicy
 {
-    private const int LinesMax = 4096;
+    private const int LinesMax = 8192;
+    private const string Own = "#cybermesh";
 
     private sealed record Group(int Needed, ImmutableArray<string> Members);
 
     private readonly Dictionary<string, Group> _groups = new(StringComparer.Ordinal);
+    private readonly SortedDictionary<ushort, Validator> _validators = [];
+    private (Digest Id, ulong Epoch, int TermBlocks)? _chain;
     private string? _quorum;
 
     private TrustPolicy()
@@ -31,12 +37,18 @@ public sealed class TrustPolicy
     /// <summary>By name, in the order of the file.</summary>
     public List<(string Name, NoteKey Key)> Witnesses { get; } = [];
 
+    /// <summary>Whose votes certify blocks; null when the policy does not say, and block proofs cannot be checked.</summary>
+    public ChainContext? Chain { get; private set; }
+
     /// <summary>The policy of a chain: one log key and one cosigner key per validator, Q cosigners needed.</summary>
     public static string Of(ChainContext chain)
     {
         var text = new StringBuilder();
         var names = new StringBuilder();
         text.Append(CultureInfo.InvariantCulture, $"# Chain {chain.ChainId}, epoch {chain.Epoch}: {chain.Validators.Quorum} of {chain.Validators.Count} validators.\n");
+        text.Append(CultureInfo.InvariantCulture, $"{Own} chain {chain.ChainId} epoch {chain.Epoch} term {chain.Parameters.TermBlocks}\n");
+        foreach (var index in chain.Validators.Indices)
+            text.Append(CultureInfo.InvariantCulture, $"{Own} validator {index} {LogNames.Label(chain, index)} {chain.Validators[index].ConsensusKey}\n");
         foreach (var index in chain.Validators.Indices) text.Append(CultureInfo.InvariantCulture, $"log {LogNames.LogKey(chain, index)}\n");
         foreach (var index in chain.Validators.Indices)
         {
@@ -61,7 +73,7 @@ public sealed class TrustPolicy
         for (var i = 0; i < lines.Length; i++)
         {
             var words = lines[i].Split([' ', '\t', '\r'], StringSplitOptions.RemoveEmptyEntries);
-            if (words.Length == 0 || words[0][0] == '#' || read.Take(words) is not { } refused) continue;
+            if (words.Length == 0 || (words[0][0] == '#' && words[0] != Own) || read.Take(words) is not { } refused) continue;
             problem = string.Create(CultureInfo.InvariantCulture, $"line {i + 1}: {refused}");
             return false;
         }
@@ -70,6 +82,10 @@ public sealed class TrustPolicy
         if (read._quorum is null) return false;
         problem = "no line names a log";
         if (read.Logs.Count == 0) return false;
+        problem = "a chain needs validators, and validators a chain";
+        if (read._chain is null != (read._validators.Count == 0)) return false;
+        if (read._chain is { } chain)
+            read.Chain = new ChainContext(chain.Id, chain.Epoch, ValidatorSet.AtPlaces(read._validators), new ChainParameters { TermBlocks = chain.TermBlocks });
         policy = read;
         return true;
     }
@@ -108,6 +124,19 @@ public sealed class TrustPolicy
                 if (words[1] == "none" || !IsTaken(words[1])) return $"the quorum must be a witness or a group of a line above, not '{words[1]}'";
                 _quorum = words[1];
                 return null;
+            case Own when words.Length == 7 && words[1] == "chain" && words[3] == "epoch" && words[5] == "term":
+                if (_chain is not null) return "the chain is named twice";
+                if (!Digest.TryParse(words[2], out var id) || !LogCheckpoint.TryNumber(words[4], out var epoch) || !LogCheckpoint.TryNumber(words[6], out var term) || term is 0 or > int.MaxValue)
+                    return "this is no chain: an id, its epoch, and the blocks of a term";
+                _chain = (id, epoch, (int)term);
+                return null;
+            case Own when words.Length == 5 && words[1] == "validator":
+                if (!LogCheckpoint.TryNumber(words[2], out var place) || place >= Limits.PlacesMax || !PublicKey.TryParse(words[4], out var key)) return "this is no validator: its place, name and consensus key";
+                if (_validators.Count == Limits.ValidatorsMax) return $"more than {Limits.ValidatorsMax} validators";
+                foreach (var (_, other) in _validators)
+                    if (other.ConsensusKey == key)
+                        return "this consensus key stands twice";
+                return _validators.TryAdd((ushort)place, new Validator(words[3], key, default, default, default)) ? null : "this place is taken";
             default:
                 return $"'{words[0]}' with {words.Length - 1} words after it means nothing here";
         }

@@ -37,6 +37,9 @@ public readonly record struct SnapshotRequest(ValidatorIndex From, Height Height
 /// <summary>The state after the last block of a term, with the commit of that block.</summary>
 public sealed record TakenSnapshot(Checkpoint Checkpoint, QuorumCertificate Commit, Snapshot Snapshot);
 
+/// <summary>A transaction that waited and can never be accepted any more (rule T7): final like a rejection at admission.</summary>
+public sealed record Refusal(Digest Transaction, AlertKind Kind, Rejection Rejection);
+
 /// <summary>
 /// What one step wants done. The host drains the lists in exactly this order: <see cref="Outbox.Records"/> durable, then
 /// <see cref="Outbox.Messages"/>, then <see cref="Decided"/> in height order, then <see cref="Outbox.Notices"/>.
@@ -47,6 +50,9 @@ public sealed class Effects : Outbox
     public List<CommittedBlock> Decided { get; } = [];
     public List<BlockRequest> BlockRequests { get; } = [];
     public List<SnapshotRequest> SnapshotRequests { get; } = [];
+
+    /// <summary>Out of the pool without a block; whoever submitted them has to know.</summary>
+    public List<Refusal> Refused { get; } = [];
 
     /// <summary>Own snapshots, to be kept; they may be served once their checkpoint is stable.</summary>
     public List<TakenSnapshot> Snapshots { get; } = [];
@@ -70,7 +76,7 @@ public sealed class Effects : Outbox
     public Divergence? Divergence { get; set; }
 
     public bool IsEmpty => Fork is null && Divergence is null && Records.Count + Messages.Count + Notices.Count + Decided.Count + BlockRequests.Count
-        + SnapshotRequests.Count + Snapshots.Count + Stable.Count == 0 && Installed is null && LogCheckpoint is null;
+        + SnapshotRequests.Count + Refused.Count + Snapshots.Count + Stable.Count == 0 && Installed is null && LogCheckpoint is null;
 
     public void Clear()
     {
@@ -80,6 +86,7 @@ public sealed class Effects : Outbox
         Decided.Clear();
         BlockRequests.Clear();
         SnapshotRequests.Clear();
+        Refused.Clear();
         Snapshots.Clear();
         Stable.Clear();
         Installed = null;

@@ -1,12 +1,14 @@
 using System;
 using System.Collections.Generic;
 using System.Collections.Immutable;
+using System.Diagnostics.CodeAnalysis;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 
 namespace CyberMesh.Core.Replica;
 
@@ -44,6 +46,9 @@ public sealed class Replica
     /// <summary>State roots after the last blocks; headers refer to them (deferred root).</summary>
     private readonly SortedDictionary<ulong, Digest> _roots = [];
 
+    /// <summary>The states whose roots headers are going to name: what proofs are made of.</summary>
+    private readonly SortedDictionary<ulong, StateTree> _states = [];
+
     /// <summary>Committed blocks not reported stored yet, and the last few for peers that ask for a body.</summary>
     private readonly SortedDictionary<ulong, CommittedBlock> _recent = [];
 
@@ -75,7 +80,7 @@ public sealed class Replica
         _cosigner = new Cosigner(Epochs, keys);
         _blockPeers = new PeerRotation(Epochs, 500);
         _proposalPeers = new PeerRotation(Epochs, 150);
-        _roots[0] = genesis.Block.Header.StateRoot;
+        RememberRoot(default);
     }
 
     private ChainParameters Parameters => _pbft.Epoch.Parameters;
@@ -113,6 +118,7 @@ public sealed class Replica
             foreach (var size in _pbft.Sizes) yield return size;
             yield return ("bodies of held blocks", _bodies.Count, 16 * Parameters.Window + 1);
             yield return ("state roots", _roots.Count, 4 * Parameters.Window + 1);
+            yield return ("states", _states.Count, 4 * Parameters.Window + 1);
             yield return ("chunks of a snapshot", _snapshot.ChunkCount, Limits.SnapshotChunksMax);
             yield return ("cosignatures", _cosigner.Count, Cosigner.KeptPerValidator * _pbft.NextEpoch.Validators.Places);
             yield return ("fetched bodies", _fetch.Count, Parameters.BlockTransactionsMax);
@@ -284,7 +290,9 @@ public sealed class Replica
         _ledger = ledger!;
         _ledger.Share(epochs, producers);
         _roots.Clear();
+        _states.Clear();
         foreach (var (height, _, root) in head.Recent) _roots[height.Value] = root;
+        RememberRoot(_ledger.Height);
         _recent.Clear();
         _bodies.Clear();
         _fetch.Clear();
@@ -441,11 +449,24 @@ public sealed class Replica
         var (receipts, events) = _ledger.Apply(block, bodies.AsSpan());
         RememberRoot(block.Height);
         foreach (var receipt in receipts) _pool.Remove(receipt.Transaction);
+        GiveUpRivals(bodies, effects);
         var committed = new CommittedBlock(block, decision.Certificate, bodies, receipts, events, StateRoot);
         _recent[block.Height.Value] = committed;
         effects.Decided.Add(committed);
         if (!bodies.IsEmpty) _cosigner.Executed(_ledger.LogEnd, _ledger.Log, now, effects);
         return true;
+    }
+
+    /// <summary>Rule T7: who waits with a nonce that a block has just used waits in vain, and would have the leader suspected.</summary>
+    private void GiveUpRivals(ImmutableArray<AlertEnvelope> bodies, Effects effects)
+    {
+        var hopeless = new List<Refusal>();
+        foreach (var body in bodies)
+            if (_pool.HoldsNonce(body.Producer, body.Nonce))
+                foreach (var entry in _pool.OldestFirst())
+                    if (entry.Alert.Value.Producer == body.Producer && entry.Alert.Value.Nonce == body.Nonce && IsHopeless(entry, out var refusal) && !hopeless.Contains(refusal))
+                        hopeless.Add(refusal);
+        GiveUp(hopeless, effects);
     }
 
     private bool Vote(Timestamp now, Effects effects)
@@ -591,7 +612,21 @@ public sealed class Replica
     private void RememberRoot(Height height)
     {
         _roots[height.Value] = _ledger.StateRoot();
-        if (height.Value > 4UL * (ulong)Parameters.Window) _roots.Remove(height.Value - 4UL * (ulong)Parameters.Window);
+        _states[height.Value] = _ledger.CopyTree();
+        if (height.Value <= 4UL * (ulong)Parameters.Window) return;
+        _roots.Remove(height.Value - 4UL * (ulong)Parameters.Window);
+        _states.Remove(height.Value - 4UL * (ulong)Parameters.Window);
+    }
+
+    /// <summary>
+    /// What the state after a recent block held under a key. Null when that state is not kept any more, or when what stands there has changed
+    /// since: a later header will name it.
+    /// </summary>
+    public BlockClaim.State? Prove(StateKey key, Height height)
+    {
+        if (!_states.TryGetValue(height.Value, out var state)) return null;
+        var claim = new BlockClaim.State(key.Bytes, _ledger.ValueOf(key), state.Prove(key.Bytes.Span));
+        return claim.IsShownBy(state.Root()) ? claim : null;
     }
 
     // ---- Transactions of peers --------------------------------------------------------------------------------
@@ -641,7 +676,10 @@ public sealed class Replica
         }
     }
 
-    /// <summary>Rule T4: a transaction waiting for T_tx is brought to the leader; after twice that, the leader is suspected of censorship.</summary>
+    /// <summary>
+    /// Rule T4: a transaction waiting for T_tx is brought to the leader; after twice that, the leader is suspected of censorship. Rule T7: not for
+    /// one that no block can accept any more, because another message took its nonce, its time is over or its key is gone.
+    /// </summary>
     private void CheckTransactionTimers(Timestamp now, Effects effects)
     {
         if (_pbft.IsChangingView || _transactionTimersView != _pbft.View)
@@ -651,20 +689,44 @@ public sealed class Replica
         }
 
         var censored = false;
+        var hopeless = new List<Refusal>();
         var forward = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>();
         foreach (var entry in _pool.OldestFirst())
         {
             var waitedMs = now.Since(entry.AdmittedAt > _transactionTimersFrom ? entry.AdmittedAt : _transactionTimersFrom);
             if (waitedMs < Parameters.TransactionTimeoutMs || forward.Count == ForwardsPerTick) break;
-            censored |= waitedMs >= 2L * Parameters.TransactionTimeoutMs;
+            var isLate = waitedMs >= 2L * Parameters.TransactionTimeoutMs;
+            if (!isLate && entry.ForwardedIn == _pbft.View) continue;
+            if (IsHopeless(entry, out var refusal))
+            {
+                hopeless.Add(refusal);
+                continue;
+            }
+
+            censored |= isLate;
             if (entry.ForwardedIn == _pbft.View) continue;
             entry.ForwardedIn = _pbft.View;
             forward.Add(entry.Alert.Value.ToBody());
         }
 
+        GiveUp(hopeless, effects);
         if (forward.Count > 0 && _pbft.Leader != Me) effects.Send(_pbft.Leader, new PeerMessage.Transactions(forward.ToImmutable()));
         if (censored) _pbft.Suspect(SuspectReason.Censorship, now, effects);
         else _pbft.Unsuspect(SuspectReason.Censorship);
+    }
+
+    private bool IsHopeless(Mempool.Mempool.Entry entry, [NotNullWhen(true)] out Refusal? refusal)
+    {
+        var envelope = entry.Alert.Value;
+        // Block time only grows, so what it has left behind is gone for good; what it has not reached yet may still come.
+        refusal = _ledger.Check(envelope, _ledger.Time) is { Reason: not RejectionReason.FutureTimestamp } rejection ? new Refusal(envelope.Digest, envelope.Kind, rejection) : null;
+        return refusal is not null;
+    }
+
+    private void GiveUp(List<Refusal> hopeless, Effects effects)
+    {
+        foreach (var refusal in hopeless) _pool.Remove(refusal.Transaction);
+        effects.Refused.AddRange(hopeless);
     }
 
     // ---- Blocks of peers --------------------------------------------------------------------------------------

@@ -6,10 +6,13 @@ using System.Linq;
 using System.Net;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Threading;
 using System.Threading.Tasks;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Projection;
@@ -26,7 +29,8 @@ namespace CyberMesh.Node.Api;
 /// <summary>What the API reads. It never writes and never waits for consensus.</summary>
 public sealed record ApiSources(
     Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<string?> KafkaProblem,
-    SqliteProjection Projection, Func<Height, BlockWithBodies?> ReadBlock, Metrics Metrics);
+    SqliteProjection Projection, Func<Height, BlockWithBodies?> ReadBlock, Func<Height, int, BlockProof?> ProveTransaction,
+    Func<StateKey, CancellationToken, Task<BlockProof?>> ProveState, Metrics Metrics);
 
 /// <summary>The read-only HTTP API (docs/api.md). Errors are RFC 9457 problem details with a stable code and a hint.</summary>
 public sealed partial class ApiServer : IAsyncDisposable
@@ -94,6 +98,8 @@ public sealed partial class ApiServer : IAsyncDisposable
         _app.MapGet("/v1/producers", Producers);
         _app.MapGet("/v1/producers/{name}", Producer);
         _app.MapGet("/v1/proofs/{id}", Proof);
+        _app.MapGet("/v1/block-proofs/{id}", BlockProofOf);
+        _app.MapGet("/v1/state/{key}", (string key, HttpContext context) => StateProofAsync(key, context));
         _app.MapGet("/v1/messages/{id}", Message);
         _app.MapGet("/checkpoint", Checkpoint);
         _app.MapGet("/tile/{**path}", (string path, HttpContext context) => Tile(path, context));
@@ -243,6 +249,19 @@ public sealed partial class ApiServer : IAsyncDisposable
         if (_sources.Projection.TransparencyLog.Prove(row.Height, row.Index) is { } proof) return Text(proof.ToString());
         context.Response.Headers.RetryAfter = "1";
         return Problem(503, "not_yet_checkpointed", "It is committed, and no cosigned checkpoint covers it yet.", "Ask again in a second.");
+    }
+
+    private IResult BlockProofOf(string id) =>
+        Find(id) is not { } row ? TransactionNotFound()
+        : _sources.ProveTransaction(new Height(row.Height), row.Index) is { } proof ? Text(proof.ToString())
+        : Problem(503, "not_certified_here", "This validator has the block and no certificate of it.", "Ask another validator.");
+
+    private async Task<IResult> StateProofAsync(string key, HttpContext context)
+    {
+        if (!StateKey.TryParse(key, out var parsed)) return Problem(400, "bad_parameter", "This is no key of the state.", "Use one of: " + StateKey.Forms + ".");
+        if (await _sources.ProveState(parsed, context.RequestAborted) is { } proof) return Text(proof.ToString());
+        context.Response.Headers.RetryAfter = "1";
+        return Problem(503, "not_yet_certified", "What stands there has changed, and no certified header names that state yet.", "Headers name the state some blocks below them: ask again when the chain has grown.");
     }
 
     /// <summary>The record as its producer published it, to be held against a proof.</summary>

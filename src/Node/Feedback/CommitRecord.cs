@@ -2,8 +2,8 @@ using System;
 using System.Buffers.Binary;
 using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
-using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Node.Storage;
 using CyberMesh.Protos.Control;
 using Google.Protobuf;
@@ -16,7 +16,7 @@ public static class CommitRecord
     private const int AnomalyIdsMax = 10_000;
 
     public static Message<byte[]?, byte[]?> Create(
-        StoredBlockWithResults block, QuorumCertificate? certificate, ISigner control, string signingDomain, DateTimeOffset now)
+        StoredBlockWithResults block, CertifiedHeader? proof, ISigner control, string signingDomain, DateTimeOffset now)
     {
         var header = block.Stored.Block.Block.Header;
         var message = new CommitEvent
@@ -35,7 +35,7 @@ public static class CommitRecord
 
         var key = new byte[8];
         BinaryPrimitives.WriteUInt64BigEndian(key, header.Height.Value);
-        var headers = ControlRecord.Headers("commit", new ControlRecord.Place(header.Height, 0, header, certificate), block.Stored.Block.Block.Digest);
+        var headers = ControlRecord.Headers("commit", new ControlRecord.Place(header.Height, 0, proof), block.Stored.Block.Block.Digest);
         return new Message<byte[]?, byte[]?> { Key = key, Value = message.ToByteArray(), Headers = headers };
     }
 

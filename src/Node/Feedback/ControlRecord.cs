@@ -2,9 +2,9 @@ using System.Buffers;
 using System.Globalization;
 using System.Text;
 using Confluent.Kafka;
-using CyberMesh.Core.Chain;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using Google.Protobuf;
 
 namespace CyberMesh.Node.Feedback;
@@ -14,7 +14,8 @@ internal static class ControlRecord
 {
     /// <summary>Where in the chain it comes from: stable, so a consumer can drop what it gets twice.</summary>
     /// <param name="Index">Number of the event in its block.</param>
-    public readonly record struct Place(Height Height, int Index, BlockHeader Header, QuorumCertificate? Certificate);
+    /// <param name="Proof">Lets whoever knows the validators' keys believe one record of any single validator.</param>
+    public readonly record struct Place(Height Height, int Index, CertifiedHeader? Proof);
 
     /// <summary>Consumers verify over the serialisation with signature, pubkey and alg empty.</summary>
     public static ByteString Sign(ISigner control, string domain, IMessage unsigned) =>
@@ -30,17 +31,10 @@ internal static class ControlRecord
             { "cm-index", Encoding.UTF8.GetBytes(place.Index.ToString(CultureInfo.InvariantCulture)) },
             { "cm-digest", Encoding.UTF8.GetBytes(digest.ToString()) },
         };
-        if (place.Certificate is { } certificate) headers.Add("cm-proof", Proof(place.Header, certificate));
-        return headers;
-    }
-
-    /// <summary>Header-level proof of a block that carries its own certificate: the header, then the commit certificate.</summary>
-    private static byte[] Proof(BlockHeader header, QuorumCertificate certificate)
-    {
+        if (place.Proof is not { } proof) return headers;
         var buffer = new ArrayBufferWriter<byte>(1024);
-        var writer = new CanonicalWriter(buffer);
-        header.Write(writer);
-        certificate.Write(writer);
-        return buffer.WrittenSpan.ToArray();
+        proof.Write(new CanonicalWriter(buffer));
+        headers.Add("cm-proof", buffer.WrittenSpan.ToArray());
+        return headers;
     }
 }

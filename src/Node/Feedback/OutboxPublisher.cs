@@ -70,10 +70,12 @@ public sealed class OutboxPublisher(
     {
         var now = time.GetUtcNow();
         var signer = control();
-        yield return (topics.Commits, CommitRecord.Create(block, block.Stored.Certificate, signer, topics.Commits, now));
+        var height = block.Stored.Block.Block.Height;
+        var proof = blocks.Certify(height);
+        yield return (topics.Commits, CommitRecord.Create(block, proof, signer, topics.Commits, now));
         for (var i = 0; i < block.Events.Length; i++)
         {
-            var place = new ControlRecord.Place(block.Stored.Block.Block.Header.Height, i, block.Stored.Block.Block.Header, block.Stored.Certificate);
+            var place = new ControlRecord.Place(height, i, proof);
             // Of a policy enforcers hear when it begins and when it ends.
             if (block.Events[i] is LedgerEvent.PolicyChanged { Params.IsEmpty: false } policy) yield return (topics.Policy, PolicyRecord.Create(policy, place, signer, topics.Policy, now));
             if (block.Events[i] is LedgerEvent.ReputationChanged change) yield return (topics.Reputation, ReputationRecord.Create(change, place, signer, topics.Reputation, now));

@@ -8,6 +8,7 @@ using System.Threading.Tasks;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
@@ -17,6 +18,9 @@ namespace CyberMesh.Node.Hosting;
 
 /// <summary>A message from Kafka on its way into the pool; the callback runs on the loop and must return at once.</summary>
 public readonly record struct Submission(Verified<AlertEnvelope> Alert, Action<Admission> Answer);
+
+/// <summary>What the state after a block held under a key; answered on the loop, which alone may look at the state.</summary>
+internal readonly record struct StateQuestion(StateKey Key, Height Height, TaskCompletionSource<BlockClaim.State?> Answer);
 
 /// <summary>What the loop shows to the outside; replaced as a whole, so a reader always sees one moment.</summary>
 /// <param name="Me">This validator's place; none while it is not of the set.</param>
@@ -40,6 +44,8 @@ public sealed class ReplicaLoop
 
     private const int SubmissionQueueMax = 2048;
 
+    private const int QuestionQueueMax = 64;
+
     /// <summary>Batches at the writer. The loop goes on while the disk stalls; this bounds what can pile up meanwhile.</summary>
     private const int WriterQueueMax = 1024;
 
@@ -49,6 +55,7 @@ public sealed class ReplicaLoop
     private readonly Clock _clock;
     private readonly Action<IReadOnlyList<CommittedBlock>> _onStored;
     private readonly Action<Notice> _onNotice;
+    private readonly Action<Refusal> _onRefused;
     private readonly Action<BlockRequest> _onBlockRequest;
     private readonly Action<SnapshotRequest> _onSnapshotRequest;
     private readonly SnapshotStore _snapshots;
@@ -60,6 +67,7 @@ public sealed class ReplicaLoop
     private readonly SemaphoreSlim _signal = new(0);
     private readonly Channel<PeerInput> _peers = Channel.CreateBounded<PeerInput>(PeerQueueMax);
     private readonly Channel<Submission> _submissions = Channel.CreateBounded<Submission>(SubmissionQueueMax);
+    private readonly Channel<StateQuestion> _questions = Channel.CreateBounded<StateQuestion>(QuestionQueueMax);
     private readonly Channel<PeerInput> _own = Channel.CreateUnbounded<PeerInput>(); // bounded by what the loop itself sends
     private readonly Channel<Height> _stored = Channel.CreateUnbounded<Height>(); // one per decided batch
     private readonly Channel<Batch> _writes = Channel.CreateBounded<Batch>(WriterQueueMax);
@@ -76,7 +84,7 @@ public sealed class ReplicaLoop
     /// <param name="lostVotes">Why the log of own votes cannot be trusted; null when it can.</param>
     public ReplicaLoop(
         Replica replica, LocalStore store, SnapshotStore snapshots, IPeerTransport transport, TimeProvider time,
-        Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<BlockRequest> onBlockRequest, Action<SnapshotRequest> onSnapshotRequest,
+        Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<Refusal> onRefused, Action<BlockRequest> onBlockRequest, Action<SnapshotRequest> onSnapshotRequest,
         Action<ForkProof> onFork, Action<Divergence> onDivergence, Action<SignedNote> onLogCheckpoint, string? lostVotes)
     {
         _onLogCheckpoint = onLogCheckpoint;
@@ -89,6 +97,7 @@ public sealed class ReplicaLoop
         _clock = new Clock(time);
         _onStored = onStored;
         _onNotice = onNotice;
+        _onRefused = onRefused;
         _onBlockRequest = onBlockRequest;
         _onSnapshotRequest = onSnapshotRequest;
         _snapshots = snapshots;
@@ -108,6 +117,15 @@ public sealed class ReplicaLoop
     {
         await _submissions.Writer.WriteAsync(submission, stop).ConfigureAwait(false);
         Wake();
+    }
+
+    /// <summary>See <see cref="Replica.Prove"/>. Waits while too many others ask.</summary>
+    public async Task<BlockClaim.State?> ProveAsync(StateKey key, Height height, CancellationToken stop)
+    {
+        var answer = new TaskCompletionSource<BlockClaim.State?>(TaskCreationOptions.RunContinuationsAsynchronously);
+        await _questions.Writer.WriteAsync(new StateQuestion(key, height, answer), stop).ConfigureAwait(false);
+        Wake();
+        return await answer.Task.WaitAsync(stop).ConfigureAwait(false);
     }
 
     /// <summary>A leader about to stop resigns.</summary>
@@ -155,13 +173,14 @@ public sealed class ReplicaLoop
         for (var i = 0; i < 256 && _peers.Reader.TryRead(out var input); i++) _replica.Receive(input.From, input.Message, _clock.Now(), _effects);
         for (var i = 0; i < 64 && _submissions.Reader.TryRead(out var submission); i++)
             submission.Answer(_replica.Submit(submission.Alert, _clock.Now(), _effects));
+        for (var i = 0; i < 8 && _questions.Reader.TryRead(out var question); i++) question.Answer.SetResult(_replica.Prove(question.Key, question.Height));
         if (_handOver)
         {
             _handOver = false;
             _replica.HandOver(_effects);
         }
 
-        if (_peers.Reader.Count > 0 || _submissions.Reader.Count > 0) Wake();
+        if (_peers.Reader.Count > 0 || _submissions.Reader.Count > 0 || _questions.Reader.Count > 0) Wake();
     }
 
     /// <summary>Hands the effects to the writer, in the order Core defines.</summary>
@@ -176,6 +195,7 @@ public sealed class ReplicaLoop
 
         if (_effects.Divergence is { } divergence) _onDivergence(divergence);
         foreach (var notice in _effects.Notices) _onNotice(notice);
+        foreach (var refusal in _effects.Refused) _onRefused(refusal);
         foreach (var request in _effects.BlockRequests) _onBlockRequest(request);
         foreach (var request in _effects.SnapshotRequests) _onSnapshotRequest(request);
         var batch = new Batch(_replica.Me, [.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided], [.. _effects.Snapshots], [.. _effects.Stable], _effects.Installed, _effects.LogCheckpoint);

@@ -11,6 +11,7 @@ using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
@@ -87,7 +88,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             _notices = new NoticeLog(_epochs, _metrics, options.Logger);
             _mesh = new MeshTransport(genesis, _epochs, _keys, verifier, settings.MeshListen, settings.Peers, options.Time, options.Logger);
             _transport = options.WrapTransport?.Invoke(_mesh, replica.Me, _keys.Active.Consensus) ?? _mesh;
-            _loop = new ReplicaLoop(replica, _store, _snapshots, _transport, options.Time, OnStored, _notices.Write, request => _blockRequests.Writer.TryWrite(request),
+            _loop = new ReplicaLoop(replica, _store, _snapshots, _transport, options.Time, OnStored, _notices.Write, refusal => _ingest!.Refused(refusal), request => _blockRequests.Writer.TryWrite(request),
                 request => _snapshotRequests.Writer.TryWrite(request), KeepForkProof, KeepDivergence, KeepLogCheckpoint, log.Loss);
             _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
             _projection = new SqliteProjection(
@@ -102,7 +103,7 @@ public sealed class ValidatorNode : IAsyncDisposable
                 genesis.Operators, replica.Producers, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, options.Time, _metrics, options.Logger);
             AddGauges();
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, ReadBlock, _metrics), settings.ApiListen, options.Logger);
+                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, ReadBlock, ProveTransaction, ProveStateAsync, _metrics), settings.ApiListen, options.Logger);
         }
         catch
         {
@@ -148,6 +149,23 @@ public sealed class ValidatorNode : IAsyncDisposable
         using var reader = _store.OpenReader();
         foreach (var block in reader.Read(height)) return block.Stored.Block.Block.Height == height ? block.Stored.Block : null;
         return null;
+    }
+
+    private BlockProof? ProveTransaction(Height height, int index)
+    {
+        using var reader = _store.OpenReader();
+        if (reader.Certify(height) is not { } certified) return null;
+        var transactions = reader.Read(height).First().Stored.Block.Block.Transactions;
+        return new BlockProof(certified, new BlockClaim.Contains((uint)index, transactions[index], MerkleTree.Path(index, transactions.AsSpan())));
+    }
+
+    /// <summary>Of the newest state that a certified header names.</summary>
+    private async Task<BlockProof?> ProveStateAsync(StateKey key, CancellationToken stop)
+    {
+        using var reader = _store.OpenReader();
+        return reader.LastCertified() is { } certified && await _loop.ProveAsync(key, certified.Header.RootHeight, stop).ConfigureAwait(false) is { } claim
+            ? new BlockProof(certified, claim)
+            : null;
     }
 
     private void AddGauges()

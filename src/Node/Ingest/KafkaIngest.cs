@@ -89,6 +89,9 @@ public sealed class KafkaIngest
             });
     }
 
+    /// <summary>It waited and can never be accepted any more. Called by the loop.</summary>
+    public void Refused(Refusal refusal) => _results.Enqueue(() => DecideRejected(refusal.Transaction, refusal.Rejection));
+
     /// <summary>Reads until stopped, on a thread of its own. A fatal client error rebuilds the client after a pause.</summary>
     public Task RunAsync(CancellationToken stop) => Task.Factory.StartNew(() =>
     {

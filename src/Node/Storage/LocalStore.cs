@@ -11,6 +11,7 @@ using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
 using Microsoft.Data.Sqlite;
 
@@ -362,6 +363,37 @@ public sealed class BlockReader(SqliteConnection connection) : IDisposable
         }
 
         return certificate is null ? null : new PeerMessage.Blocks(items.ToImmutable()[..certifiedCount], certificate);
+    }
+
+    /// <summary>The header of a block with a commit certificate of it or of a descendant; null when it is not here, or none follows.</summary>
+    public CertifiedHeader? Certify(Height height)
+    {
+        var headers = ImmutableArray.CreateBuilder<BlockHeader>();
+        foreach (var stored in Read(height))
+        {
+            var block = stored.Stored.Block.Block;
+            if (headers.Count == CertifiedHeader.HeadersMax || block.Height.Value != height.Value + (ulong)headers.Count) return null;
+            headers.Add(block.Header);
+            if (stored.Stored.Certificate is { } own) return new CertifiedHeader(headers.ToImmutable(), own);
+            // A later block may carry one that is nearer.
+            if (block.Seal is { } seal && seal.Height >= height) return new CertifiedHeader(headers.ToImmutable()[..(int)(seal.Height.Value - height.Value + 1)], seal);
+        }
+
+        return null;
+    }
+
+    /// <summary>The last block that has its own certificate.</summary>
+    public CertifiedHeader? LastCertified()
+    {
+        var last = LastHeight().Value;
+        for (var height = last; height > 0 && last - height < CertifiedHeader.HeadersMax; height--)
+            foreach (var stored in Read(new Height(height)))
+            {
+                if (stored.Stored.Certificate is { } own) return new CertifiedHeader([stored.Stored.Block.Block.Header], own);
+                break;
+            }
+
+        return null;
     }
 
     /// <summary>How the transaction was decided, if it is in a block. Accepted wins when a block repeats it.</summary>

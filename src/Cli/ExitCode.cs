@@ -1,0 +1,11 @@
+namespace CyberMesh.Cli;
+
+/// <summary>Exit codes of every verb (docs/cli.md).</summary>
+internal static class ExitCode
+{
+    public const int Ok = 0;
+    public const int Failure = 1;
+    public const int Usage = 2;
+    public const int Connection = 3;
+    public const int VerificationFailed = 5;
+}
