@@ -33,7 +33,7 @@ public sealed class Cluster
     /// <summary>Validators that are not in genesis and join by order of the operators.</summary>
     private const int Spares = 2;
 
-    private readonly Prng _network, _disk, _clock, _workload, _orders;
+    private readonly Prng _network, _disk, _clock, _workload, _orders, _rivalry;
     private readonly StubSignatures _signatures = new();
     private readonly Genesis _genesis;
     private readonly Node[] _nodes;
@@ -44,6 +44,9 @@ public sealed class Cluster
     private readonly IncrementalHash _trace = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private readonly PriorityQueue<Action, (long Time, long Sequence)> _events = new();
     private readonly HashSet<Digest> _published = [];
+
+    /// <summary>Published, with a nonce that another message has as well.</summary>
+    private readonly HashSet<Digest> _rivals = [];
     private readonly SortedDictionary<ulong, ImmutableArray<Receipt>> _history = [];
     private readonly Dictionary<Digest, Verified<AlertEnvelope>> _alerts = [];
     private readonly long[,] _cutUntilMs;
@@ -61,6 +64,7 @@ public sealed class Cluster
         _clock = new Prng(options.Seed, "clock");
         _workload = new Prng(options.Seed, "workload");
         _orders = new Prng(options.Seed, "orders");
+        _rivalry = new Prng(options.Seed, "rivalry");
         var spares = options.ChangeEveryMs > 0 ? Spares : 0;
         _cutUntilMs = new long[options.Validators + spares, options.Validators + spares];
 
@@ -112,6 +116,7 @@ public sealed class Cluster
         At(5, Publish);
         At(ImageEveryMs, TakeImages);
         if (_options.ChangeEveryMs > 0) At(_options.ChangeEveryMs, GiveOrder);
+        if (_options.RivalsEveryMs > 0) At(_options.RivalsEveryMs, PublishRivals);
         foreach (var fault in _options.Faults ?? Fault.Plan(_options)) At(fault.AtMs, () => Inject(fault));
         if (_options.ExpectFork)
         {
@@ -191,6 +196,29 @@ public sealed class Cluster
         At(_nowMs + _options.AlertEveryMs, Publish);
     }
 
+    /// <summary>Two messages with one nonce reach the validators in different orders, and some of them late.</summary>
+    private void PublishRivals()
+    {
+        if (_healed) return;
+        foreach (var verified in _messages.Rivals(Start.PlusMs(10_000 + _nowMs).Milliseconds / 1000))
+        {
+            _published.Add(verified.Value.Digest);
+            _rivals.Add(verified.Value.Digest);
+            _alerts[verified.Value.Digest] = verified;
+            foreach (var node in _nodes) At(_nowMs + (_rivalry.Chance(20) ? _rivalry.Between(300, 3_000) : _rivalry.Between(1, 40)), () => Deliver(node, verified));
+        }
+
+        At(_nowMs + _options.RivalsEveryMs, PublishRivals);
+    }
+
+    /// <summary>Final without a block: of honest producers' messages none may be.</summary>
+    private void Settle(Node node, Digest digest, Rejection rejection, string how)
+    {
+        if (node.Liar is null && (!_rivals.Contains(digest) || rejection.Reason != RejectionReason.ReplayedNonce)) throw new PropertyViolation($"I3: validator {node.Number} refused a valid alert: {rejection}");
+        node.Decided.Add(digest);
+        Report.Count("rivals " + how);
+    }
+
     /// <summary>The operators sign the next order; it comes over Kafka like everything else.</summary>
     private void GiveOrder()
     {
@@ -262,8 +290,7 @@ public sealed class Cluster
         {
             var admission = replica.Submit(alert, now, effects);
             if (admission.Kind == AdmissionKind.Full) node.Inbox.Enqueue(alert);
-            if (admission.Kind == AdmissionKind.Rejected)
-                throw new PropertyViolation($"I3: validator {node.Number} refused a valid alert: {admission.Rejection}");
+            if (admission.Kind == AdmissionKind.Rejected) Settle(node, alert.Value.Digest, admission.Rejection!, "refused at admission");
         });
     }
 
@@ -408,8 +435,8 @@ public sealed class Cluster
             throw new PropertyViolation($"I5: validator {node.Number} computed another state than a quorum at height {divergence.Height}");
         foreach (var notice in effects.Notices) Note(node, notice);
         foreach (var refusal in effects.Refused)
-            if (node.Liar is null && !refusal.Kind.IsControl())
-                throw new PropertyViolation($"I3: validator {node.Number} gave up a valid alert: {refusal.Rejection}");
+            if (!refusal.Kind.IsControl())
+                Settle(node, refusal.Transaction, refusal.Rejection, "given up");
         if (effects.LogCheckpoint is { } checkpoint && node.Liar is null)
         {
             _checker.LogCheckpoint(node.Number, checkpoint, node.Replica!.Epochs);

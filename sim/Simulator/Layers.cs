@@ -37,7 +37,7 @@ public static class Layers
     /// <summary>Without faults nobody suspects anybody.</summary>
     public static string? Calm()
     {
-        var (failure, report) = SeedRun.RunOne(new Options { Seed = 1, Validators = 4, ChaosMs = 10_000, AlertEveryMs = 50, TermBlocks = 32 });
+        var (failure, report) = SeedRun.RunOne(new Options { Seed = 1, Validators = 4, ChaosMs = 10_000, AlertEveryMs = 50, TermBlocks = 32, RivalsEveryMs = 400 });
         if (failure is not null) return failure.Problem;
         return report["view changes"] == 0 ? null : $"{report["view changes"]} view changes in a calm run";
     }

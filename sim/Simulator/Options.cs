@@ -48,6 +48,9 @@ public sealed record Options
     /// <summary>The operators change the set or the parameters this often.</summary>
     public int ChangeEveryMs { get; init; }
 
+    /// <summary>A producer signs two messages with one nonce this often.</summary>
+    public int RivalsEveryMs { get; init; }
+
     /// <summary>Validators 0 to this run <see cref="Strategy"/>.</summary>
     public int Liars { get; init; }
 
@@ -108,6 +111,8 @@ public sealed record Options
         // Streams of their own, so that the seeds in regressions.txt still mean the same runs.
         var disks = new Prng(seed, "disks");
         options = options with { FailingDiskEveryMs = disks.Chance(15) ? disks.Between(400, 4_000) : 0, LosesBlocks = disks.Chance(20) };
+        var rivals = new Prng(seed, "rivals");
+        if (rivals.Chance(25)) options = options with { RivalsEveryMs = rivals.Between(50, 1_000) };
         var changes = new Prng(seed, "changes");
         if (!changes.Chance(30)) return options;
         // Two borders have to be crossed: with long terms few runs would see a change take effect.

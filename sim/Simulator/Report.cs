@@ -19,7 +19,7 @@ public sealed class Report
         "batches that survived a crash unsynced", "suspicions NoProgress", "suspicions Silent", "suspicions Censorship", "suspicions InvalidProposal", "suspicions Equivocation",
         "accusations TwoVotes", "accusations Understated", "convictions", "checkpoints stable", "snapshots installed", "starts from a snapshot", "orders given", "epochs entered", "joined", "log checkpoints", "messages of a term beyond", "runs with delays beyond the timers", "runs with validators down for good", "leaders barred or of the lowest class",
         "alerts Corroborated", "alerts Confirmed", "alerts Disputed", "alerts FalsePositive", "alerts Expired", "policies Proposed", "policies Active", "policies Expired", "policies Revoked",
-        "reputation changes", "evidence links", "refused by the state machine",
+        "reputation changes", "evidence links", "refused by the state machine", "rivals refused at admission", "rivals given up",
     ];
 
     public long this[string name] => _counters.GetValueOrDefault(name);

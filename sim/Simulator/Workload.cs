@@ -1,4 +1,5 @@
 using System.Globalization;
+using System.Linq;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
@@ -62,10 +63,23 @@ public sealed class Workload
             10 => (AlertKind.Decision, _analyst.Decide(chainId, _lastAlert, (Ruling)(1 + number / 16 % 3), seconds).Encode()),
             _ => (AlertKind.Anomaly, Alert(number, seconds)),
         };
+        var verified = Verified(kind, record);
+        if (kind == AlertKind.Anomaly) _lastAlert = verified.Value.Digest;
+        if (kind == AlertKind.Policy) _lastPolicy = verified.Value.Digest;
+        return verified;
+    }
+
+    /// <summary>Two alerts with one nonce: at most one of them can be accepted.</summary>
+    public Verified<AlertEnvelope>[] Rivals(long seconds)
+    {
+        var (number, nonce) = (_count++, _alpha.NextNonce());
+        return [.. new[] { "a", "b" }.Select(which => Verified(AlertKind.Anomaly, _alpha.Anomaly(seconds, nonce, $"rival-{number}{which}", 1)))];
+    }
+
+    private Verified<AlertEnvelope> Verified(AlertKind kind, byte[] record)
+    {
         if (!EnvelopeDecoder.TryDecode(kind, record, out var envelope, out var rejection)) throw new InvariantViolation("the simulator made a bad message: " + rejection.Explanation);
         Invariant.Holds(_authenticator.TryAuthenticate(envelope, SigningProfiles.V1 | SigningProfiles.V2, out var verified), "the simulator signs its messages");
-        if (kind == AlertKind.Anomaly) _lastAlert = envelope.Digest;
-        if (kind == AlertKind.Policy) _lastPolicy = envelope.Digest;
         return verified;
     }
 

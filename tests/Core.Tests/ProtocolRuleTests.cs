@@ -588,6 +588,44 @@ public sealed class ReplicaRuleTests
         Assert.Equal(SuspectReason.InvalidProposal, Assert.Single(Sent<PeerMessage.Suspect>()).Reason);
     }
 
+    [Fact]
+    public void N11_a_chain_at_rest_goes_on_until_a_header_names_its_state()
+    {
+        var leader = new Replica.Replica(_samples.Genesis, new SingleKey(_samples.Signers[0]));
+        leader.Resume(_now, _effects);
+        Assert.True(new EnvelopeAuthenticator(_samples.Signatures).TryAuthenticate(Alert(), SigningProfiles.V1, out var verified));
+        leader.Submit(verified, _now, _effects);
+        var proposed = new List<(Block Block, long AtMs)>();
+        var start = _now;
+        for (var i = 0; i < 500; i++)
+        {
+            _now = _now.PlusMs(10);
+            leader.Tick(_now, _effects);
+            var sent = _effects.Messages.Select(m => m.Message).OfType<PeerMessage.Signed>().ToArray();
+            _effects.Clear();
+            foreach (var message in sent)
+            {
+                leader.Receive(new ValidatorIndex(0), PeerAuthenticator.Own(message), _now, _effects);
+                if (message is not PeerMessage.PrePrepare { Block: var block }) continue;
+                proposed.Add((block, _now.Since(start)));
+                for (var v = 1; v < 4; v++)
+                    foreach (var vote in new PeerMessage[] { _samples.Messages(v).Prepare(default, block.Height, block.Digest), _samples.Messages(v).Commit(default, block.Height, block.Digest) })
+                    {
+                        Assert.True(_samples.Authenticator().TryVerify(vote, out var incoming, out _));
+                        leader.Receive(new ValidatorIndex((ushort)v), incoming, _now, _effects);
+                    }
+            }
+        }
+
+        // The alert at once; then eight more, so that the last one names the state after the first.
+        var blocks = proposed.DistinctBy(p => p.Block.Digest).ToArray();
+        Assert.Equal(1 + _samples.Genesis.Parameters.RootDistance, blocks.Length);
+        Assert.Equal((ulong)blocks.Length, leader.Height.Value);
+        Assert.Equal(1UL, blocks[^1].Block.Header.RootHeight.Value);
+        Assert.All(blocks.Skip(1), b => Assert.Empty(b.Block.Transactions));
+        Assert.InRange(blocks[1].AtMs, 1000, 1300);
+    }
+
     /// <summary>A log that starts over holds what the old one held: nothing else would stop a second vote after the next restart.</summary>
     [Fact]
     public void D1_a_log_that_starts_over_begins_with_all_votes()

@@ -24,10 +24,11 @@ public sealed class TourTests
             "trusted: producer-2 of beta for anomaly, evidence, policy", "  reported  severity", "\"status\": \"corroborated\"", "producer-2  of beta  reputation 1000",
             "proposed policy tour-1", "published approve of", "\"status\": \"active\"", "approver-1, approver-2", "\"status\": \"expired\"",
             "policy tour-1 drop block from block", "policy tour-1 remove block from block", "published false_positive of", "\"decided_by\": \"analyst\"",
-            "signed by v", "ok: signed by its producer", "proven: anomaly", ": FalsePositive by analyst", "proven: transaction",
+            "signed by v", "ok: signed by its producer", "proven: anomaly", " certified, signed by v", ": FalsePositive by analyst", "proven: transaction",
         ];
         foreach (var text in expected) Assert.True(output.Contains(text, StringComparison.Ordinal), $"'{text}' is missing in\n{output}");
         Assert.DoesNotContain("NOT GENUINE", output, StringComparison.Ordinal);
+        Assert.DoesNotContain("NOT PROVEN", output, StringComparison.Ordinal);
     }
 
     /// <summary>The commands, with free ports in place of those a reader uses.</summary>

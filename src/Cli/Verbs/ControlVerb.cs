@@ -7,6 +7,7 @@ using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;
@@ -15,7 +16,7 @@ using Google.Protobuf;
 
 namespace CyberMesh.Cli.Verbs;
 
-/// <summary>Reads what the validators publish, as a consumer does: only records signed with a control key of genesis count.</summary>
+/// <summary>Reads what the validators publish, as a consumer does: records signed with a control key of genesis, about blocks that a quorum has certified.</summary>
 internal static class ControlVerb
 {
     public static Command Create()
@@ -26,7 +27,7 @@ internal static class ControlVerb
         var count = new Option<int>("--count") { Description = "Stop after so many records.", DefaultValueFactory = _ => 10 };
         var seconds = new Option<int>("--wait") { Description = "Give up after so many seconds.", DefaultValueFactory = _ => 10 };
         var contains = new Option<string>("--contains") { Description = "Only records whose line contains this text.", DefaultValueFactory = _ => "" };
-        var read = new Command("read", "Show the records of a control topic from the beginning, each with its signature checked.") { topic, brokers, genesis, count, seconds, contains };
+        var read = new Command("read", "Show the records of a control topic from the beginning, each with its signature and the certificate of its block checked.") { topic, brokers, genesis, count, seconds, contains };
         read.SetAction((parsed, stop) => Task.Run(() =>
         {
             var chain = GenesisFile.Load(parsed.GetValue(genesis)!.FullName).Chain;
@@ -38,8 +39,8 @@ internal static class ControlVerb
             for (var until = TimeProvider.System.GetUtcNow().AddSeconds(parsed.GetValue(seconds)); shown < parsed.GetValue(count) && TimeProvider.System.GetUtcNow() < until;)
             {
                 stop.ThrowIfCancellationRequested();
-                if (consumer.Consume(TimeSpan.FromMilliseconds(100)) is not { Message.Value: { } value }) continue;
-                var line = Line(name, value, chain);
+                if (consumer.Consume(TimeSpan.FromMilliseconds(100)) is not { Message: { Value: { } value, Headers: var headers } }) continue;
+                var line = $"{Proven(headers, chain)}, {Line(name, value, chain)}";
                 if (!line.Contains(parsed.GetValue(contains)!, StringComparison.Ordinal)) continue;
                 Console.WriteLine(line);
                 shown++;
@@ -61,6 +62,15 @@ internal static class ControlVerb
         var genuine = signature.Length == 64 && new Ed25519Verifier().Verify(key, [.. Encoding.UTF8.GetBytes(topic), .. message.ToByteArray()], Signature.From(signature.Span));
         var by = signer is null ? "an unknown key" : signer.Name;
         return $"{(genuine && signer is not null ? "signed by " + by : "NOT GENUINE, " + by)}: {Text(message)}";
+    }
+
+    /// <summary>Whether a quorum has agreed on the block the record tells of; what it tells of it is the validator's word.</summary>
+    private static string Proven(Headers headers, ChainContext chain)
+    {
+        if (!headers.TryGetLastBytes("cm-proof", out var bytes) || !CertifiedHeader.TryDecode(bytes, out var block)) return "block NOT PROVEN";
+        if (block.Commit.Epoch != chain.Epoch) return $"block {block.Header.Height} of epoch {block.Commit.Epoch}, whose keys are not in genesis";
+        var isIts = headers.TryGetLastBytes("cm-height", out var height) && Encoding.UTF8.GetString(height) == block.Header.Height.ToString();
+        return isIts && block.Problem(chain, new Ed25519Verifier()) is null ? $"block {block.Header.Height} certified" : "block NOT PROVEN";
     }
 
     private static string Text(IMessage message) => message switch

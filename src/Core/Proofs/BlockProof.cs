@@ -81,6 +81,14 @@ public sealed record CertifiedHeader(ImmutableArray<BlockHeader> Headers, Quorum
         Commit.Write(writer);
     }
 
+    public static bool TryDecode(ReadOnlySpan<byte> bytes, [NotNullWhen(true)] out CertifiedHeader? header)
+    {
+        var reader = new CanonicalReader(bytes);
+        var read = Read(ref reader);
+        header = reader.Finish(out _) ? read : null;
+        return header is not null;
+    }
+
     public static CertifiedHeader Read(ref CanonicalReader reader)
     {
         var headers = ImmutableArray.CreateBuilder<BlockHeader>();

@@ -21,6 +21,9 @@ public sealed class Replica
     /// <summary>After this many stored blocks the consensus log starts over with the present state.</summary>
     private const ulong LogResetInterval = 64;
 
+    /// <summary>Without transactions for so long, a chain counts as at rest.</summary>
+    private const int RestMs = 1000;
+
     private const int ForwardsPerTick = 64;
 
     /// <summary>From so many snapshots behind on the newest one is asked for; below that blocks are as fast and leave no hole in the history.</summary>
@@ -62,6 +65,9 @@ public sealed class Replica
 
     /// <summary>Until then somebody is taken to be in a term whose validators are not known here yet: blocks are asked for, nothing else follows from it.</summary>
     private Timestamp _beyondUntil;
+
+    /// <summary>The last block with transactions, or with the end of a policy.</summary>
+    private (Height Height, Timestamp Time) _changed;
 
     private ulong _beyondTerm;
 
@@ -293,6 +299,7 @@ public sealed class Replica
         _states.Clear();
         foreach (var (height, _, root) in head.Recent) _roots[height.Value] = root;
         RememberRoot(_ledger.Height);
+        _changed = _ledger.LogEnd;
         _recent.Clear();
         _bodies.Clear();
         _fetch.Clear();
@@ -323,6 +330,7 @@ public sealed class Replica
     {
         var executed = _ledger.Apply(block, bodies.AsSpan());
         RememberRoot(block.Height);
+        NoteChange(block, executed.Events);
         if (certificate is not null) _pbft.RestoreCommitted(block, certificate);
         else _pbft.RestoreRecent(block.Height, block.Digest);
         if (_pbft.TermIsComplete) _pbft.RestoreTerm(_ledger.Leaders.Order);
@@ -453,8 +461,16 @@ public sealed class Replica
         var committed = new CommittedBlock(block, decision.Certificate, bodies, receipts, events, StateRoot);
         _recent[block.Height.Value] = committed;
         effects.Decided.Add(committed);
+        NoteChange(block, events);
         if (!bodies.IsEmpty) _cosigner.Executed(_ledger.LogEnd, _ledger.Log, now, effects);
         return true;
+    }
+
+    private void NoteChange(Block block, ImmutableArray<LedgerEvent> events)
+    {
+        var changed = !block.Transactions.IsEmpty;
+        foreach (var told in events) changed |= told is LedgerEvent.PolicyChanged;
+        if (changed) _changed = (block.Height, block.Header.Time);
     }
 
     /// <summary>Rule T7: who waits with a nonce that a block has just used waits in vain, and would have the leader suspected.</summary>
@@ -578,11 +594,12 @@ public sealed class Replica
     }
 
     /// <summary>
-    /// A quarantined validator, or a decided change, waits for the end of the term (rules A4 and S3); or a policy has lasted its time, and only a
-    /// block ends it.
+    /// Rule N11. A quarantined validator, or a decided change, waits for the end of the term (rules A4 and S3); a policy has lasted its time, and only
+    /// a block ends it; or nothing has come for a while, and no header names the newest state yet.
     /// </summary>
     private bool MayProposeEmpty(Timestamp now) =>
-        _pbft.MayProposeEmpty || Governance.AwaitsBorder(_pbft.View.Term) || (_ledger.NextPolicyEnd is { } end && end <= now);
+        _pbft.MayProposeEmpty || Governance.AwaitsBorder(_pbft.View.Term) || (_ledger.NextPolicyEnd is { } end && end <= now)
+        || (_changed.Height > _pbft.Committed.Header.RootHeight && now.Since(_changed.Time) >= RestMs);
 
     private (ImmutableArray<Digest> Transactions, int Bytes, Timestamp Oldest) SelectTransactions()
     {

@@ -261,7 +261,7 @@ public sealed partial class ApiServer : IAsyncDisposable
         if (!StateKey.TryParse(key, out var parsed)) return Problem(400, "bad_parameter", "This is no key of the state.", "Use one of: " + StateKey.Forms + ".");
         if (await _sources.ProveState(parsed, context.RequestAborted) is { } proof) return Text(proof.ToString());
         context.Response.Headers.RetryAfter = "1";
-        return Problem(503, "not_yet_certified", "What stands there has changed, and no certified header names that state yet.", "Headers name the state some blocks below them: ask again when the chain has grown.");
+        return Problem(503, "not_yet_certified", "What stands there has changed, and no certified header names that state yet.", "Headers name the state some blocks below them: ask again in a second or two.");
     }
 
     /// <summary>The record as its producer published it, to be held against a proof.</summary>
