@@ -42,7 +42,8 @@ public sealed class ApiTests
         var block = await Get($"/blocks/{one["height"]}");
         Assert.Equal("accepted", (string)block["transactions"]![0]!["result"]!);
         Assert.Equal(block.ToJsonString(), (await Get($"/blocks/{block["block"]!["hash"]}")).ToJsonString());
-        Assert.Equal(block.ToJsonString(), (await Get("/blocks/latest")).ToJsonString());
+        var latest = (await Get("/blocks/latest"))["block"]!; // empty blocks may follow until a header names the newest state (N11)
+        Assert.Equal((string)latest["hash"]!, (string)(await Get($"/blocks/{latest["height"]}"))["block"]!["hash"]!);
         Assert.NotEmpty((await Get("/blocks?limit=1"))["blocks"]!.AsArray());
         var state = await Get("/state");
         Assert.Equal(64, ((string)state["state_root"]!).Length);
