@@ -39,7 +39,8 @@ passed=0 failed=0
 for suite in Core Architecture Planted Node; do
   step "$suite tests"
   log=$(mktemp)
-  "tests/$suite.Tests/bin/Release/net10.0/CyberMesh.$suite.Tests" -noColor -parallelAlgorithm aggressive | tee "$log" || true
+  live=; if [ "$suite" = Planted ]; then live=-showLiveOutput; fi # bug x layer x seconds
+  "tests/$suite.Tests/bin/Release/net10.0/CyberMesh.$suite.Tests" -noColor -parallelAlgorithm aggressive $live | sed -u 's/^.*\[OUTPUT\] /  /' | tee "$log" || true
   line=$(grep -E "CyberMesh\.$suite\.Tests +Total: " "$log" || true)
   rm -f "$log"
   total=$(sed -nE 's/.*Total: ([0-9]+).*/\1/p' <<< "$line")

@@ -7,6 +7,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Ledger;
+using CyberMesh.Core.Mempool;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 
@@ -30,10 +31,15 @@ public sealed class Cluster
     private static readonly Timestamp Start = Timestamp.FromSeconds(1_790_000_000);
 
     private readonly Options _options;
+
     /// <summary>Validators that are not in genesis and join by order of the operators.</summary>
     private const int Spares = 2;
 
-    private readonly Prng _network, _disk, _clock, _workload, _orders, _rivalry;
+    private readonly Prng _network, _disk, _clock, _workload, _orders, _rivalry, _holders;
+
+    /// <summary>Messages that only one validator gets from Kafka.</summary>
+    private readonly Dictionary<Digest, int> _heldBy = [];
+
     private readonly StubSignatures _signatures = new();
     private readonly Genesis _genesis;
     private readonly Node[] _nodes;
@@ -65,13 +71,14 @@ public sealed class Cluster
         _workload = new Prng(options.Seed, "workload");
         _orders = new Prng(options.Seed, "orders");
         _rivalry = new Prng(options.Seed, "rivalry");
+        _holders = new Prng(options.Seed, "holders");
         var spares = options.ChangeEveryMs > 0 ? Spares : 0;
         _cutUntilMs = new long[options.Validators + spares, options.Validators + spares];
 
         var signers = Enumerable.Range(0, options.Validators).Select(i => _signatures.NewSigner($"validator {i}"))
             .OrderBy(s => s.PublicKey).ToArray();
         _operators = [.. Enumerable.Range(0, 3).Select(i => _signatures.NewSigner($"operator {i}")).OrderBy(o => o.PublicKey)];
-        _messages = new Workload(_signatures);
+        _messages = new Workload(_signatures, options.Quota);
         var validators = signers.Select((s, i) => new Validator(
             $"v{i + 1}", s.PublicKey, Role(i, "control"), Role(i, "cosigner"), Role(i, "log")));
         _genesis = new Genesis(
@@ -191,10 +198,18 @@ public sealed class Cluster
         var verified = _messages.Next(_genesis.Chain.ChainId, Start.PlusMs(10_000 + _nowMs).Milliseconds / 1000);
         _published.Add(verified.Value.Digest);
         _alerts[verified.Value.Digest] = verified;
+        if (_holders.Chance(_options.OneHolderPercent))
+        {
+            Report.Count("messages that reach one validator");
+            _heldBy[verified.Value.Digest] = _holders.Between(_options.Liars + _options.Amnesiacs, _options.Validators - _options.StayDown - 1);
+        }
+
         // Every validator reads Kafka on its own, at its own pace.
-        foreach (var node in _nodes) At(_nowMs + _workload.Between(1, 40), () => Deliver(node, verified));
+        foreach (var node in _nodes.Where(n => Reaches(verified, n))) At(_nowMs + _workload.Between(1, 40), () => Deliver(node, verified));
         At(_nowMs + _options.AlertEveryMs, Publish);
     }
+
+    private bool Reaches(Verified<AlertEnvelope> alert, Node node) => !_heldBy.TryGetValue(alert.Value.Digest, out var holder) || holder == node.Number;
 
     /// <summary>Two messages with one nonce reach the validators in different orders, and some of them late.</summary>
     private void PublishRivals()
@@ -277,21 +292,30 @@ public sealed class Cluster
     private static bool Knows(Replica replica, int node) =>
         replica.Epochs.Current.Validators.Contains(Index(node)) || replica.Epochs.Latest.Validators.Contains(Index(node)) || replica.Epochs.Open?.Index == Index(node);
 
-    private void Deliver(Node node, Verified<AlertEnvelope> alert)
+    /// <returns>False when it is offered again later.</returns>
+    private bool Deliver(Node node, Verified<AlertEnvelope> alert)
     {
-        if (node.Decided.Contains(alert.Value.Digest)) return;
-        if (node.Replica is null || node.PausedUntilMs > _nowMs)
+        if (node.Decided.Contains(alert.Value.Digest)) return true;
+        var taken = node.Replica is not null && node.PausedUntilMs <= _nowMs;
+        if (!taken)
         {
             node.Inbox.Enqueue(alert);
-            return;
+            return false;
         }
 
         Do(node, (replica, now, effects) =>
         {
             var admission = replica.Submit(alert, now, effects);
-            if (admission.Kind == AdmissionKind.Full) node.Inbox.Enqueue(alert);
+            if (admission.Kind is AdmissionKind.Full or AdmissionKind.OverQuota)
+            {
+                taken = false;
+                node.Inbox.Enqueue(alert);
+                Report.Count("offered in vain: " + admission.Kind);
+            }
+
             if (admission.Kind == AdmissionKind.Rejected) Settle(node, alert.Value.Digest, admission.Rejection!, "refused at admission");
         });
+        return taken;
     }
 
     // ---- Nodes ------------------------------------------------------------------------------------------------
@@ -301,7 +325,7 @@ public sealed class Cluster
         node.Life++;
         node.PausedUntilMs = 0;
         node.Effects.Clear();
-        var replica = new Replica(_genesis, node);
+        var replica = new Replica(_genesis, node, _options.PoolMax);
         node.Authenticator = new PeerAuthenticator(replica.Epochs, _genesis.Block.Digest, _genesis.Operators, _signatures);
         var envelopes = new EnvelopeAuthenticator(_signatures, replica.Epochs, _genesis.Operators);
         var last = _genesis.Block.Digest;
@@ -338,7 +362,7 @@ public sealed class Cluster
         // Kafka delivers again everything whose decision this node has not stored.
         node.Inbox.Clear();
         foreach (var (digest, alert) in _alerts)
-            if (!node.Decided.Contains(digest))
+            if (!node.Decided.Contains(digest) && Reaches(alert, node))
                 node.Inbox.Enqueue(alert);
         Do(node, (r, now, effects) =>
         {
@@ -437,6 +461,13 @@ public sealed class Cluster
         foreach (var refusal in effects.Refused)
             if (!refusal.Kind.IsControl())
                 Settle(node, refusal.Transaction, refusal.Rejection, "given up");
+        foreach (var evicted in effects.Evicted)
+            if (_alerts.TryGetValue(evicted.Alert.Digest, out var again))
+            {
+                node.Inbox.Enqueue(again);
+                Report.Count("made room in the pool");
+            }
+
         if (effects.LogCheckpoint is { } checkpoint && node.Liar is null)
         {
             _checker.LogCheckpoint(node.Number, checkpoint, node.Replica!.Epochs);
@@ -634,7 +665,9 @@ public sealed class Cluster
         {
             if (node.PausedUntilMs > _nowMs || node.Deferred.Count > 0) continue;
             // The pool was full or the node was down: what Kafka still holds is offered again.
-            for (var offers = Math.Min(node.Inbox.Count, 50); offers > 0 && node.Replica is not null; offers--) Deliver(node, node.Inbox.Dequeue());
+            for (var offers = Math.Min(node.Inbox.Count, 50); offers > 0 && node.Replica is not null; offers--)
+                if (!Deliver(node, node.Inbox.Dequeue()))
+                    break;
             Do(node, (replica, now, effects) =>
             {
                 replica.ConnectedPeers = _nodes.Count(peer => peer != node && peer.Replica is not null && Knows(replica, peer.Number) && Knows(peer.Replica, node.Number) && !IsCut(node.Number, peer.Number) && !IsCut(peer.Number, node.Number));

@@ -51,6 +51,15 @@ public sealed record Options
     /// <summary>A producer signs two messages with one nonce this often.</summary>
     public int RivalsEveryMs { get; init; }
 
+    /// <summary>Of the messages so many reach one validator only, of those that are to stay honest and up.</summary>
+    public int OneHolderPercent { get; init; }
+
+    /// <summary>Transactions the pool of a validator holds.</summary>
+    public int PoolMax { get; init; } = 1000;
+
+    /// <summary>Messages per second of the busiest producer.</summary>
+    public int Quota { get; init; } = 1000;
+
     /// <summary>Validators 0 to this run <see cref="Strategy"/>.</summary>
     public int Liars { get; init; }
 
@@ -113,10 +122,18 @@ public sealed record Options
         options = options with { FailingDiskEveryMs = disks.Chance(15) ? disks.Between(400, 4_000) : 0, LosesBlocks = disks.Chance(20) };
         var rivals = new Prng(seed, "rivals");
         if (rivals.Chance(25)) options = options with { RivalsEveryMs = rivals.Between(50, 1_000) };
+        var pool = new Prng(seed, "pool");
+        options = options with
+        {
+            // Small blocks and delays beyond the timers together would only take long.
+            PoolMax = pool.Chance(20) && options.FarMs == 0 ? pool.Between(5, 60) : 1000,
+            Quota = pool.Chance(15) ? pool.Between(5, 60) : 1000,
+            OneHolderPercent = pool.Chance(20) ? pool.Between(1, 50) : 0,
+        };
         var changes = new Prng(seed, "changes");
         if (!changes.Chance(30)) return options;
         // Two borders have to be crossed: with long terms few runs would see a change take effect.
-        return options with { ChangeEveryMs = changes.Between(500, 3_000), TermBlocks = changes.Between(4, 40) };
+        return options with { OneHolderPercent = 0, ChangeEveryMs = changes.Between(500, 3_000), TermBlocks = changes.Between(4, 40) };
 
         int Every(int percent) => prng.Chance(percent) ? prng.Between(400, 4_000) : 0;
     }
@@ -132,6 +149,7 @@ public sealed record Options
         ChaosMs = 8000,
         IsolateEveryMs = 400,
         ChangeEveryMs = 0,
+        OneHolderPercent = 0,
         LosesBlocks = false,
         ExpectFork = true,
         Faults = null,

@@ -20,6 +20,7 @@ public sealed class Report
         "accusations TwoVotes", "accusations Understated", "convictions", "checkpoints stable", "snapshots installed", "starts from a snapshot", "orders given", "epochs entered", "joined", "log checkpoints", "messages of a term beyond", "runs with delays beyond the timers", "runs with validators down for good", "leaders barred or of the lowest class",
         "alerts Corroborated", "alerts Confirmed", "alerts Disputed", "alerts FalsePositive", "alerts Expired", "policies Proposed", "policies Active", "policies Expired", "policies Revoked",
         "reputation changes", "evidence links", "refused by the state machine", "rivals refused at admission", "rivals given up",
+        "messages that reach one validator", "offered in vain: Full", "offered in vain: OverQuota", "made room in the pool",
     ];
 
     public long this[string name] => _counters.GetValueOrDefault(name);

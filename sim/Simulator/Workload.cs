@@ -23,7 +23,8 @@ public sealed class Workload
     private Digest _lastPolicy;
     private int _count;
 
-    public Workload(StubSignatures signatures)
+    /// <param name="quota">Messages per second of the busiest producer.</param>
+    public Workload(StubSignatures signatures, int quota = 1000)
     {
         _alpha = new AlertFactory(signatures.NewSigner("producer"));
         _beta = new AlertFactory(signatures.NewSigner("producer of beta"), SigningProfile.V2);
@@ -32,7 +33,7 @@ public sealed class Workload
         _authenticator = new EnvelopeAuthenticator(signatures);
         Producers =
         [
-            Entry(_alpha, "alpha-sensor", "alpha", AlertKinds.All), Entry(_beta, "beta-sensor", "beta", AlertKinds.All),
+            Entry(_alpha, "alpha-sensor", "alpha", AlertKinds.All) with { QuotaPerSecond = (uint)quota }, Entry(_beta, "beta-sensor", "beta", AlertKinds.All),
             Entry(_analyst, "analyst", "beta", AlertKinds.Verdict), Entry(_approver, "approver", "beta", AlertKinds.Approval),
         ];
     }

@@ -68,7 +68,7 @@ public sealed class EncodingTests
             Assert.Equal(bytes, MessageCodec.Encode(decoded));
         }
 
-        Assert.Equal(22, Samples.EveryMessage().Select(m => m.GetType()).Distinct().Count());
+        Assert.Equal(23, Samples.EveryMessage().Select(m => m.GetType()).Distinct().Count());
     }
 
     [Fact]

@@ -5,6 +5,7 @@ using System.Linq;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Mempool;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using Xunit;
@@ -719,7 +720,7 @@ public sealed class ReplicaRuleTests
 
     /// <summary>Its key is revoked by an order in a block, while it waits.</summary>
     [Fact]
-    public void T7_a_message_whose_key_is_gone_is_not_brought_to_the_leader()
+    public void T7_a_message_whose_key_is_gone_is_not_announced()
     {
         var waiting = Alert();
         Submit(waiting);
@@ -739,7 +740,7 @@ public sealed class ReplicaRuleTests
         }
 
         Assert.Equal(waiting.Digest, Assert.Single(_effects.Refused).Transaction);
-        Assert.Empty(Sent<PeerMessage.Transactions>());
+        Assert.Empty(Sent<PeerMessage.Announcement>());
         Assert.DoesNotContain(Sent<PeerMessage.Suspect>(), s => s.Reason == SuspectReason.Censorship);
     }
 
@@ -756,7 +757,7 @@ public sealed class ReplicaRuleTests
     }
 
     [Fact]
-    public void T4_a_waiting_transaction_is_brought_to_the_leader_and_then_the_leader_is_suspected()
+    public void T4_a_waiting_transaction_is_announced_to_all_and_then_the_leader_is_suspected()
     {
         Assert.True(new EnvelopeAuthenticator(_samples.Signatures).TryAuthenticate(Alert(), SigningProfiles.V1, out var verified));
         Assert.Equal(AdmissionKind.Admitted, _replica.Submit(verified, _now, _effects).Kind);
@@ -769,8 +770,28 @@ public sealed class ReplicaRuleTests
             _replica.Tick(_now, _effects);
         }
 
-        Assert.Equal(new ValidatorIndex(0), _effects.Messages.Single(m => m.Message is PeerMessage.Transactions).To);
+        // Again each T_tx of 2 s, for those who missed it.
+        Assert.InRange(Sent<PeerMessage.Announcement>().Count(), 2, 3);
+        Assert.All(_effects.Messages.Where(m => m.Message is PeerMessage.Announcement), m => Assert.Null(m.To));
+        Assert.All(Sent<PeerMessage.Announcement>(), m => Assert.Equal([verified.Value.Digest], m.Digests));
         Assert.NotEmpty(Sent<PeerMessage.Suspect>());
+    }
+
+    [Fact]
+    public void T4_what_is_announced_and_lacking_is_fetched_and_waits_like_what_came_from_Kafka()
+    {
+        var (known, lacking) = (Alert(), Alert());
+        Submit(known);
+        Give(2, new PeerMessage.Announcement([known.Digest, lacking.Digest]));
+        var request = _effects.Messages.Single(m => m.Message is PeerMessage.GetTransactions);
+        Assert.Equal((new ValidatorIndex(2), lacking.Digest), (request.To!.Value, Assert.Single(((PeerMessage.GetTransactions)request.Message).Digests)));
+        Give(2, new PeerMessage.Transactions([lacking.ToBody()]));
+        Assert.Equal(2, _replica.PoolCount);
+
+        // And whoever asks for it gets it from here.
+        _effects.Clear();
+        Give(3, new PeerMessage.GetTransactions([lacking.Digest]));
+        Assert.Equal(lacking.ToBody(), ((PeerMessage.Transactions)Assert.Single(_effects.Messages).Message).Bodies.Single().ToArray());
     }
 
     [Fact]

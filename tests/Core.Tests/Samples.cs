@@ -90,6 +90,7 @@ internal sealed class Samples
         yield return Messages(3).Heartbeat(view, commit);
         yield return Messages(0).Status(view, new Height(12), StatusKind.Answer, commit, prepare);
         yield return Messages(3).Handover(view);
+        yield return new PeerMessage.Announcement([Digest(1), Digest(2)]);
         yield return new PeerMessage.GetTransactions([Digest(1), Digest(2)]);
         yield return new PeerMessage.Transactions([body, body]);
         yield return new PeerMessage.GetProposal(Digest(4));

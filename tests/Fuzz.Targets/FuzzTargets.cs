@@ -157,7 +157,7 @@ public static class FuzzTargets
                 8 => signer.Handover(view),
                 9 => signer.Checkpoint(new Checkpoint((ulong)(a & 3), new Height(8 * ((ulong)(a & 3) + 1)), digest, digest, digest)),
                 10 => new PeerMessage.GetBlocks(new Height((ulong)b << (c & 63))),
-                11 => new PeerMessage.GetTransactions([digest, digest]),
+                11 => (c & 1) == 0 ? new PeerMessage.GetTransactions([digest, digest]) : new PeerMessage.Announcement([digest, digest]),
                 12 => new PeerMessage.GetProposal(digest),
                 13 => new PeerMessage.GetSnapshot(height),
                 14 => new PeerMessage.Blocks([new BlockWithBodies(tip, [])], certificate),

@@ -17,6 +17,7 @@ internal static class Catalogue
     private const string Authenticator = "Core/Consensus/MessageAuthenticator.cs";
     private const string Alerts = "Core/Ledger/AlertBook.cs";
     private const string Policies = "Core/Ledger/PolicyBook.cs";
+    private const string Pool = "Core/Mempool/Mempool.cs";
 
     public static readonly Bug[] Bugs =
     [
@@ -103,6 +104,12 @@ internal static class Catalogue
         new("IPv4 inside IPv6 not seen", "Core/Primitives/IpPrefix.cs", "new IpPrefix(isV4, bits, length).Unwrapped();", "new IpPrefix(isV4, bits, length);"),
         new("cap on policies not kept", Policies, "        _inThisBlock++;\n", ""),
         new("a revoked producer keeps its second key", "Core/Ledger/Governance.cs", "foreach (var producer in producers.Named(c.Name)) changed.Add(producer with { Revoked = true });", "changed.Add(CurrentKey(c.Name)! with { Revoked = true });"),
+        new("whoever holds most keeps all", Pool, "if (victims.Count == 0 || largest!.Room - RoomOf(victims) < (own?.Room ?? 0) + entry.Room)", "if (largest!.Room - RoomOf(victims) < 0 || true)"),
+        new("room made for those who hold most", Pool, "largest!.Room - RoomOf(victims) < (own?.Room ?? 0) + entry.Room", "largest!.Room - RoomOf(victims) < 0"),
+        new("allowance never used up", Pool, "        bucket?.Take();\n", ""),
+        new("producers do not take turns", Pool, "turns.Enqueue(turn, (turn.Taken, -next.Priority, next.Number));", "turns.Enqueue(turn, (0, -next.Priority, next.Number));"),
+        new("what is urgent goes first for ever", Pool, "            _oldest = !_oldest;\n", "            _oldest = false;\n"),
+        new("what one validator got is not announced", Replica, "            else announced.Add(entry.Alert.Digest);\n", ""),
         new("a refused message may come again", "Core/Ledger/Ledger.cs", "        Remember(envelope);\n        return refused;\n", "        if (refused is null) Remember(envelope);\n        return refused;\n"),
     ];
 }

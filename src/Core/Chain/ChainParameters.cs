@@ -30,7 +30,7 @@ public sealed record ChainParameters
     public int TimeoutCapMs { get; init; } = 60_000;
     public int IdleTimeoutMs { get; init; } = 2_000;
 
-    /// <summary>T_tx: after this long in the pool a transaction is forwarded to the leader; after twice as long the leader is suspected.</summary>
+    /// <summary>T_tx: after this long in the pool a transaction is announced to all; after twice as long the leader is suspected.</summary>
     public int TransactionTimeoutMs { get; init; } = 2_000;
 
     public int ResendMs { get; init; } = 250;

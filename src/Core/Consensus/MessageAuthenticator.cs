@@ -60,7 +60,7 @@ public sealed class MessageAuthenticator(EpochSchedule epochs, Digest genesisBlo
         PeerMessage.Checkpoint m => Signed(m, StatementType.Checkpoint, m.Content.View, m.Content.Height, m.Content.Block, m.Content.Extra()),
         PeerMessage.StableCheckpoint m => epochs.At(m.Certificate.Checkpoint.Term) is { } chain && m.Certificate.Verify(chain, verifier),
         PeerMessage.Blocks m => CommitCertificate(m.Certificate),
-        PeerMessage.GetTransactions or PeerMessage.Transactions or PeerMessage.GetProposal or PeerMessage.Proposal
+        PeerMessage.Announcement or PeerMessage.GetTransactions or PeerMessage.Transactions or PeerMessage.GetProposal or PeerMessage.Proposal
             or PeerMessage.GetBlocks or PeerMessage.GetSnapshot or PeerMessage.GetChunk or PeerMessage.Chunk => true,
         PeerMessage.SnapshotOffer m => Offer(m),
         PeerMessage.Cosignature m => Cosignature(m),

@@ -15,7 +15,7 @@ public static class MessageCodec
     {
         PrePrepare = 1, Prepare = 2, Commit = 3, Suspect = 4, ViewChange = 5, NewView = 6, Checkpoint = 7, Heartbeat = 8, Status = 9, Handover = 10,
         GetTransactions = 32, Transactions = 33, GetProposal = 34, Proposal = 35, GetBlocks = 36, Blocks = 37, StableCheckpoint = 38,
-        GetSnapshot = 39, SnapshotOffer = 40, GetChunk = 41, Chunk = 42, Cosignature = 43,
+        GetSnapshot = 39, SnapshotOffer = 40, GetChunk = 41, Chunk = 42, Cosignature = 43, Announcement = 44,
     }
 
     public static byte[] Encode(PeerMessage message)
@@ -86,10 +86,13 @@ public static class MessageCodec
                 Begin(writer, Tag.Handover, m);
                 writer.View(m.View);
                 break;
+            case PeerMessage.Announcement m:
+                writer.UInt8((byte)Tag.Announcement);
+                WriteDigests(writer, m.Digests);
+                break;
             case PeerMessage.GetTransactions m:
                 writer.UInt8((byte)Tag.GetTransactions);
-                writer.Count(m.Digests.Length);
-                foreach (var digest in m.Digests) writer.Digest(digest);
+                WriteDigests(writer, m.Digests);
                 break;
             case PeerMessage.Transactions m:
                 writer.UInt8((byte)Tag.Transactions);
@@ -199,9 +202,9 @@ public static class MessageCodec
         switch (tag)
         {
             case Tag.GetTransactions:
-                var digests = ImmutableArray.CreateBuilder<Digest>();
-                for (var left = reader.Count(Limits.BlockTransactionsMax, Digest.Size); left > 0; left--) digests.Add(reader.Digest());
-                return new PeerMessage.GetTransactions(digests.ToImmutable());
+                return new PeerMessage.GetTransactions(ReadDigests(ref reader, Limits.BlockTransactionsMax));
+            case Tag.Announcement:
+                return new PeerMessage.Announcement(ReadDigests(ref reader, Limits.AnnouncedMax));
             case Tag.Transactions:
                 return new PeerMessage.Transactions(ReadBodies(ref reader));
             case Tag.GetProposal:
@@ -237,9 +240,20 @@ public static class MessageCodec
     private static PeerMessage.SnapshotOffer ReadOffer(ref CanonicalReader reader)
     {
         var (certificate, commit) = (CheckpointCertificate.Read(ref reader), QuorumCertificate.Read(ref reader));
-        var chunks = ImmutableArray.CreateBuilder<Digest>();
-        for (var left = reader.Count(Limits.SnapshotChunksMax, Digest.Size); left > 0; left--) chunks.Add(reader.Digest());
-        return new PeerMessage.SnapshotOffer(certificate, commit, chunks.ToImmutable());
+        return new PeerMessage.SnapshotOffer(certificate, commit, ReadDigests(ref reader, Limits.SnapshotChunksMax));
+    }
+
+    private static void WriteDigests(CanonicalWriter writer, ImmutableArray<Digest> digests)
+    {
+        writer.Count(digests.Length);
+        foreach (var digest in digests) writer.Digest(digest);
+    }
+
+    private static ImmutableArray<Digest> ReadDigests(ref CanonicalReader reader, int max)
+    {
+        var digests = ImmutableArray.CreateBuilder<Digest>();
+        for (var left = reader.Count(max, Digest.Size); left > 0; left--) digests.Add(reader.Digest());
+        return digests.ToImmutable();
     }
 
     private static void Begin(CanonicalWriter writer, Tag tag, PeerMessage.Signed message)

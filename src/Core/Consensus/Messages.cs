@@ -113,6 +113,9 @@ public abstract record PeerMessage
     /// <summary>Never on the wire: stands for a message of a term whose validators are not known here yet (rule S4). It only says that the sender may be ahead.</summary>
     public sealed record Beyond(ulong Term) : PeerMessage;
 
+    /// <summary>Transactions the sender has waited for; who lacks one asks for it (rule T4).</summary>
+    public sealed record Announcement(ImmutableArray<Digest> Digests) : PeerMessage;
+
     public sealed record GetTransactions(ImmutableArray<Digest> Digests) : PeerMessage;
 
     public sealed record Transactions(ImmutableArray<ReadOnlyMemory<byte>> Bodies) : PeerMessage;

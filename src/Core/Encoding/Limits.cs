@@ -55,6 +55,9 @@ public static class Limits
     /// <summary>Chunks of a snapshot: 64 GiB of state.</summary>
     public const int SnapshotChunksMax = 1 << 16;
 
+    /// <summary>Transactions one announcement names.</summary>
+    public const int AnnouncedMax = 64;
+
     public const int NameBytesMax = 64;
     public const int ProducersMax = 10_000;
 

@@ -54,6 +54,9 @@ public sealed class Effects : Outbox
     /// <summary>Out of the pool without a block; whoever submitted them has to know.</summary>
     public List<Refusal> Refused { get; } = [];
 
+    /// <summary>Out of the pool to make room (rule M2): to be offered again by whoever submitted them.</summary>
+    public List<Mempool.Mempool.Entry> Evicted { get; } = [];
+
     /// <summary>Own snapshots, to be kept; they may be served once their checkpoint is stable.</summary>
     public List<TakenSnapshot> Snapshots { get; } = [];
 
@@ -76,7 +79,7 @@ public sealed class Effects : Outbox
     public Divergence? Divergence { get; set; }
 
     public bool IsEmpty => Fork is null && Divergence is null && Records.Count + Messages.Count + Notices.Count + Decided.Count + BlockRequests.Count
-        + SnapshotRequests.Count + Refused.Count + Snapshots.Count + Stable.Count == 0 && Installed is null && LogCheckpoint is null;
+        + SnapshotRequests.Count + Refused.Count + Evicted.Count + Snapshots.Count + Stable.Count == 0 && Installed is null && LogCheckpoint is null;
 
     public void Clear()
     {
@@ -87,6 +90,7 @@ public sealed class Effects : Outbox
         BlockRequests.Clear();
         SnapshotRequests.Clear();
         Refused.Clear();
+        Evicted.Clear();
         Snapshots.Clear();
         Stable.Clear();
         Installed = null;
@@ -95,23 +99,3 @@ public sealed class Effects : Outbox
         Divergence = null;
     }
 }
-
-public enum AdmissionKind
-{
-    /// <summary>In the pool; the decision comes with a block.</summary>
-    Admitted,
-
-    /// <summary>In the pool already.</summary>
-    Waiting,
-
-    /// <summary>This very transaction was accepted in a block.</summary>
-    Committed,
-
-    /// <summary>No room: keep the message where it is and offer it again.</summary>
-    Full,
-
-    /// <summary>It can never be accepted.</summary>
-    Rejected,
-}
-
-public readonly record struct Admission(AdmissionKind Kind, Rejection? Rejection = null);

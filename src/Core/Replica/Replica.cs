@@ -7,6 +7,7 @@ using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Ledger;
+using CyberMesh.Core.Mempool;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Proofs;
 
@@ -24,8 +25,6 @@ public sealed class Replica
     /// <summary>Without transactions for so long, a chain counts as at rest.</summary>
     private const int RestMs = 1000;
 
-    private const int ForwardsPerTick = 64;
-
     /// <summary>From so many snapshots behind on the newest one is asked for; below that blocks are as fast and leave no hole in the history.</summary>
     private const ulong SnapshotsBehind = 4;
 
@@ -35,6 +34,7 @@ public sealed class Replica
     private readonly Genesis _genesis;
     private readonly IKeyring _keys;
     private readonly Mempool.Mempool _pool;
+    private readonly uint _poolRate;
     private readonly Pbft _pbft;
     private readonly SnapshotFetch _snapshot;
     private readonly Cosigner _cosigner;
@@ -62,6 +62,7 @@ public sealed class Replica
     private Height _logResetAt;
     private View _transactionTimersView;
     private Timestamp _transactionTimersFrom;
+    private Timestamp _announceAgainAt;
 
     /// <summary>Until then somebody is taken to be in a term whose validators are not known here yet: blocks are asked for, nothing else follows from it.</summary>
     private Timestamp _beyondUntil;
@@ -74,8 +75,10 @@ public sealed class Replica
     private Timestamp _readyAt;
 
     /// <param name="keys">This validator is the member whose consensus key is among them, now and after each change of the set.</param>
-    public Replica(Genesis genesis, IKeyring keys, int poolTransactionsMax = 1000, int poolBytesMax = 10 << 20)
+    /// <param name="poolRate">Messages per second of any one producer, however large its quota.</param>
+    public Replica(Genesis genesis, IKeyring keys, int poolTransactionsMax = 1000, int poolBytesMax = 10 << 20, uint poolRate = 1000)
     {
+        _poolRate = poolRate;
         _genesis = genesis;
         _keys = keys;
         _pool = new Mempool.Mempool(poolTransactionsMax, poolBytesMax);
@@ -136,21 +139,23 @@ public sealed class Replica
     /// <summary>Offers a message from Kafka. Only <see cref="AdmissionKind.Rejected"/> is final without a block.</summary>
     public Admission Submit(Verified<AlertEnvelope> alert, Timestamp now, Effects effects)
     {
-        var admission = Admit(alert, now);
+        var admission = Admit(alert, AllowanceOf(alert.Value), now, effects);
         if (admission.Kind == AdmissionKind.Admitted) Advance(now, effects);
         return admission;
     }
 
-    private Admission Admit(Verified<AlertEnvelope> alert, Timestamp now)
+    /// <param name="allowance">What its producer may have admitted per second (rule M1); null for what is taken from other validators.</param>
+    private Admission Admit(Verified<AlertEnvelope> alert, uint? allowance, Timestamp now, Effects effects)
     {
         var envelope = alert.Value;
         if (_pool.Contains(envelope.Digest)) return new Admission(AdmissionKind.Waiting);
         if (_ledger.HasDecided(envelope.Digest)) return new Admission(AdmissionKind.Committed);
         if (_ledger.Check(envelope, now > _ledger.Time ? now : _ledger.Time) is { } rejection) return new Admission(AdmissionKind.Rejected, rejection);
-        if (!_pool.HasRoomFor(envelope)) return new Admission(AdmissionKind.Full);
-        _pool.Add(alert, now);
-        return new Admission(AdmissionKind.Admitted);
+        return new Admission(_pool.Add(alert, allowance, now, effects.Evicted));
     }
+
+    private uint? AllowanceOf(AlertEnvelope envelope) =>
+        envelope.Kind.IsControl() ? null : Math.Min(_poolRate, Producers.TryFind(envelope.Producer, out var producer) ? producer.QuotaPerSecond : 0);
 
     public void Receive(ValidatorIndex from, Verified<Incoming> incoming, Timestamp now, Effects effects)
     {
@@ -189,7 +194,10 @@ public sealed class Replica
                 SendTransactions(from, m, effects);
                 break;
             case PeerMessage.Transactions:
-                OnTransactions(incoming.Value.Bodies, now);
+                OnTransactions(incoming.Value.Bodies, now, effects);
+                break;
+            case PeerMessage.Announcement m:
+                OnAnnouncement(from, m, effects);
                 break;
             case PeerMessage.GetProposal m:
                 SendProposal(from, m.Block, effects);
@@ -304,7 +312,7 @@ public sealed class Replica
         _bodies.Clear();
         _fetch.Clear();
         var waiting = new List<Digest>();
-        foreach (var entry in _pool.OldestFirst()) waiting.Add(entry.Alert.Value.Digest);
+        foreach (var entry in _pool.OldestFirst()) waiting.Add(entry.Alert.Digest);
         foreach (var digest in waiting)
             if (_ledger.HasDecided(digest))
                 _pool.Remove(digest);
@@ -407,7 +415,7 @@ public sealed class Replica
     /// <summary>A transaction of this validator's own making; should the message get lost, rule T4 brings it again.</summary>
     private void BringToLeader(AlertEnvelope envelope, Timestamp now, Effects effects)
     {
-        if (Admit(new Verified<AlertEnvelope>(envelope), now).Kind == AdmissionKind.Admitted && _pbft.Leader != Me)
+        if (Admit(new Verified<AlertEnvelope>(envelope), null, now, effects).Kind == AdmissionKind.Admitted && _pbft.Leader != Me)
             effects.Send(_pbft.Leader, new PeerMessage.Transactions([envelope.ToBody()]));
     }
 
@@ -478,10 +486,9 @@ public sealed class Replica
     {
         var hopeless = new List<Refusal>();
         foreach (var body in bodies)
-            if (_pool.HoldsNonce(body.Producer, body.Nonce))
-                foreach (var entry in _pool.OldestFirst())
-                    if (entry.Alert.Value.Producer == body.Producer && entry.Alert.Value.Nonce == body.Nonce && IsHopeless(entry, out var refusal) && !hopeless.Contains(refusal))
-                        hopeless.Add(refusal);
+            foreach (var entry in _pool.WithNonce(body.Producer, body.Nonce))
+                if (IsHopeless(entry, out var refusal) && !hopeless.Contains(refusal))
+                    hopeless.Add(refusal);
         GiveUp(hopeless, effects);
     }
 
@@ -610,13 +617,9 @@ public sealed class Replica
                 excluded.Add(digest);
         var chosen = ImmutableArray.CreateBuilder<Digest>();
         var bytes = 0;
-        Timestamp oldest = default;
-        foreach (var entry in _pool.OldestFirst())
+        var selected = _pool.Select(excluded, Parameters.BlockTransactionsMax, Parameters.BlockBytesMax, out var oldest);
+        foreach (var envelope in selected)
         {
-            var envelope = entry.Alert.Value;
-            if (excluded.Contains(envelope.Digest)) continue;
-            if (chosen.Count == Parameters.BlockTransactionsMax || bytes + envelope.BodyLength > Parameters.BlockBytesMax) break;
-            if (chosen.Count == 0) oldest = entry.AdmittedAt;
             chosen.Add(envelope.Digest);
             bytes += envelope.BodyLength;
         }
@@ -683,19 +686,29 @@ public sealed class Replica
         return null;
     }
 
-    /// <summary>Bodies that were asked for, or that a peer finds late: those go to the pool if there is room.</summary>
-    private void OnTransactions(ImmutableArray<AlertEnvelope> envelopes, Timestamp now)
+    /// <summary>Bodies that were asked for, or what a validator made itself: whoever brings them, their signers are known.</summary>
+    private void OnTransactions(ImmutableArray<AlertEnvelope> envelopes, Timestamp now, Effects effects)
     {
         foreach (var envelope in envelopes)
         {
             _fetch.Receive(envelope);
-            if (_pbft.Leader == Me) Admit(new Verified<AlertEnvelope>(envelope), now);
+            Admit(new Verified<AlertEnvelope>(envelope), null, now, effects);
         }
     }
 
+    /// <summary>Rule T4: what a peer has waited for, and this validator never got, is fetched from it.</summary>
+    private void OnAnnouncement(ValidatorIndex from, PeerMessage.Announcement message, Effects effects)
+    {
+        var wanted = ImmutableArray.CreateBuilder<Digest>();
+        foreach (var digest in message.Digests)
+            if (!_pool.Contains(digest) && !_ledger.HasDecided(digest))
+                wanted.Add(digest);
+        if (wanted.Count > 0) effects.Send(from, new PeerMessage.GetTransactions(wanted.ToImmutable()));
+    }
+
     /// <summary>
-    /// Rule T4: a transaction waiting for T_tx is brought to the leader; after twice that, the leader is suspected of censorship. Rule T7: not for
-    /// one that no block can accept any more, because another message took its nonce, its time is over or its key is gone.
+    /// Rule T4: a transaction waiting for T_tx is announced to all, who fetch it if they lack it; after twice that, the leader is suspected of
+    /// censorship. Rule T7: not for one that no block can accept any more, because another message took its nonce, its time is over or its key is gone.
     /// </summary>
     private void CheckTransactionTimers(Timestamp now, Effects effects)
     {
@@ -705,36 +718,32 @@ public sealed class Replica
             _transactionTimersFrom = now;
         }
 
-        var censored = false;
-        var hopeless = new List<Refusal>();
-        var forward = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>();
-        foreach (var entry in _pool.OldestFirst())
+        if (now >= _announceAgainAt)
         {
-            var waitedMs = now.Since(entry.AdmittedAt > _transactionTimersFrom ? entry.AdmittedAt : _transactionTimersFrom);
-            if (waitedMs < Parameters.TransactionTimeoutMs || forward.Count == ForwardsPerTick) break;
-            var isLate = waitedMs >= 2L * Parameters.TransactionTimeoutMs;
-            if (!isLate && entry.ForwardedIn == _pbft.View) continue;
-            if (IsHopeless(entry, out var refusal))
-            {
-                hopeless.Add(refusal);
-                continue;
-            }
+            _announceAgainAt = now.PlusMs(Parameters.TransactionTimeoutMs);
+            _pool.AnnounceAgain();
+        }
 
-            censored |= isLate;
-            if (entry.ForwardedIn == _pbft.View) continue;
-            entry.ForwardedIn = _pbft.View;
-            forward.Add(entry.Alert.Value.ToBody());
+        var hopeless = new List<Refusal>();
+        var announced = ImmutableArray.CreateBuilder<Digest>();
+        while (hopeless.Count + announced.Count < Limits.AnnouncedMax && _pool.ToAnnounce is { } entry && WaitedMs(entry) >= Parameters.TransactionTimeoutMs)
+        {
+            _pool.Announced();
+            if (IsHopeless(entry, out var refusal)) hopeless.Add(refusal);
+            else announced.Add(entry.Alert.Digest);
         }
 
         GiveUp(hopeless, effects);
-        if (forward.Count > 0 && _pbft.Leader != Me) effects.Send(_pbft.Leader, new PeerMessage.Transactions(forward.ToImmutable()));
-        if (censored) _pbft.Suspect(SuspectReason.Censorship, now, effects);
+        if (announced.Count > 0) effects.Broadcast(new PeerMessage.Announcement(announced.ToImmutable()));
+        if (_pool.Oldest is { } late && WaitedMs(late) >= 2L * Parameters.TransactionTimeoutMs && !IsHopeless(late, out _)) _pbft.Suspect(SuspectReason.Censorship, now, effects);
         else _pbft.Unsuspect(SuspectReason.Censorship);
+
+        long WaitedMs(Mempool.Mempool.Entry entry) => now.Since(entry.AdmittedAt > _transactionTimersFrom ? entry.AdmittedAt : _transactionTimersFrom);
     }
 
     private bool IsHopeless(Mempool.Mempool.Entry entry, [NotNullWhen(true)] out Refusal? refusal)
     {
-        var envelope = entry.Alert.Value;
+        var envelope = entry.Alert;
         // Block time only grows, so what it has left behind is gone for good; what it has not reached yet may still come.
         refusal = _ledger.Check(envelope, _ledger.Time) is { Reason: not RejectionReason.FutureTimestamp } rejection ? new Refusal(envelope.Digest, envelope.Kind, rejection) : null;
         return refusal is not null;

@@ -9,6 +9,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Ledger;
+using CyberMesh.Core.Mempool;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
@@ -56,6 +57,7 @@ public sealed class ReplicaLoop
     private readonly Action<IReadOnlyList<CommittedBlock>> _onStored;
     private readonly Action<Notice> _onNotice;
     private readonly Action<Refusal> _onRefused;
+    private readonly Action<Digest> _onEvicted;
     private readonly Action<BlockRequest> _onBlockRequest;
     private readonly Action<SnapshotRequest> _onSnapshotRequest;
     private readonly SnapshotStore _snapshots;
@@ -84,7 +86,7 @@ public sealed class ReplicaLoop
     /// <param name="lostVotes">Why the log of own votes cannot be trusted; null when it can.</param>
     public ReplicaLoop(
         Replica replica, LocalStore store, SnapshotStore snapshots, IPeerTransport transport, TimeProvider time,
-        Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<Refusal> onRefused, Action<BlockRequest> onBlockRequest, Action<SnapshotRequest> onSnapshotRequest,
+        Action<IReadOnlyList<CommittedBlock>> onStored, Action<Notice> onNotice, Action<Refusal> onRefused, Action<Digest> onEvicted, Action<BlockRequest> onBlockRequest, Action<SnapshotRequest> onSnapshotRequest,
         Action<ForkProof> onFork, Action<Divergence> onDivergence, Action<SignedNote> onLogCheckpoint, string? lostVotes)
     {
         _onLogCheckpoint = onLogCheckpoint;
@@ -98,6 +100,7 @@ public sealed class ReplicaLoop
         _onStored = onStored;
         _onNotice = onNotice;
         _onRefused = onRefused;
+        _onEvicted = onEvicted;
         _onBlockRequest = onBlockRequest;
         _onSnapshotRequest = onSnapshotRequest;
         _snapshots = snapshots;
@@ -196,6 +199,7 @@ public sealed class ReplicaLoop
         if (_effects.Divergence is { } divergence) _onDivergence(divergence);
         foreach (var notice in _effects.Notices) _onNotice(notice);
         foreach (var refusal in _effects.Refused) _onRefused(refusal);
+        foreach (var evicted in _effects.Evicted) _onEvicted(evicted.Alert.Digest);
         foreach (var request in _effects.BlockRequests) _onBlockRequest(request);
         foreach (var request in _effects.SnapshotRequests) _onSnapshotRequest(request);
         var batch = new Batch(_replica.Me, [.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided], [.. _effects.Snapshots], [.. _effects.Stable], _effects.Installed, _effects.LogCheckpoint);

@@ -88,7 +88,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             _notices = new NoticeLog(_epochs, _metrics, options.Logger);
             _mesh = new MeshTransport(genesis, _epochs, _keys, verifier, settings.MeshListen, settings.Peers, options.Time, options.Logger);
             _transport = options.WrapTransport?.Invoke(_mesh, replica.Me, _keys.Active.Consensus) ?? _mesh;
-            _loop = new ReplicaLoop(replica, _store, _snapshots, _transport, options.Time, OnStored, _notices.Write, refusal => _ingest!.Refused(refusal), request => _blockRequests.Writer.TryWrite(request),
+            _loop = new ReplicaLoop(replica, _store, _snapshots, _transport, options.Time, OnStored, _notices.Write, refusal => _ingest!.Refused(refusal), evicted => _ingest!.Evicted(evicted), request => _blockRequests.Writer.TryWrite(request),
                 request => _snapshotRequests.Writer.TryWrite(request), KeepForkProof, KeepDivergence, KeepLogCheckpoint, log.Loss);
             _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
             _projection = new SqliteProjection(

@@ -6,6 +6,7 @@ using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
+using CyberMesh.Core.Mempool;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Hosting;
@@ -91,6 +92,12 @@ public sealed class KafkaIngest
 
     /// <summary>It waited and can never be accepted any more. Called by the loop.</summary>
     public void Refused(Refusal refusal) => _results.Enqueue(() => DecideRejected(refusal.Transaction, refusal.Rejection));
+
+    /// <summary>It made room in the pool for others and has to be offered again. Called by the loop.</summary>
+    public void Evicted(Digest transaction) => _results.Enqueue(() =>
+    {
+        if (_waiting.TryGetValue(transaction, out var copies)) _refusedForRoom.Enqueue(copies[0]);
+    });
 
     /// <summary>Reads until stopped, on a thread of its own. A fatal client error rebuilds the client after a pause.</summary>
     public Task RunAsync(CancellationToken stop) => Task.Factory.StartNew(() =>
@@ -260,7 +267,7 @@ public sealed class KafkaIngest
         {
             case AdmissionKind.Admitted or AdmissionKind.Waiting:
                 break;
-            case AdmissionKind.Full:
+            case AdmissionKind.Full or AdmissionKind.OverQuota:
                 _refusedForRoom.Enqueue(waiting);
                 break;
             case AdmissionKind.Committed:
