@@ -13,7 +13,7 @@ internal static class Program
     {
         DemoVerb.Create(), TestnetVerb.Create(), StartVerb.Create(), BrokerVerb.Create(), ProducerVerb.Create(), KeysVerb.Create(),
         CheckVerb.Create(), EvidenceVerb.Create(), ProofVerbs.Trust(), ProofVerbs.Proof(), VerifyVerb.On(new Command("verify", "Check a proof offline with a policy and say what was checked. Exit code 5 when anything does not hold.")), ProofVerbs.Audit(), ValidatorsVerb.Create(), ProducersVerb.Create(), DecisionVerbs.Alerts(), DecisionVerbs.Policies(),
-        Orders.Create(), ControlVerb.Create(), StatusVerb.Create(), SimulateVerb.Create(), BenchVerb.Create(),
+        Orders.Create(), ControlVerb.Create(), DeadLetterVerbs.Create(), StatusVerb.Create(), SimulateVerb.Create(), BenchVerb.Create(),
     };
 
     private static async Task<int> Main(string[] args)

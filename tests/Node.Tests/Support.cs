@@ -155,6 +155,7 @@ internal sealed class TestCluster : IAsyncDisposable
     private readonly TemporaryDirectory _directory = new();
     private readonly List<ValidatorNode> _nodes = [];
     private TimeProvider _time = TimeProvider.System;
+    private Dictionary<string, string> _environment = [];
 
     public EmbeddedBroker Broker { get; } = new(BrokerVerb.DefaultTopics.Split(','));
 
@@ -164,13 +165,14 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public string Home(int number) => Path.Combine(_directory.Path, $"v{number + 1}");
 
-    public static async Task<TestCluster> StartAsync(IReadOnlyList<Producer> producers, TimeProvider time, int validators = 4, ChainParameters? parameters = null)
+    public static async Task<TestCluster> StartAsync(IReadOnlyList<Producer> producers, TimeProvider time, int validators = 4, ChainParameters? parameters = null, IReadOnlyDictionary<string, string>? environment = null)
     {
         var cluster = new TestCluster();
         var homes = Testnet.Generate(
             cluster._directory.Path, Testnet.FreePorts(validators), Testnet.FreePorts(validators), producers, cluster.Broker.BootstrapServers, time, parameters);
         cluster.Genesis = GenesisFile.Load(Path.Combine(homes[0], "genesis.json"));
         cluster._time = time;
+        cluster._environment = new Dictionary<string, string>(environment ?? cluster._environment) { ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "1500ms" };
         for (var i = 0; i < validators; i++)
         {
             cluster._nodes.Add(null!);
@@ -182,7 +184,7 @@ internal sealed class TestCluster : IAsyncDisposable
 
     public async Task StartAsync(int number)
     {
-        var settings = Settings.Load(Path.Combine(Home(number), "config.json"), new Dictionary<string, string> { ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "1500ms" });
+        var settings = Settings.Load(Path.Combine(Home(number), "config.json"), _environment);
         _nodes[number] = new ValidatorNode(new ValidatorOptions(Home(number), Genesis, settings, _time, NullLogger.Instance));
         await _nodes[number].StartAsync();
     }
@@ -190,12 +192,12 @@ internal sealed class TestCluster : IAsyncDisposable
     /// <summary>Ends a validator as a crash would; <see cref="StartAsync(int)"/> brings it back.</summary>
     public async Task KillAsync(int number) => await _nodes[number].DisposeAsync();
 
-    public IProducer<byte[]?, byte[]?> Producer() => KafkaClients.Producer(Broker.BootstrapServers, "test", _ => { });
+    public IProducer<byte[]?, byte[]?> Producer() => KafkaClients.Producer(KafkaConnection.Plain(Broker.BootstrapServers), "test", _ => { });
 
     /// <summary>Reads a topic from its start until <paramref name="enough"/> says so.</summary>
     public async Task<List<ConsumeResult<byte[]?, byte[]?>>> ReadAsync(string topic, Func<List<ConsumeResult<byte[]?, byte[]?>>, bool> enough)
     {
-        using var consumer = new ConsumerBuilder<byte[]?, byte[]?>(KafkaClients.Consumer(Broker.BootstrapServers, "test-" + Guid.NewGuid(), AutoOffsetReset.Earliest, 6000))
+        using var consumer = new ConsumerBuilder<byte[]?, byte[]?>(KafkaClients.Consumer(KafkaConnection.Plain(Broker.BootstrapServers), "test-" + Guid.NewGuid(), AutoOffsetReset.Earliest, 6000))
             .SetLogHandler((_, _) => { }).SetErrorHandler((_, _) => { }).Build();
         consumer.Subscribe(topic);
         var records = new List<ConsumeResult<byte[]?, byte[]?>>();

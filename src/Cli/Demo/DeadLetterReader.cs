@@ -29,7 +29,7 @@ internal sealed class DeadLetterReader(string brokers, string topic)
 
     public Task RunAsync(CancellationToken stop) => Task.Factory.StartNew(() =>
     {
-        var config = KafkaClients.Consumer(brokers, "cybermesh-demo-dlq-" + Guid.NewGuid(), AutoOffsetReset.Earliest, 6000);
+        var config = KafkaClients.Consumer(KafkaConnection.Plain(brokers), "cybermesh-demo-dlq-" + Guid.NewGuid(), AutoOffsetReset.Earliest, 6000);
         using var consumer = new ConsumerBuilder<byte[]?, byte[]?>(config).SetErrorHandler((_, _) => { }).SetLogHandler((_, _) => { }).Build();
         consumer.Subscribe(topic);
         while (!stop.IsCancellationRequested)

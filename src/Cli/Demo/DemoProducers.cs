@@ -46,7 +46,7 @@ internal sealed class DemoProducers : IDisposable
         _sensors = [new AlertSigner(_keys[0], SigningProfile.V1, TimeProvider.System), new AlertSigner(_keys[1], SigningProfile.V2, TimeProvider.System)];
         _stranger = new AlertSigner(_keys[2], SigningProfile.V1, TimeProvider.System);
         _detections = Read(eveFile);
-        _kafka = KafkaClients.Producer(brokers, "cybermesh-demo", _ => { });
+        _kafka = KafkaClients.Producer(KafkaConnection.Plain(brokers), "cybermesh-demo", _ => { });
     }
 
     public ConcurrentDictionary<Digest, Published> Log { get; } = new();

@@ -32,7 +32,7 @@ internal static class ControlVerb
         {
             var chain = GenesisFile.Load(parsed.GetValue(genesis)!.FullName).Chain;
             var name = parsed.GetValue(topic)!;
-            var config = KafkaClients.Consumer(parsed.GetValue(brokers)!, "cybermesh-control-" + Guid.NewGuid(), AutoOffsetReset.Earliest, 10_000);
+            var config = KafkaClients.Consumer(KafkaConnection.FromEnvironment(parsed.GetValue(brokers)!), "cybermesh-control-" + Guid.NewGuid(), AutoOffsetReset.Earliest, 10_000);
             using var consumer = new ConsumerBuilder<byte[]?, byte[]?>(config).SetLogHandler((_, _) => { }).SetErrorHandler((_, _) => { }).Build();
             consumer.Subscribe(name);
             var shown = 0;

@@ -110,7 +110,7 @@ internal static class DecisionVerbs
 
     private static async Task PublishAsync(string brokers, string topic, byte[] record, CancellationToken stop)
     {
-        using var producer = KafkaClients.Producer(brokers, "cybermesh-decision", _ => { });
+        using var producer = KafkaClients.Producer(KafkaConnection.FromEnvironment(brokers), "cybermesh-decision", _ => { });
         using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
         limit.CancelAfter(TimeSpan.FromSeconds(30));
         try

@@ -169,7 +169,7 @@ internal static class Orders
             var read = ForChain(Read(parsed.GetValue(order)!), chain);
             if (!read.Verify(chain.Operators, new Ed25519Verifier()))
                 throw new UserError($"the validators would refuse it: {Describe(read, chain)}", "add signatures with 'cybermesh orders sign'");
-            using var producer = KafkaClients.Producer(parsed.GetValue(brokers)!, "cybermesh-operator", _ => { });
+            using var producer = KafkaClients.Producer(KafkaConnection.FromEnvironment(parsed.GetValue(brokers)!), "cybermesh-operator", _ => { });
             try
             {
                 using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);

@@ -53,7 +53,7 @@ internal static class ProducerVerb
         TextReader lines, bool ndjson, AlertSigner signer, string brokers, string topic, int rate, CancellationToken stop)
     {
         string? kafkaProblem = null;
-        using var producer = KafkaClients.Producer(brokers, "cybermesh-producer", error => kafkaProblem = error.Reason);
+        using var producer = KafkaClients.Producer(KafkaConnection.FromEnvironment(brokers), "cybermesh-producer", error => kafkaProblem = error.Reason);
         long published = 0, skipped = 0, failed = 0;
         var number = 0L;
         var clock = Stopwatch.StartNew();

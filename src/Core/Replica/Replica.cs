@@ -726,7 +726,7 @@ public sealed class Replica
 
         var hopeless = new List<Refusal>();
         var announced = ImmutableArray.CreateBuilder<Digest>();
-        while (hopeless.Count + announced.Count < Limits.AnnouncedMax && _pool.ToAnnounce is { } entry && WaitedMs(entry) >= Parameters.TransactionTimeoutMs)
+        while (hopeless.Count + announced.Count < Limits.AnnouncedMax && _pool.ToAnnounce is { } entry && now.Since(entry.AdmittedAt) >= Parameters.TransactionTimeoutMs)
         {
             _pool.Announced();
             if (IsHopeless(entry, out var refusal)) hopeless.Add(refusal);

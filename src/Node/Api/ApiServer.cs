@@ -28,7 +28,7 @@ namespace CyberMesh.Node.Api;
 
 /// <summary>What the API reads. It never writes and never waits for consensus.</summary>
 public sealed record ApiSources(
-    Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<string?> KafkaProblem,
+    Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<ImmutableArray<CircuitBreaker>> Circuits,
     SqliteProjection Projection, Func<Height, BlockWithBodies?> ReadBlock, Func<Height, int, BlockProof?> ProveTransaction,
     Func<StateKey, CancellationToken, Task<BlockProof?>> ProveState, Metrics Metrics);
 
@@ -133,11 +133,11 @@ public sealed partial class ApiServer : IAsyncDisposable
         var status = _sources.Status();
         var connected = _sources.Connected();
         var quorum = status.Epoch.Validators.Quorum;
-        var kafka = _sources.KafkaProblem();
+        var circuits = _sources.Circuits();
         var haveQuorum = connected.Length + 1 >= quorum;
         return Results.Ok(new JsonObject
         {
-            ["status"] = haveQuorum && kafka is null ? "ok" : "degraded",
+            ["status"] = haveQuorum && circuits.All(c => c.Status.State == CircuitState.Closed) ? "ok" : "degraded",
             ["validator"] = _sources.Name(),
             ["height"] = status.Height.Value,
             ["components"] = new JsonObject
@@ -152,11 +152,18 @@ public sealed partial class ApiServer : IAsyncDisposable
                     ["may_vote"] = status.MayVote,
                 },
                 ["peers"] = new JsonObject { ["connected"] = connected.Length, ["needed"] = quorum - 1, ["names"] = new JsonArray([.. connected.Select(i => (JsonNode)NameOf(i))]) },
-                ["kafka"] = new JsonObject { ["status"] = kafka is null ? "ok" : "unavailable", ["reason"] = kafka },
+                ["circuits"] = new JsonArray([.. circuits.Select(Circuit)]),
                 ["projection"] = new JsonObject { ["height"] = _sources.Projection.Height.Value, ["behind"] = Behind(status) },
                 ["mempool"] = new JsonObject { ["transactions"] = status.PoolCount, ["bytes"] = status.PoolBytes },
             },
         });
+    }
+
+    private static JsonNode Circuit(CircuitBreaker circuit)
+    {
+        var status = circuit.Status;
+        var state = status.State switch { CircuitState.Closed => "closed", CircuitState.HalfOpen => "half_open", CircuitState.Open => "open" };
+        return new JsonObject { ["dependency"] = circuit.Name, ["state"] = state, ["reason"] = status.Reason, ["since"] = status.Since?.UtcDateTime.ToString("yyyy-MM-ddTHH:mm:ssZ", CultureInfo.InvariantCulture) };
     }
 
     private ulong Behind(ReplicaStatus status)

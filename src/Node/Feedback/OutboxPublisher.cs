@@ -6,6 +6,7 @@ using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Storage;
 using CyberMesh.Node.Telemetry;
 using Microsoft.Extensions.Logging;
@@ -18,7 +19,7 @@ namespace CyberMesh.Node.Feedback;
 /// transaction that stored the block.
 /// </summary>
 public sealed class OutboxPublisher(
-    BlockReader blocks, IProducer<byte[]?, byte[]?> producer, ControlTopics topics, Func<ISigner> control, TimeProvider time, Metrics metrics, ILogger logger)
+    BlockReader blocks, IProducer<byte[]?, byte[]?> producer, CircuitBreaker circuit, ControlTopics topics, Func<ISigner> control, TimeProvider time, Metrics metrics, ILogger logger)
 {
     private const int BatchMax = 128;
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
@@ -40,6 +41,7 @@ public sealed class OutboxPublisher(
             }
             catch (KafkaException problem)
             {
+                circuit.Failed(problem.Error.Reason);
                 Log.Kafka(logger, problem.Error.Reason);
                 await Task.Delay(Pause, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             }
@@ -53,6 +55,7 @@ public sealed class OutboxPublisher(
     private async Task<int> PublishAsync(CancellationToken stop)
     {
         var heights = blocks.Outbox(BatchMax);
+        if (heights.Count == 0 || !circuit.MayTry()) return 0;
         var sends = new List<Task>();
         foreach (var height in heights)
         {
@@ -61,6 +64,7 @@ public sealed class OutboxPublisher(
         }
 
         await Task.WhenAll(sends).ConfigureAwait(false);
+        circuit.Succeeded();
         foreach (var height in heights) blocks.Published(height);
         metrics.CommitsPublished.Add(heights.Count);
         return heights.Count;

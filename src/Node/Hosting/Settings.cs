@@ -7,6 +7,7 @@ using System.Net;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using CyberMesh.Core.Chain;
+using CyberMesh.Node.Ingest;
 using Microsoft.Extensions.Logging;
 
 namespace CyberMesh.Node.Hosting;
@@ -17,7 +18,7 @@ namespace CyberMesh.Node.Hosting;
 /// </summary>
 public sealed partial class Settings
 {
-    private static readonly Dictionary<string, string> Defaults = new(StringComparer.Ordinal)
+    private static readonly Dictionary<string, string> Defaults = new(KafkaSecurity.Names.Select(name => KeyValuePair.Create(name, "")), StringComparer.Ordinal)
     {
         ["NODE_ID"] = "",
         ["ENVIRONMENT"] = "development",
@@ -38,6 +39,7 @@ public sealed partial class Settings
         ["QUORUM_SIZE"] = "",
         ["MEMPOOL_MAX_TXS"] = "1000",
         ["MEMPOOL_MAX_BYTES"] = "10485760",
+        ["MEMPOOL_RATE_PER_SECOND"] = "1000",
         ["P2P_LISTEN_PORT"] = "8000",
         ["P2P_BOOTSTRAP_PEERS"] = "",
         ["P2P_ENCRYPTION"] = "true",
@@ -47,9 +49,8 @@ public sealed partial class Settings
     /// <summary>Names of the deployment description that a later version honours; setting one now must not be silently ignored.</summary>
     private static readonly string[] NotYet =
     [
-        "CLUSTER_TOPOLOGY", "KAFKA_TLS_ENABLED", "KAFKA_SASL_ENABLED", "KAFKA_SASL_MECHANISM", "KAFKA_SASL_USERNAME", "KAFKA_SASL_PASSWORD",
-        "DB_DSN", "DB_MAX_OPEN", "DB_MAX_IDLE", "DB_MAX_LIFETIME", "DB_CONN_TIMEOUT", "DB_TLS",
-        "CONSENSUS_NODES", "TRUSTED_NODES", "MEMPOOL_NONCE_TTL", "MEMPOOL_RATE_PER_SECOND", "TLS_CERT_PATH", "TLS_KEY_PATH", "API_TLS_CLIENT_CA_FILE",
+        "CLUSTER_TOPOLOGY", "DB_DSN", "DB_MAX_OPEN", "DB_MAX_IDLE", "DB_MAX_LIFETIME", "DB_CONN_TIMEOUT", "DB_TLS",
+        "CONSENSUS_NODES", "TRUSTED_NODES", "MEMPOOL_NONCE_TTL", "TLS_CERT_PATH", "TLS_KEY_PATH", "API_TLS_CLIENT_CA_FILE",
         "API_BEARER_TOKENS", "AUDIT_SIGNING_KEY",
     ];
 
@@ -58,7 +59,7 @@ public sealed partial class Settings
 
     public required string NodeId { get; init; }
     public required LogLevel LogLevel { get; init; }
-    public required string KafkaBrokers { get; init; }
+    public required KafkaConnection Kafka { get; init; }
     public required string AnomalyTopic { get; init; }
     public required string EvidenceTopic { get; init; }
     public required string PolicyTopic { get; init; }
@@ -80,6 +81,9 @@ public sealed partial class Settings
     public required int? QuorumSize { get; init; }
     public required int MempoolTransactionsMax { get; init; }
     public required int MempoolBytesMax { get; init; }
+
+    /// <summary>Of any one producer, however large its quota.</summary>
+    public required int MempoolRatePerSecond { get; init; }
     public required IPEndPoint MeshListen { get; init; }
     public required IReadOnlyList<string> Peers { get; init; }
     public required IPEndPoint ApiListen { get; init; }
@@ -98,7 +102,8 @@ public sealed partial class Settings
         if (reader.Text("KAFKA_BROKERS").Length == 0) problems.Add("KAFKA_BROKERS is not set; name the brokers as host:port, separated by commas");
         if (!reader.Boolean("P2P_ENCRYPTION")) problems.Add("P2P_ENCRYPTION is false; validators speak only over TLS, remove the setting");
         var environmentName = reader.OneOf("ENVIRONMENT", "development", "staging", "production");
-        if (environmentName != "development") problems.Add($"ENVIRONMENT is {environmentName}; this version has no TLS and SASL to Kafka yet, so it runs in development only");
+        var security = KafkaSecurity.Read(reader.Text, problems);
+        if (environmentName != "development" && !security.UsesTls) problems.Add($"ENVIRONMENT is {environmentName} and KAFKA_TLS_ENABLED is not true; outside development validators speak to Kafka over TLS only");
         if (reader.Text("CONTROL_COMMITS_TOPIC") is { Length: > 0 } other && values.TryGetValue("KAFKA_OUTPUT_TOPIC_COMMITS", out var given) && given != other)
             problems.Add($"KAFKA_OUTPUT_TOPIC_COMMITS is '{given}' and CONTROL_COMMITS_TOPIC is '{other}'; they are two names of one setting, keep one");
         var settings = new Settings
@@ -112,7 +117,7 @@ public sealed partial class Settings
                 "error" => LogLevel.Error,
                 _ => LogLevel.Information,
             },
-            KafkaBrokers = string.Join(',', reader.List("KAFKA_BROKERS")),
+            Kafka = new KafkaConnection(string.Join(',', reader.List("KAFKA_BROKERS")), security),
             AnomalyTopic = topics.ElementAtOrDefault(0) ?? "",
             EvidenceTopic = topics.ElementAtOrDefault(1) ?? "",
             PolicyTopic = topics.ElementAtOrDefault(2) ?? "",
@@ -129,6 +134,7 @@ public sealed partial class Settings
             QuorumSize = reader.Text("QUORUM_SIZE").Length == 0 ? null : reader.Integer("QUORUM_SIZE", 1, 256),
             MempoolTransactionsMax = reader.Integer("MEMPOOL_MAX_TXS", 1, 1_000_000),
             MempoolBytesMax = reader.Integer("MEMPOOL_MAX_BYTES", 2 << 20, 1 << 30),
+            MempoolRatePerSecond = reader.Integer("MEMPOOL_RATE_PER_SECOND", 1, 1_000_000),
             MeshListen = reader.EndPoint("P2P_LISTEN_PORT", IPAddress.Any),
             Peers = reader.Addresses("P2P_BOOTSTRAP_PEERS"),
             ApiListen = reader.EndPoint("API_LISTEN_ADDR", IPAddress.Any),

@@ -54,6 +54,8 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly List<BlockReader> _readers = [];
     private readonly Metrics _metrics = new();
     private readonly NoticeLog _notices;
+    private readonly CircuitBreaker _consumerCircuit;
+    private readonly CircuitBreaker _producerCircuit;
     private readonly SnapshotStore _snapshots;
     private readonly Channel<BlockRequest> _blockRequests = Requests<BlockRequest>();
     private readonly Channel<SnapshotRequest> _snapshotRequests = Requests<SnapshotRequest>();
@@ -65,6 +67,8 @@ public sealed class ValidatorNode : IAsyncDisposable
     public ValidatorNode(ValidatorOptions options)
     {
         _options = options;
+        _consumerCircuit = new CircuitBreaker("kafka_consumer", options.Time);
+        _producerCircuit = new CircuitBreaker("kafka_producer", options.Time);
         if (File.Exists(ForkProofPath))
             throw new UserError($"this chain has forked; the proof is {ForkProofPath}", "verify it with 'cybermesh evidence verify' and agree with the other operators how to go on; this validator does not");
         var genesis = options.Genesis;
@@ -90,20 +94,21 @@ public sealed class ValidatorNode : IAsyncDisposable
             _transport = options.WrapTransport?.Invoke(_mesh, replica.Me, _keys.Active.Consensus) ?? _mesh;
             _loop = new ReplicaLoop(replica, _store, _snapshots, _transport, options.Time, OnStored, _notices.Write, refusal => _ingest!.Refused(refusal), evicted => _ingest!.Evicted(evicted), request => _blockRequests.Writer.TryWrite(request),
                 request => _snapshotRequests.Writer.TryWrite(request), KeepForkProof, KeepDivergence, KeepLogCheckpoint, log.Loss);
-            _producer = KafkaClients.Producer(settings.KafkaBrokers, $"cybermesh-{settings.NodeId}", error => Log.Kafka(options.Logger, error.Reason));
+            var watch = new KafkaWatch(_producerCircuit, options.Logger);
+            _producer = KafkaClients.Producer(settings.Kafka, $"cybermesh-{settings.NodeId}", watch.OnError, watch.OnStatistics);
             _projection = new SqliteProjection(
                 Path.Combine(options.Home, "data", "projection.db"), Reader(), _epochs, replica.Producers, options.Logger);
             _publisher = new OutboxPublisher(
-                Reader(), _producer, new ControlTopics(settings.CommitsTopic, settings.ControlPolicyTopic, settings.ReputationTopic), () => _keys.Active.Control, options.Time, _metrics, options.Logger);
+                Reader(), _producer, _producerCircuit, new ControlTopics(settings.CommitsTopic, settings.ControlPolicyTopic, settings.ReputationTopic), () => _keys.Active.Control, options.Time, _metrics, options.Logger);
             _ingest = new KafkaIngest(
                 new IngestOptions(
-                    settings.KafkaBrokers, settings.ConsumerGroupOfNode, settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic,
+                    settings.Kafka, settings.ConsumerGroupOfNode, settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic,
                     settings.OrdersTopic, settings.DecisionsTopic, settings.DeadLetterTopic, settings.StartAtEarliest ? AutoOffsetReset.Earliest : AutoOffsetReset.Latest,
                     (int)settings.SessionTimeout.TotalMilliseconds, (long)settings.TimestampSkew.TotalMilliseconds, Name),
-                genesis.Operators, replica.Producers, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, options.Time, _metrics, options.Logger);
+                genesis.Operators, replica.Producers, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, _consumerCircuit, _producerCircuit, options.Time, _metrics, options.Logger);
             AddGauges();
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => _ingest.Problem, _projection, ReadBlock, ProveTransaction, ProveStateAsync, _metrics), settings.ApiListen, options.Logger);
+                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => [_consumerCircuit, _producerCircuit], _projection, ReadBlock, ProveTransaction, ProveStateAsync, _metrics), settings.ApiListen, options.Logger);
         }
         catch
         {
@@ -178,13 +183,16 @@ public sealed class ValidatorNode : IAsyncDisposable
         _metrics.Gauge("cybermesh_peer_messages_refused", "Connections and messages that were not genuine.", () => _mesh.Refused);
         _metrics.Gauge("cybermesh_peer_messages_dropped", "Messages dropped because a peer was too slow.", () => _mesh.Dropped);
         _metrics.Gauge("cybermesh_kafka_records_open", "Records read and not decided yet.", () => _ingest.Open);
+        _metrics.Gauge("cybermesh_kafka_partitions_paused", "Partitions that are not read because too much of them is undecided.", () => _ingest.Paused);
+        foreach (var circuit in new[] { _consumerCircuit, _producerCircuit })
+            _metrics.Gauge("cybermesh_circuit_state", "Use of a dependency: 0 works, 1 is about to be tried again, 2 is left alone after failures.", () => (int)circuit.Status.State, $"dependency=\"{circuit.Name}\"");
         _metrics.Gauge("cybermesh_projection_height", "Last block of the queryable copy.", () => _projection.Height.Value);
     }
 
     /// <summary>Starts from the newest snapshot, executes the stored blocks above it again and feeds the consensus log: the same code that runs in service.</summary>
     private Replica Recover(Genesis genesis, ISignatureVerifier verifier, IReadOnlyList<DurableRecord> records)
     {
-        var replica = new Replica(genesis, _keys, _options.Settings.MempoolTransactionsMax, _options.Settings.MempoolBytesMax);
+        var replica = new Replica(genesis, _keys, _options.Settings.MempoolTransactionsMax, _options.Settings.MempoolBytesMax, (uint)_options.Settings.MempoolRatePerSecond);
         var authenticator = new EnvelopeAuthenticator(verifier, replica.Epochs, genesis.Operators);
         using var reader = _store.OpenReader();
         var certified = true;

@@ -45,6 +45,27 @@ public sealed unsafe class EmbeddedBroker : IDisposable
     /// <summary>Makes the broker tell clients another address, for a forwarder in front of it.</summary>
     public void Advertise(string host, int port) => rd_kafka_mock_broker_set_host_port(_cluster, 1, host, port);
 
+    /// <summary>Down, it closes all connections and accepts none; what it holds stays.</summary>
+    public bool IsDown
+    {
+        set => _ = value ? rd_kafka_mock_broker_set_down(_cluster, 1) : rd_kafka_mock_broker_set_up(_cluster, 1);
+    }
+
+    /// <summary>Every answer takes this much longer.</summary>
+    public TimeSpan RoundTripTime
+    {
+        set => _ = rd_kafka_mock_broker_set_rtt(_cluster, 1, (int)value.TotalMilliseconds);
+    }
+
+    /// <summary>The next requests to write are answered with this error.</summary>
+    public void FailWrites(Confluent.Kafka.ErrorCode error, int count)
+    {
+        const short produce = 0;
+        var errors = stackalloc int[count];
+        for (var i = 0; i < count; i++) errors[i] = (int)error;
+        rd_kafka_mock_push_request_errors_array(_cluster, produce, (nuint)count, errors);
+    }
+
     public void Dispose()
     {
         rd_kafka_mock_cluster_destroy(_cluster);
@@ -87,6 +108,18 @@ public sealed unsafe class EmbeddedBroker : IDisposable
 
     [DllImport("librdkafka")]
     private static extern void rd_kafka_mock_group_initial_rebalance_delay_ms(nint cluster, int ms);
+
+    [DllImport("librdkafka")]
+    private static extern int rd_kafka_mock_broker_set_down(nint cluster, int broker);
+
+    [DllImport("librdkafka")]
+    private static extern int rd_kafka_mock_broker_set_up(nint cluster, int broker);
+
+    [DllImport("librdkafka")]
+    private static extern int rd_kafka_mock_broker_set_rtt(nint cluster, int broker, int ms);
+
+    [DllImport("librdkafka")]
+    private static extern void rd_kafka_mock_push_request_errors_array(nint cluster, short api, nuint count, int* errors);
 
     [DllImport("librdkafka")]
     private static extern int rd_kafka_mock_broker_set_host_port(nint cluster, int broker, [MarshalAs(UnmanagedType.LPUTF8Str)] string host, int port);

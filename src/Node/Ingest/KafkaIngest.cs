@@ -18,19 +18,32 @@ using Timestamp = CyberMesh.Core.Primitives.Timestamp;
 namespace CyberMesh.Node.Ingest;
 
 public sealed record IngestOptions(
-    string Brokers, string Group, string AnomalyTopic, string EvidenceTopic, string PolicyTopic, string OrdersTopic, string DecisionsTopic, string DeadLetterTopic,
+    KafkaConnection Kafka, string Group, string AnomalyTopic, string EvidenceTopic, string PolicyTopic, string OrdersTopic, string DecisionsTopic, string DeadLetterTopic,
     AutoOffsetReset Start, int SessionTimeoutMs, long TimestampSkewMs, string NodeName);
 
 /// <summary>
-/// Kafka in. One thread reads, checks and submits; a record's offset moves only when its message is in a block or durably refused (rule K1). A
-/// full pool pauses reading; nothing is dropped.
+/// Kafka in. One thread reads, checks (on all cores) and submits; a record's offset moves only when its message is in a block or durably refused (rule
+/// K1). What finds no room in the pool waits here and its partition is paused; nothing is dropped.
 /// </summary>
 public sealed class KafkaIngest
 {
-    /// <summary>Records between Kafka and a decision: more only costs memory, the pool is smaller.</summary>
-    private const int OpenMax = 2000;
+    /// <summary>Records of one partition between Kafka and a decision. At half of it reading goes on: pausing has a cost.</summary>
+    private const int OpenInPartitionMax = 1000;
+
+    /// <summary>Records of one partition that found no room in the pool: what is behind them may be another producer's.</summary>
+    private const int StalledInPartitionMax = 500;
+
+    /// <summary>Bytes of all open records.</summary>
+    private const long OpenBytesMax = 64 << 20;
+
+    /// <summary>Records that are checked at a time.</summary>
+    private const int BatchMax = 256;
+
+    /// <summary>Records of one producer that are offered to the pool again at a time, when the last one found room.</summary>
+    private const int OffersMax = 64;
 
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(5);
+    private static readonly TimeSpan RebuildPauseMax = TimeSpan.FromSeconds(30);
 
     private readonly IngestOptions _options;
     private readonly ProducerRegistry _producers;
@@ -40,26 +53,42 @@ public sealed class KafkaIngest
     private readonly Func<Submission, CancellationToken, ValueTask> _submit;
     private readonly Func<Height> _height;
     private readonly BlockReader _blocks;
-    private readonly IProducer<byte[]?, byte[]?> _producer;
+    private readonly DeadLetterDuty _deadLetters;
+    private readonly KafkaWatch _watch;
     private readonly TimeProvider _time;
     private readonly Metrics _metrics;
     private readonly ILogger _logger;
 
     private readonly OffsetTracker _offsets = new();
     private readonly Dictionary<Digest, List<Waiting>> _waiting = [];
-    private readonly Queue<Waiting> _refusedForRoom = new();
+    private readonly Dictionary<PublicKey, Stalled> _stalled = [];
+    private readonly Dictionary<TopicPartition, int> _stalledIn = [];
+    private readonly HashSet<TopicPartition> _paused = [];
     private readonly ConcurrentQueue<Action> _results = new();
+    private readonly List<ConsumeResult<byte[]?, byte[]?>> _batch = [];
     private IConsumer<byte[]?, byte[]?>? _consumer;
-    private bool _paused;
+    private long _read;
 
-    private sealed record Waiting(ConsumeResult<byte[]?, byte[]?> Record, Verified<AlertEnvelope> Alert)
+    private sealed record Waiting(long Number, ConsumeResult<byte[]?, byte[]?> Record, Verified<AlertEnvelope> Alert)
     {
         public Digest Digest => Alert.Value.Digest;
     }
 
+    /// <summary>What found no room in the pool, of one producer, in the order it was read.</summary>
+    private sealed class Stalled
+    {
+        public readonly SortedDictionary<long, Waiting> Messages = [];
+
+        /// <summary>The last one offered found no room either: the next is offered alone.</summary>
+        public bool InVain;
+    }
+
+    /// <summary>What a record is: a message to believe, or the reason it never will be one.</summary>
+    private readonly record struct Checked(Digest Digest, Verified<AlertEnvelope>? Alert, Rejection? Rejection);
+
     public KafkaIngest(
         IngestOptions options, Operators operators, ProducerRegistry producers, EpochSchedule epochs, Func<ValidatorIndex> me, ISignatureVerifier verifier, Func<Submission, CancellationToken, ValueTask> submit,
-        Func<Height> height, BlockReader blocks, IProducer<byte[]?, byte[]?> producer, TimeProvider time, Metrics metrics, ILogger logger)
+        Func<Height> height, BlockReader blocks, IProducer<byte[]?, byte[]?> producer, CircuitBreaker consumerCircuit, CircuitBreaker producerCircuit, TimeProvider time, Metrics metrics, ILogger logger)
     {
         _options = options;
         _producers = producers;
@@ -69,16 +98,17 @@ public sealed class KafkaIngest
         _submit = submit;
         _height = height;
         _blocks = blocks;
-        _producer = producer;
+        _watch = new KafkaWatch(consumerCircuit, logger);
+        _deadLetters = new DeadLetterDuty(producer, options.DeadLetterTopic, options.NodeName, producerCircuit, Complete, _offsets.IsDone, time, metrics, logger);
         _time = time;
         _metrics = metrics;
         _logger = logger;
     }
 
-    /// <summary>Why Kafka is not usable at the moment; null when it is.</summary>
-    public string? Problem { get; private set; }
-
     public int Open => _offsets.OpenCount;
+
+    /// <summary>Partitions that are not read at the moment because what was read of them is not decided.</summary>
+    public int Paused => _paused.Count;
 
     /// <summary>Blocks that are stored: their transactions are decided. Called by the store's thread.</summary>
     public void Decided(IReadOnlyList<CommittedBlock> run)
@@ -96,24 +126,26 @@ public sealed class KafkaIngest
     /// <summary>It made room in the pool for others and has to be offered again. Called by the loop.</summary>
     public void Evicted(Digest transaction) => _results.Enqueue(() =>
     {
-        if (_waiting.TryGetValue(transaction, out var copies)) _refusedForRoom.Enqueue(copies[0]);
+        if (_waiting.TryGetValue(transaction, out var copies)) Stall(copies[0]);
     });
 
     /// <summary>Reads until stopped, on a thread of its own. A fatal client error rebuilds the client after a pause.</summary>
     public Task RunAsync(CancellationToken stop) => Task.Factory.StartNew(() =>
     {
+        var pause = TimeSpan.FromSeconds(1);
         while (!stop.IsCancellationRequested)
         {
+            var read = _read;
             try
             {
                 RunOnce(stop);
             }
             catch (KafkaException problem)
             {
-                Report(problem.Error);
-                _waiting.Clear();
-                _refusedForRoom.Clear();
-                stop.WaitHandle.WaitOne(TimeSpan.FromSeconds(1));
+                _watch.OnError(problem.Error);
+                ForgetAll();
+                pause = _read > read ? TimeSpan.FromSeconds(1) : pause + pause < RebuildPauseMax ? pause + pause : RebuildPauseMax;
+                stop.WaitHandle.WaitOne(pause);
             }
             catch (OperationCanceledException) when (stop.IsCancellationRequested)
             {
@@ -124,30 +156,33 @@ public sealed class KafkaIngest
 
     private void RunOnce(CancellationToken stop)
     {
-        var config = KafkaClients.Consumer(_options.Brokers, _options.Group, _options.Start, _options.SessionTimeoutMs);
+        var config = KafkaClients.Consumer(_options.Kafka, _options.Group, _options.Start, _options.SessionTimeoutMs, report: true);
         using var consumer = new ConsumerBuilder<byte[]?, byte[]?>(config)
-            .SetErrorHandler((_, error) => Report(error))
+            .SetErrorHandler((_, error) => _watch.OnError(error))
+            .SetStatisticsHandler((_, statistics) => _watch.OnStatistics(KafkaClients.BrokersUp(statistics)))
             .SetLogHandler((_, _) => { })
-            .SetPartitionsAssignedHandler((c, partitions) =>
+            .SetPartitionsAssignedHandler((_, partitions) =>
             {
                 Log.KafkaAssigned(_logger, partitions.Count);
-                Problem = null;
-                if (_paused) _results.Enqueue(() => c.Pause(c.Assignment));
+                // New ones are read at first; what is true of them then is seen before the next read.
+                foreach (var partition in partitions) _paused.Remove(partition);
             })
             .SetPartitionsRevokedHandler((_, partitions) => Forget(partitions))
             .SetPartitionsLostHandler((_, partitions) => Forget(partitions))
             .Build();
         _consumer = consumer;
-        _paused = false;
-        consumer.Subscribe([_options.AnomalyTopic, _options.EvidenceTopic, _options.PolicyTopic, _options.OrdersTopic, _options.DecisionsTopic]);
+        consumer.Subscribe([
+            _options.AnomalyTopic, _options.EvidenceTopic, _options.PolicyTopic, _options.OrdersTopic, _options.DecisionsTopic, _options.DeadLetterTopic,
+        ]);
         try
         {
             while (!stop.IsCancellationRequested)
             {
                 while (_results.TryDequeue(out var result)) result();
-                RetryForRoom(stop);
-                SetPaused(_refusedForRoom.Count > 0 || _offsets.OpenCount >= OpenMax);
-                if (Next(consumer) is { } record) Read(record, stop);
+                OfferAgain(stop);
+                _deadLetters.Work();
+                Regulate(consumer);
+                ReadBatch(consumer, stop);
             }
         }
         finally
@@ -157,74 +192,101 @@ public sealed class KafkaIngest
         }
     }
 
+    private void ReadBatch(IConsumer<byte[]?, byte[]?> consumer, CancellationToken stop)
+    {
+        _batch.Clear();
+        for (var wait = Poll; _batch.Count < BatchMax && Next(consumer, wait) is { } record; wait = TimeSpan.Zero)
+        {
+            _read++;
+            _offsets.Begin(record.TopicPartitionOffset, record.Message.Value?.Length ?? 0);
+            if (record.Topic == _options.DeadLetterTopic) _deadLetters.Read(record);
+            else _batch.Add(record);
+        }
+
+        if (_batch.Count == 0) return;
+        _metrics.RecordsConsumed.Add(_batch.Count);
+        var results = new Checked[_batch.Count];
+        // Signatures are what costs; a few are not worth the threads.
+        if (_batch.Count < 4) for (var i = 0; i < results.Length; i++) results[i] = Check(_batch[i]);
+        else Parallel.For(0, results.Length, i => results[i] = Check(_batch[i]));
+        for (var i = 0; i < results.Length; i++) Take(_batch[i], results[i], stop);
+    }
+
     /// <summary>A topic that does not exist yet (that of the orders is often made last) must not keep the others from being read.</summary>
-    private ConsumeResult<byte[]?, byte[]?>? Next(IConsumer<byte[]?, byte[]?> consumer)
+    private ConsumeResult<byte[]?, byte[]?>? Next(IConsumer<byte[]?, byte[]?> consumer, TimeSpan wait)
     {
         try
         {
-            return consumer.Consume(Poll);
+            return consumer.Consume(wait);
         }
-        catch (ConsumeException problem) when (problem.Error.Code == ErrorCode.UnknownTopicOrPart)
+        catch (ConsumeException problem) when (!problem.Error.IsFatal)
         {
-            Report(problem.Error);
+            _watch.OnError(problem.Error);
             return null;
         }
     }
 
     private void Forget(List<TopicPartitionOffset> partitions)
     {
-        foreach (var partition in partitions) _offsets.Forget(partition.TopicPartition);
+        foreach (var partition in partitions)
+        {
+            _offsets.Forget(partition.TopicPartition);
+            _deadLetters.Forget(partition.TopicPartition);
+            _paused.Remove(partition.TopicPartition);
+        }
     }
 
-    private void SetPaused(bool pause)
+    private void ForgetAll()
     {
-        if (pause == _paused) return;
-        // Half of the limit before reading goes on: pausing has a cost.
-        if (!pause && _offsets.OpenCount > OpenMax / 2) return;
-        _paused = pause;
-        if (pause) _consumer!.Pause(_consumer.Assignment);
-        else _consumer!.Resume(_consumer.Assignment);
+        _waiting.Clear();
+        _stalled.Clear();
+        _stalledIn.Clear();
+        _deadLetters.Clear();
+        _paused.Clear();
     }
 
-    private void Read(ConsumeResult<byte[]?, byte[]?> record, CancellationToken stop)
+    /// <summary>Pauses partitions of which too much is undecided, and goes on with those of which half of that is left.</summary>
+    private void Regulate(IConsumer<byte[]?, byte[]?> consumer)
     {
-        Problem = null;
-        _metrics.RecordsConsumed.Increment();
-        _offsets.Begin(record.TopicPartitionOffset);
-        var kind = KindOf(record.Topic);
-        var value = record.Message.Value;
-        if (value is null)
+        var tooMuch = _offsets.OpenBytes >= OpenBytesMax;
+        foreach (var partition in consumer.Assignment)
         {
-            Refuse(record, default, new Rejection(RejectionReason.Malformed, "the record has no value"));
-            return;
-        }
-
-        if (!EnvelopeDecoder.TryDecode(kind, value, out var envelope, out var rejection))
-        {
-            Refuse(record, Digest.Sha256(value), rejection);
-            return;
-        }
-
-        rejection = kind.IsControl() ? null : EnvelopeRules.CheckProducer(envelope, _producers, _height().Next) ?? CheckTime(envelope, record);
-        if (rejection is null)
-        {
-            if (_authenticator.TryAuthenticate(envelope, ProfilesOf(envelope), out var verified))
+            // Dead letters are what open records wait for.
+            if (partition.Topic == _options.DeadLetterTopic) continue;
+            var (open, stalled) = (_offsets.OpenIn(partition), _stalledIn.GetValueOrDefault(partition));
+            if (_paused.Contains(partition))
             {
-                Wait(new Waiting(record, verified), stop);
-                return;
+                if (_offsets.OpenBytes > OpenBytesMax / 2 || open > OpenInPartitionMax / 2 || stalled > StalledInPartitionMax / 2) continue;
+                _paused.Remove(partition);
+                consumer.Resume([partition]);
             }
-
-            rejection = new Rejection(RejectionReason.BadSignature, kind.IsControl() ? "not enough operators of genesis have signed this order" : "the signature is not the producer's over these bytes");
+            else if (tooMuch || open >= OpenInPartitionMax || stalled >= StalledInPartitionMax)
+            {
+                _paused.Add(partition);
+                consumer.Pause([partition]);
+            }
         }
+    }
 
+    /// <summary>Everything that can be said of a record without the state of the chain. Runs on any thread.</summary>
+    private Checked Check(ConsumeResult<byte[]?, byte[]?> record)
+    {
+        var kind = KindOf(record.Topic);
+        if (record.Message.Value is not { } value) return new Checked(default, null, new Rejection(RejectionReason.Malformed, "the record has no value"));
+        if (!EnvelopeDecoder.TryDecode(kind, value, out var envelope, out var rejection)) return new Checked(Digest.Sha256(value), null, rejection);
+        rejection = kind.IsControl() ? null : EnvelopeRules.CheckProducer(envelope, _producers, _height().Next) ?? CheckTime(envelope, record);
+        if (rejection is not null) return new Checked(envelope.Digest, null, rejection);
+        if (_authenticator.TryAuthenticate(envelope, ProfilesOf(envelope), out var verified)) return new Checked(envelope.Digest, verified, null);
+        return new Checked(envelope.Digest, null, new Rejection(
+            RejectionReason.BadSignature, kind.IsControl() ? "not enough operators of genesis have signed this order" : "the signature is not the producer's over these bytes"));
+    }
+
+    private void Take(ConsumeResult<byte[]?, byte[]?> record, Checked result, CancellationToken stop)
+    {
+        if (result.Alert is { } alert) Wait(new Waiting(_read++, record, alert), stop);
         // A record read again after a restart may have been decided long ago.
-        if (rejection.Reason == RejectionReason.StaleTimestamp && _blocks.FindResult(envelope.Digest) is RejectionReason.None)
-        {
-            CompleteAccepted(record, envelope.Digest);
-            return;
-        }
-
-        Refuse(record, envelope.Digest, rejection);
+        else if (result.Rejection!.Reason == RejectionReason.StaleTimestamp && _blocks.FindResult(result.Digest) is RejectionReason.None) CompleteAccepted(record, result.Digest);
+        else Refuse(record, result.Digest, result.Rejection);
     }
 
     /// <summary>Copies of one message wait together; only the first is submitted.</summary>
@@ -266,9 +328,11 @@ public sealed class KafkaIngest
         switch (admission.Kind)
         {
             case AdmissionKind.Admitted or AdmissionKind.Waiting:
+                if (_stalled.TryGetValue(waiting.Alert.Value.Producer, out var behind)) behind.InVain = false;
                 break;
             case AdmissionKind.Full or AdmissionKind.OverQuota:
-                _refusedForRoom.Enqueue(waiting);
+                if (_stalled.TryGetValue(waiting.Alert.Value.Producer, out var stalled)) stalled.InVain = true;
+                Stall(waiting);
                 break;
             case AdmissionKind.Committed:
                 // A message that the rules of the state refused has been seen too.
@@ -280,9 +344,37 @@ public sealed class KafkaIngest
         }
     }
 
-    private void RetryForRoom(CancellationToken stop)
+    private void Stall(Waiting waiting)
     {
-        for (var count = Math.Min(_refusedForRoom.Count, 64); count > 0; count--) Submit(_refusedForRoom.Dequeue(), stop);
+        var producer = waiting.Alert.Value.Producer;
+        if (!_stalled.TryGetValue(producer, out var stalled)) _stalled[producer] = stalled = new Stalled { InVain = true };
+        if (stalled.Messages.TryAdd(waiting.Number, waiting)) _stalledIn[waiting.Record.TopicPartition] = _stalledIn.GetValueOrDefault(waiting.Record.TopicPartition) + 1;
+    }
+
+    /// <summary>The oldest of each producer first, so that the pools of all validators hold about the same.</summary>
+    private void OfferAgain(CancellationToken stop)
+    {
+        foreach (var (producer, stalled) in new List<KeyValuePair<PublicKey, Stalled>>(_stalled))
+        {
+            var offered = new List<Waiting>();
+            foreach (var (_, waiting) in stalled.Messages)
+            {
+                offered.Add(waiting);
+                if (stalled.InVain || offered.Count == OffersMax) break;
+            }
+
+            foreach (var waiting in offered)
+            {
+                stalled.Messages.Remove(waiting.Number);
+                var partition = waiting.Record.TopicPartition;
+                if (--_stalledIn[partition] == 0) _stalledIn.Remove(partition);
+                // It may have been decided, or its partition lost, meanwhile.
+                if (_waiting.ContainsKey(waiting.Digest)) Submit(waiting, stop);
+            }
+
+            // What comes back with a refusal makes its own place again.
+            if (stalled.Messages.Count == 0) _stalled.Remove(producer);
+        }
     }
 
     private void Decide(Digest digest, RejectionReason result)
@@ -317,42 +409,14 @@ public sealed class KafkaIngest
         else Refuse(record, digest, new Rejection(RejectionReason.ReplayedNonce, "this very message was accepted before"));
     }
 
-    /// <summary>Dead-letters the record; its offset moves when Kafka has acknowledged that, or at once when another validator is responsible.</summary>
+    /// <summary>Its offset moves when a dead letter of it stands in Kafka, written here or by another validator.</summary>
     private void Refuse(ConsumeResult<byte[]?, byte[]?> record, Digest digest, Rejection rejection)
     {
         // What is too old now may have been accepted in a block that is not stored here (a snapshot of the others covers it).
         var unknown = rejection.Reason == RejectionReason.StaleTimestamp && _blocks.FirstGap(default) is not null;
-        if (unknown || !DeadLetters.IsResponsible(digest, _epochs.Current.Validators.Rank(_me()), _epochs.Current.Validators.Count))
-        {
-            Complete(record);
-            return;
-        }
-
-        var message = DeadLetters.ToMessage(record, rejection, _options.NodeName, digest);
-        try
-        {
-            _producer.Produce(_options.DeadLetterTopic, message, report => _results.Enqueue(() => DeadLettered(record, digest, rejection, report.Error)));
-        }
-        catch (ProduceException<byte[]?, byte[]?> problem)
-        {
-            _results.Enqueue(() => DeadLettered(record, digest, rejection, problem.Error));
-        }
-    }
-
-    private void DeadLettered(ConsumeResult<byte[]?, byte[]?> record, Digest digest, Rejection rejection, Error error)
-    {
-        if (error.IsError)
-        {
-            // The record stays open, so its partition cannot move past it; try again until it is written.
-            Report(error);
-            Thread.Sleep(50);
-            Refuse(record, digest, rejection);
-            return;
-        }
-
-        _metrics.DeadLetters.Increment();
-        Log.DeadLetter(_logger, rejection.Code, record.Topic, record.Partition.Value, record.Offset.Value, rejection.Explanation);
-        Complete(record);
+        var rank = _epochs.Current.Validators.Rank(_me());
+        if (unknown || rank < 0) Complete(record);
+        else _deadLetters.Refuse(record, digest, rejection, DeadLetters.Precedence(digest, rank, _epochs.Current.Validators.Count));
     }
 
     private void Complete(ConsumeResult<byte[]?, byte[]?> record)
@@ -366,11 +430,5 @@ public sealed class KafkaIngest
         {
             // The partition was taken away a moment ago: it will be delivered again, and recognised.
         }
-    }
-
-    private void Report(Error error)
-    {
-        Problem = error.Reason;
-        Log.Kafka(_logger, error.Reason);
     }
 }

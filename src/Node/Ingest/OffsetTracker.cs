@@ -11,28 +11,44 @@ public sealed class OffsetTracker
 {
     private sealed class Partition
     {
-        public readonly SortedSet<long> Open = [];
+        public readonly SortedDictionary<long, int> Open = [];
         public long Next;
         public long Stored;
     }
 
     private readonly Dictionary<TopicPartition, Partition> _partitions = [];
 
+    /// <summary>Records that are read and not done.</summary>
     public int OpenCount { get; private set; }
 
-    public void Begin(TopicPartitionOffset record)
+    /// <summary>Bytes of their values.</summary>
+    public long OpenBytes { get; private set; }
+
+    public int OpenIn(TopicPartition partition) => _partitions.TryGetValue(partition, out var known) ? known.Open.Count : 0;
+
+    /// <summary>The record has been read since the partition was given to this consumer, and is done.</summary>
+    public bool IsDone(TopicPartitionOffset record) =>
+        _partitions.TryGetValue(record.TopicPartition, out var partition) && record.Offset.Value < partition.Next && !partition.Open.ContainsKey(record.Offset.Value);
+
+    public void Begin(TopicPartitionOffset record, int bytes)
     {
         if (!_partitions.TryGetValue(record.TopicPartition, out var partition)) _partitions[record.TopicPartition] = partition = new Partition { Stored = record.Offset.Value };
-        if (partition.Open.Add(record.Offset.Value)) OpenCount++;
+        if (partition.Open.TryAdd(record.Offset.Value, bytes))
+        {
+            OpenCount++;
+            OpenBytes += bytes;
+        }
+
         if (record.Offset.Value >= partition.Next) partition.Next = record.Offset.Value + 1;
     }
 
     /// <summary>The offset to store now, or null when an earlier record of the partition is still open.</summary>
     public TopicPartitionOffset? Complete(TopicPartitionOffset record)
     {
-        if (!_partitions.TryGetValue(record.TopicPartition, out var partition) || !partition.Open.Remove(record.Offset.Value)) return null;
+        if (!_partitions.TryGetValue(record.TopicPartition, out var partition) || !partition.Open.Remove(record.Offset.Value, out var bytes)) return null;
         OpenCount--;
-        var next = partition.Open.Count == 0 ? partition.Next : partition.Open.Min;
+        OpenBytes -= bytes;
+        var next = TryFirst(partition.Open, out var first) ? first : partition.Next;
         if (next <= partition.Stored) return null;
         partition.Stored = next;
         return new TopicPartitionOffset(record.TopicPartition, next);
@@ -41,6 +57,20 @@ public sealed class OffsetTracker
     /// <summary>The partition was taken away: what is open there will be delivered again to whoever gets it.</summary>
     public void Forget(TopicPartition topicPartition)
     {
-        if (_partitions.Remove(topicPartition, out var partition)) OpenCount -= partition.Open.Count;
+        if (!_partitions.Remove(topicPartition, out var partition)) return;
+        OpenCount -= partition.Open.Count;
+        foreach (var (_, bytes) in partition.Open) OpenBytes -= bytes;
+    }
+
+    private static bool TryFirst(SortedDictionary<long, int> open, out long first)
+    {
+        foreach (var (offset, _) in open)
+        {
+            first = offset;
+            return true;
+        }
+
+        first = 0;
+        return false;
     }
 }

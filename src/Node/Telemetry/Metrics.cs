@@ -52,7 +52,7 @@ public sealed class Metrics
     public Counter ProposalsRefused { get; }
     public Counter BodiesRequested { get; }
 
-    public void Gauge(string name, string help, Func<double> read) => _series.Add((name, help, "gauge", "", read));
+    public void Gauge(string name, string help, Func<double> read, string label = "") => _series.Add((name, help, "gauge", label, read));
 
     private Counter Count(string name, string help, string label = "")
     {
