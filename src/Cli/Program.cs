@@ -1,6 +1,7 @@
 using System;
 using System.CommandLine;
 using System.Threading.Tasks;
+using CyberMesh.Cli.Bench;
 using CyberMesh.Cli.Demo;
 using CyberMesh.Cli.Verbs;
 using CyberMesh.Node;

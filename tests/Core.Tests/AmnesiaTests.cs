@@ -136,6 +136,24 @@ public sealed class AmnesiaTests
         Assert.True(pbft.CanPropose);
     }
 
+    [Fact]
+    public void A5_a_leader_that_lost_its_blocks_opens_no_view_a_second_time()
+    {
+        var (pbft, outbox) = (Samples.NewPbft(1), new Outbox());
+        var view = new View(1, 1);
+        var sent = Samples.Messages(1).NewView(view, [], QuorumCertificate.ForGenesis(_bench.Genesis.Digest));
+        pbft.Restore(new DurableRecord.ViewChangeSent(view));
+        pbft.Restore(new DurableRecord.NewViewSent(sent));
+        pbft.Resume(_bench.Now, outbox);
+        var last = Fetch(pbft, _bench.Genesis, Term, outbox);
+        pbft.EnterTerm(new LeaderOrder([new(0), new(1), new(2), new(3)]), _bench.Now, outbox);
+        Assert.Contains(pbft.DurableState(b => new BlockWithBodies(b, [])), r => r is DurableRecord.NewViewSent kept && kept.Message == sent);
+        var best = Samples.Certificate(CertificateKind.Commit, default, last.Height, last.Digest, 0, 2, 3);
+        foreach (var other in new[] { 0, 2, 3 }) pbft.Receive(Samples.Messages(other).ViewChange(view, best, last.Height, Justification.None), _bench.Now, outbox);
+        Assert.DoesNotContain(outbox.Records, r => r is DurableRecord.NewViewSent);
+        Assert.All(outbox.Messages.Select(m => m.Message).OfType<PeerMessage.NewView>(), m => Assert.Same(sent, m));
+    }
+
     /// <summary>The log started over after the proposal was committed, and then the blocks got lost.</summary>
     [Fact]
     public void A5_a_log_that_starts_over_still_knows_the_last_proposal()

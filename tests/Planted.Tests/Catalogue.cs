@@ -109,6 +109,7 @@ internal static class Catalogue
         new("allowance never used up", Pool, "        bucket?.Take();\n", ""),
         new("producers do not take turns", Pool, "turns.Enqueue(turn, (turn.Taken, -next.Priority, next.Number));", "turns.Enqueue(turn, (0, -next.Priority, next.Number));"),
         new("what is urgent goes first for ever", Pool, "            _oldest = !_oldest;\n", "            _oldest = false;\n"),
+        new("a view opened before the blocks were lost is forgotten", Pbft, "if (_sentNewView?.View.Term < term) _sentNewView = null;", "_sentNewView = null;"),
         new("what one validator got is not announced", Replica, "            else announced.Add(entry.Alert.Digest);\n", ""),
         new("a refused message may come again", "Core/Ledger/Ledger.cs", "        Remember(envelope);\n        return refused;\n", "        if (refused is null) Remember(envelope);\n        return refused;\n"),
     ];

@@ -818,7 +818,7 @@ public sealed class Pbft
         Invariant.Holds(_committed.Height == Parameters.LastHeight(_view.Term), "a term begins after the last block of the one before");
         _order = order;
         _newView = null;
-        _sentNewView = null;
+        ForgetNewViewBelow(_view.Term + 1);
         _sentViewChange = null;
         _productiveAttempt = 0;
         _epochs.Enter(_view.Term + 1);
@@ -1097,8 +1097,14 @@ public sealed class Pbft
         EnterEpoch(_epochs.Current);
         ResetView(new View(commit.View.Term, 0));
         _newView = null;
-        _sentNewView = null;
+        ForgetNewViewBelow(commit.View.Term);
         _sentViewChange = null;
+    }
+
+    /// <summary>One of a term that the chain has yet to reach again, after blocks were lost, is not to be signed a second time (rule A5).</summary>
+    private void ForgetNewViewBelow(ulong term)
+    {
+        if (_sentNewView?.View.Term < term) _sentNewView = null;
     }
 
     // ---- Recovery (protocol §11) ------------------------------------------------------------------------------

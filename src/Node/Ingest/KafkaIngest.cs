@@ -69,7 +69,7 @@ public sealed class KafkaIngest
     private IConsumer<byte[]?, byte[]?>? _consumer;
     private long _read;
 
-    private sealed record Waiting(long Number, ConsumeResult<byte[]?, byte[]?> Record, Verified<AlertEnvelope> Alert)
+    private sealed record Waiting(long Number, long ReadAt, ConsumeResult<byte[]?, byte[]?> Record, Verified<AlertEnvelope> Alert)
     {
         public Digest Digest => Alert.Value.Digest;
     }
@@ -195,8 +195,10 @@ public sealed class KafkaIngest
     private void ReadBatch(IConsumer<byte[]?, byte[]?> consumer, CancellationToken stop)
     {
         _batch.Clear();
+        var started = 0L; // of the first; the others of the batch have waited less
         for (var wait = Poll; _batch.Count < BatchMax && Next(consumer, wait) is { } record; wait = TimeSpan.Zero)
         {
+            if (started == 0) started = _time.GetTimestamp();
             _read++;
             _offsets.Begin(record.TopicPartitionOffset, record.Message.Value?.Length ?? 0);
             if (record.Topic == _options.DeadLetterTopic) _deadLetters.Read(record);
@@ -209,7 +211,7 @@ public sealed class KafkaIngest
         // Signatures are what costs; a few are not worth the threads.
         if (_batch.Count < 4) for (var i = 0; i < results.Length; i++) results[i] = Check(_batch[i]);
         else Parallel.For(0, results.Length, i => results[i] = Check(_batch[i]));
-        for (var i = 0; i < results.Length; i++) Take(_batch[i], results[i], stop);
+        for (var i = 0; i < results.Length; i++) Take(_batch[i], results[i], started, stop);
     }
 
     /// <summary>A topic that does not exist yet (that of the orders is often made last) must not keep the others from being read.</summary>
@@ -281,9 +283,9 @@ public sealed class KafkaIngest
             RejectionReason.BadSignature, kind.IsControl() ? "not enough operators of genesis have signed this order" : "the signature is not the producer's over these bytes"));
     }
 
-    private void Take(ConsumeResult<byte[]?, byte[]?> record, Checked result, CancellationToken stop)
+    private void Take(ConsumeResult<byte[]?, byte[]?> record, Checked result, long readAt, CancellationToken stop)
     {
-        if (result.Alert is { } alert) Wait(new Waiting(_read++, record, alert), stop);
+        if (result.Alert is { } alert) Wait(new Waiting(_read++, readAt, record, alert), stop);
         // A record read again after a restart may have been decided long ago.
         else if (result.Rejection!.Reason == RejectionReason.StaleTimestamp && _blocks.FindResult(result.Digest) is RejectionReason.None) CompleteAccepted(record, result.Digest);
         else Refuse(record, result.Digest, result.Rejection);
@@ -328,6 +330,7 @@ public sealed class KafkaIngest
         switch (admission.Kind)
         {
             case AdmissionKind.Admitted or AdmissionKind.Waiting:
+                _metrics.Admission.Observe(_time.GetElapsedTime(waiting.ReadAt));
                 if (_stalled.TryGetValue(waiting.Alert.Value.Producer, out var behind)) behind.InVain = false;
                 break;
             case AdmissionKind.Full or AdmissionKind.OverQuota:

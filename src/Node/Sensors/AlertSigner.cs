@@ -17,21 +17,34 @@ public sealed class AlertSigner(ISigner key, SigningProfile profile, TimeProvide
 {
     public PublicKey PublicKey => key.PublicKey;
 
-    public AnomalyEvent Anomaly(Detection detection)
+    public AnomalyEvent Anomaly(Detection detection) =>
+        Anomaly(detection, time.GetUtcNow().ToUnixTimeSeconds(), RandomNumberGenerator.GetBytes(16), Guid.NewGuid());
+
+    /// <summary>The same message whenever it is made of the same things: for a line of a log that may have been published before.</summary>
+    /// <param name="place">Where the line stands; no two lines of this producer have one place.</param>
+    public AnomalyEvent Anomaly(Detection detection, long seconds, string place)
+    {
+        var hash = SHA256.HashData([.. "cybermesh/line/v1"u8, .. key.PublicKey.ToArray(), .. Encoding.UTF8.GetBytes(place)]);
+        // The id has the form of a random UUID (RFC 9562, version 4), which is what consumers of the control topics list.
+        (hash[22], hash[24]) = ((byte)(hash[22] & 0x0f | 0x40), (byte)(hash[24] & 0x3f | 0x80));
+        return Anomaly(detection, seconds, hash[..16], new Guid(hash.AsSpan(16), bigEndian: true));
+    }
+
+    private AnomalyEvent Anomaly(Detection detection, long seconds, byte[] nonce, Guid id)
     {
         var payload = Encoding.UTF8.GetBytes(detection.Payload);
         return Sign(new AnomalyEvent
         {
-            Id = Guid.NewGuid().ToString(),
+            Id = id.ToString(),
             Type = detection.Type,
             Source = detection.Source,
             Severity = detection.Severity,
             Confidence = detection.Confidence,
-            Ts = time.GetUtcNow().ToUnixTimeSeconds(),
+            Ts = seconds,
             ContentHash = ByteString.CopyFrom(SHA256.HashData(payload)),
             Payload = ByteString.CopyFrom(payload),
             ModelVersion = detection.ModelVersion,
-            Nonce = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(16)),
+            Nonce = ByteString.CopyFrom(nonce),
         });
     }
 

@@ -1,5 +1,6 @@
 using System;
 using System.Globalization;
+using System.Linq;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using CyberMesh.Core.Encoding;
@@ -34,6 +35,65 @@ public static class Formats
         catch (Exception wrongType) when (wrongType is InvalidOperationException or FormatException)
         {
             problem = "a field has another type than Suricata gives it";
+            return null;
+        }
+    }
+
+    /// <summary>A line of Zeek's notice.log as JSON. Zeek knows no severity: a notice that raises an alarm counts 7, any other 5.</summary>
+    public static Detection? Zeek(string line, out string? problem)
+    {
+        if (!TryParse(line, out var root, out problem)) return null;
+        try
+        {
+            if ((string?)root["note"] is not { Length: > 0 } note)
+            {
+                problem = "not a notice";
+                return null;
+            }
+
+            var alarm = root["actions"] is JsonArray actions && actions.Any(action => ((string?)action)?.EndsWith("ACTION_ALARM", StringComparison.Ordinal) == true);
+            var severity = alarm ? 7u : 5u;
+            const double confidence = 0.7;
+            var source = (string?)root["src"] ?? (string?)root["id.orig_h"] ?? (string?)root["peer_descr"];
+            return Check(new Detection(Short(note), Short(source is { Length: > 0 } ? source : "unknown"), severity, confidence, "zeek-notice", Payload(severity, confidence, "zeek", root)), out problem);
+        }
+        catch (Exception wrongType) when (wrongType is InvalidOperationException or FormatException)
+        {
+            problem = "a field has another type than Zeek gives it";
+            return null;
+        }
+    }
+
+    /// <summary>A line of Falco's JSON output.</summary>
+    public static Detection? Falco(string line, out string? problem)
+    {
+        if (!TryParse(line, out var root, out problem)) return null;
+        try
+        {
+            if ((string?)root["rule"] is not { Length: > 0 } rule || (string?)root["priority"] is not { } priority)
+            {
+                problem = "not a Falco alert";
+                return null;
+            }
+
+            var severity = priority.ToLowerInvariant() switch
+            {
+                "emergency" => 10u,
+                "alert" => 9u,
+                "critical" => 8u,
+                "error" => 7u,
+                "warning" => 5u,
+                "notice" => 4u,
+                "informational" or "info" => 2u,
+                _ => 1u,
+            };
+            const double confidence = 0.8; // a rule match, not a model's score
+            return Check(new Detection(
+                Short(rule), Short((string?)root["hostname"] is { Length: > 0 } host ? host : "unknown"), severity, confidence, "falco", Payload(severity, confidence, "falco", root)), out problem);
+        }
+        catch (Exception wrongType) when (wrongType is InvalidOperationException or FormatException)
+        {
+            problem = "a field has another type than Falco gives it";
             return null;
         }
     }

@@ -14,19 +14,15 @@ using CyberMesh.Core.Replica;
 using CyberMesh.Node.Sensors;
 using Google.Protobuf;
 
-namespace CyberMesh.Cli.Verbs;
+namespace CyberMesh.Cli.Bench;
 
-/// <summary>Measures parts of the product on this machine. Numbers hold for this run only; compare the ratios.</summary>
-internal static class BenchVerb
+/// <summary>What executing a block costs.</summary>
+internal static class LedgerBench
 {
-    private static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
-
-    public static Command Create() => new("bench", "Measure parts of the product on this machine.") { Ledger() };
-
     private sealed record LedgerReport(
         string Machine, int Cores, int BlockAlerts, int StateAlerts, double EmptyMs, double FullMs, double Ratio, double HashMicroseconds, double HashesPerAlert, double BytesPerAlert);
 
-    private static Command Ledger()
+    public static Command Create()
     {
         var alerts = new Option<int>("--alerts") { Description = "Open alerts in the state.", DefaultValueFactory = _ => 1_000_000 };
         var block = new Option<int>("--block") { Description = "Alerts in a block.", DefaultValueFactory = _ => 1000 };
@@ -36,7 +32,7 @@ internal static class BenchVerb
         command.SetAction(parsed =>
         {
             var report = MeasureLedger(parsed.GetValue(alerts), parsed.GetValue(block), parsed.GetValue(rounds));
-            if (parsed.GetValue(json)) Console.WriteLine(JsonSerializer.Serialize(report, Json));
+            if (parsed.GetValue(json)) Console.WriteLine(JsonSerializer.Serialize(report, BenchVerb.Json));
             else Print(report);
             return ExitCode.Ok;
         });
@@ -140,25 +136,5 @@ internal static class BenchVerb
             _authenticator.TryAuthenticate(envelope!, SigningProfiles.V1, out _);
             return envelope!;
         }
-    }
-
-    private sealed class ShiftedClock : TimeProvider
-    {
-        public DateTimeOffset Now { get; set; } = DateTimeOffset.FromUnixTimeSeconds(1_790_000_000);
-
-        public override DateTimeOffset GetUtcNow() => Now;
-    }
-
-    /// <summary>Signatures are not what is measured here.</summary>
-    private sealed class TrustsAll : ISignatureVerifier
-    {
-        public bool Verify(PublicKey key, ReadOnlySpan<byte> message, Signature signature) => true;
-    }
-
-    private sealed class SignsNothing(PublicKey key) : ISigner
-    {
-        public PublicKey PublicKey => key;
-
-        public Signature Sign(ReadOnlySpan<byte> message) => default;
     }
 }
