@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.IO;
 using System.Linq;
 using System.Net;
@@ -99,6 +100,58 @@ public sealed class ProcessTests
             await File.WriteAllTextAsync(Path.Combine(validators[2].Home, "divergence-20260101T000001Z.json"), "{}");
             using var refused = CliProcess.Start(["start", "--home", validators[2].Home], ("KAFKA_BROKERS", brokers));
             await refused.LineAsync("twice within a day");
+        }
+        finally
+        {
+            foreach (var validator in validators) validator.Dispose();
+        }
+    }
+
+    /// <summary>
+    /// A disk that is full makes its validator wait, without a vote that is not on disk; a disk that does not sync makes it stop. Both are members again
+    /// when the disk is.
+    /// </summary>
+    [Fact]
+    public async Task D1_a_full_disk_makes_a_validator_wait_and_a_failed_sync_makes_it_stop()
+    {
+        using var directory = new TemporaryDirectory();
+        var library = Path.Combine(directory.Path, "disk-faults.so");
+        using (var compiler = Process.Start("clang", ["-shared", "-fPIC", "-o", library, Path.Combine(AppContext.BaseDirectory, "Faults", "disk-faults.c"), "-ldl"]))
+        {
+            await compiler.WaitForExitAsync();
+            Assert.Equal(0, compiler.ExitCode);
+        }
+
+        using var broker = CliProcess.Start(["broker"]);
+        var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
+        var faults = Directory.CreateDirectory(Path.Combine(directory.Path, "faults")).FullName;
+        var validators = await StartFourAsync(directory.Path, brokers);
+        try
+        {
+            await validators[1].KillAsync();
+            validators[1] = await Validator.StartAsync(validators[1].Home, brokers, ("LD_PRELOAD", library), ("DISK_FAULTS", faults));
+            var published = await PublishAsync(directory.Path, brokers, 0, 40);
+            await AllCommitAsync(validators, published);
+
+            await File.WriteAllTextAsync(Path.Combine(faults, "full"), "");
+            published += await PublishAsync(directory.Path, brokers, published, 40);
+            await AllCommitAsync([validators[0], validators[2], validators[3]], published);
+            async Task<string> StorageAsync() => (string)(await validators[1].GetAsync("/health"))["components"]!["storage"]!["status"]!;
+            await Eventually.HoldsAsync(() => StorageAsync().GetAwaiter().GetResult() == "full", "the full disk shows");
+            Assert.True((await validators[1].GetAsync("/v1/alerts?limit=500"))["alerts"]!.AsArray().Count < published, "what is not stored is not shown");
+            File.Delete(Path.Combine(faults, "full"));
+            await AllCommitAsync(validators, published);
+            Assert.Equal("ok", await StorageAsync());
+            Assert.True(await validators[1].MayVoteAsync());
+
+            await File.WriteAllTextAsync(Path.Combine(faults, "eio"), "");
+            published += await PublishAsync(directory.Path, brokers, published, 40);
+            await Eventually.HoldsAsync(() => !validators[1].Runs, "the validator stops");
+            Assert.Contains("disk I/O error", validators[1].Output, StringComparison.Ordinal);
+            File.Delete(Path.Combine(faults, "eio"));
+            validators[1] = await Validator.StartAsync(validators[1].Home, brokers);
+            await AllCommitAsync(validators, published);
+            Assert.True(await validators[1].MayVoteAsync());
         }
         finally
         {
@@ -335,13 +388,15 @@ public sealed class ProcessTests
         public int MeshPort { get; }
         public bool Runs => !_process.HasExited;
 
-        public static async Task<Validator> StartAsync(string home, string brokers)
+        public static async Task<Validator> StartAsync(string home, string brokers, params (string Name, string Value)[] environment)
         {
-            var process = CliProcess.Start(["start", "--home", home], ("KAFKA_BROKERS", brokers), ("KAFKA_CONSUMER_SESSION_TIMEOUT", "1500ms"));
+            var process = CliProcess.Start(["start", "--home", home], [("KAFKA_BROKERS", brokers), ("KAFKA_CONSUMER_SESSION_TIMEOUT", "1500ms"), .. environment]);
             return new Validator(home, process, await process.LineAsync(": HTTP "));
         }
 
         public Task KillAsync() => _process.KillAsync();
+
+        public string Output => _process.Output;
 
         public async Task<JsonNode> GetAsync(string path)
         {

@@ -28,7 +28,7 @@ namespace CyberMesh.Node.Api;
 
 /// <summary>What the API reads. It never writes and never waits for consensus.</summary>
 public sealed record ApiSources(
-    Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<ImmutableArray<CircuitBreaker>> Circuits,
+    Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<ImmutableArray<CircuitBreaker>> Circuits, Func<bool> DiskIsFull,
     SqliteProjection Projection, Func<Height, BlockWithBodies?> ReadBlock, Func<Height, int, BlockProof?> ProveTransaction,
     Func<StateKey, CancellationToken, Task<BlockProof?>> ProveState, Metrics Metrics);
 
@@ -137,7 +137,7 @@ public sealed partial class ApiServer : IAsyncDisposable
         var haveQuorum = connected.Length + 1 >= quorum;
         return Results.Ok(new JsonObject
         {
-            ["status"] = haveQuorum && circuits.All(c => c.Status.State == CircuitState.Closed) ? "ok" : "degraded",
+            ["status"] = haveQuorum && !_sources.DiskIsFull() && circuits.All(c => c.Status.State == CircuitState.Closed) ? "ok" : "degraded",
             ["validator"] = _sources.Name(),
             ["height"] = status.Height.Value,
             ["components"] = new JsonObject
@@ -152,6 +152,7 @@ public sealed partial class ApiServer : IAsyncDisposable
                     ["may_vote"] = status.MayVote,
                 },
                 ["peers"] = new JsonObject { ["connected"] = connected.Length, ["needed"] = quorum - 1, ["names"] = new JsonArray([.. connected.Select(i => (JsonNode)NameOf(i))]) },
+                ["storage"] = new JsonObject { ["status"] = _sources.DiskIsFull() ? "full" : "ok" },
                 ["circuits"] = new JsonArray([.. circuits.Select(Circuit)]),
                 ["projection"] = new JsonObject { ["height"] = _sources.Projection.Height.Value, ["behind"] = Behind(status) },
                 ["mempool"] = new JsonObject { ["transactions"] = status.PoolCount, ["bytes"] = status.PoolBytes },

@@ -259,11 +259,11 @@ public sealed class ReplicaLoop
     /// <summary>After the blocks: a snapshot of the others stands for everything below it.</summary>
     private void Keep(Batch batch)
     {
-        foreach (var taken in batch.Snapshots) _snapshots.Keep(taken);
-        foreach (var certificate in batch.Stable) _snapshots.Certify(certificate);
+        foreach (var taken in batch.Snapshots) _store.WhenThereIsSpace(() => _snapshots.Keep(taken));
+        foreach (var certificate in batch.Stable) _store.WhenThereIsSpace(() => _snapshots.Certify(certificate));
         if (batch.LogCheckpoint is { } checkpoint) _onLogCheckpoint(checkpoint);
         if (batch.Installed is not { } installed) return;
-        _snapshots.Install(installed.Certificate, installed.Taken);
+        _store.WhenThereIsSpace(() => _snapshots.Install(installed.Certificate, installed.Taken));
         _stored.Writer.TryWrite(installed.Taken.Checkpoint.Height);
         Wake();
     }

@@ -54,6 +54,7 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly List<BlockReader> _readers = [];
     private readonly Metrics _metrics = new();
     private readonly NoticeLog _notices;
+    private readonly DiskSpace _space;
     private readonly CircuitBreaker _consumerCircuit;
     private readonly CircuitBreaker _producerCircuit;
     private readonly SnapshotStore _snapshots;
@@ -67,6 +68,7 @@ public sealed class ValidatorNode : IAsyncDisposable
     public ValidatorNode(ValidatorOptions options)
     {
         _options = options;
+        _space = new DiskSpace(_stop.Token);
         _consumerCircuit = new CircuitBreaker("kafka_consumer", options.Time);
         _producerCircuit = new CircuitBreaker("kafka_producer", options.Time);
         if (File.Exists(ForkProofPath))
@@ -78,7 +80,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         VerdictTable.Check(verifier);
 
         _store = LocalStore.Open(Path.Combine(options.Home, "data"), genesis.Chain.ChainId, Path.Combine(options.Home, "votes.mark"),
-            () => DivergenceAccount.StartOver(options.Home, options.Time.GetUtcNow()));
+            () => DivergenceAccount.StartOver(options.Home, options.Time.GetUtcNow()), _space);
         _snapshots = new SnapshotStore(Path.Combine(options.Home, "data", "snapshots"));
         try
         {
@@ -108,7 +110,7 @@ public sealed class ValidatorNode : IAsyncDisposable
                 genesis.Operators, replica.Producers, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, _consumerCircuit, _producerCircuit, options.Time, _metrics, options.Logger);
             AddGauges();
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => [_consumerCircuit, _producerCircuit], _projection, ReadBlock, ProveTransaction, ProveStateAsync, _metrics), settings.ApiListen, options.Logger);
+                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => [_consumerCircuit, _producerCircuit], () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, _metrics), settings.ApiListen, options.Logger);
         }
         catch
         {
@@ -186,6 +188,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         _metrics.Gauge("cybermesh_kafka_partitions_paused", "Partitions that are not read because too much of them is undecided.", () => _ingest.Paused);
         foreach (var circuit in new[] { _consumerCircuit, _producerCircuit })
             _metrics.Gauge("cybermesh_circuit_state", "Use of a dependency: 0 works, 1 is about to be tried again, 2 is left alone after failures.", () => (int)circuit.Status.State, $"dependency=\"{circuit.Name}\"");
+        _metrics.Gauge("cybermesh_disk_full", "1 while writes wait for space on the disk.", () => _space.IsFull ? 1 : 0);
         _metrics.Gauge("cybermesh_projection_height", "Last block of the queryable copy.", () => _projection.Height.Value);
     }
 

@@ -1,5 +1,6 @@
 using System.IO;
 using System.Text.Json;
+using CyberMesh.Node.Storage;
 
 namespace CyberMesh.Node.Sensors;
 
@@ -34,15 +35,5 @@ public sealed record ReadPosition(string? Fingerprint, long Offset, long Pending
     }
 
     /// <summary>Replaces the file as a whole; durable when this returns.</summary>
-    public void Save(string path)
-    {
-        var next = path + ".new";
-        using (var file = new FileStream(next, FileMode.Create, FileAccess.Write))
-        {
-            JsonSerializer.Serialize(file, this, Json);
-            file.Flush(flushToDisk: true);
-        }
-
-        File.Move(next, path, overwrite: true);
-    }
+    public void Save(string path) => Durable.Replace(path, JsonSerializer.SerializeToUtf8Bytes(this, Json));
 }

@@ -5,6 +5,7 @@ using System.Collections.Immutable;
 using System.Globalization;
 using System.IO;
 using System.Security.Cryptography;
+using System.Text;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
@@ -28,8 +29,8 @@ public sealed record StoredBlockWithResults(StoredBlock Stored, Digest StateRoot
 
 /// <summary>
 /// The truth of one validator: the consensus log (<c>votes.db</c>) apart from the blocks (<c>blocks.db</c>), both SQLite with a full
-/// sync at every commit. A write returns after its data is durable; any error is final (a failed fsync cannot be retried)
-/// and the host stops. One writer thread; readers use their own connections.
+/// sync at every commit. A write returns after its data is durable. On a full disk it waits for space, and what depends on it waits with it; any
+/// other error is final (a failed fsync cannot be retried) and the host stops. One writer thread; readers use their own connections.
 /// </summary>
 public sealed class LocalStore : IDisposable
 {
@@ -39,12 +40,14 @@ public sealed class LocalStore : IDisposable
     private readonly SqliteConnection _blocks;
     private readonly string _blocksPath;
     private readonly string _markPath;
+    private readonly DiskSpace _space;
     private bool _marked;
     private long _lastLsn;
     private byte[] _lastHash = new byte[32];
 
-    private LocalStore(FileStream fileLock, SqliteConnection votes, SqliteConnection blocks, string blocksPath, string markPath)
+    private LocalStore(FileStream fileLock, SqliteConnection votes, SqliteConnection blocks, string blocksPath, string markPath, DiskSpace space)
     {
+        _space = space;
         _markPath = markPath;
         _lock = fileLock;
         _votes = votes;
@@ -54,8 +57,9 @@ public sealed class LocalStore : IDisposable
 
     /// <param name="markPath">A small file beside the key, outside the directory: how far the log was written, so that a lost or restored directory is noticed.</param>
     /// <param name="prepare">Runs once nobody else can use the directory, before anything in it is opened.</param>
+    /// <param name="space">Where writes wait while the disk is full; without it they wait for ever.</param>
     /// <exception cref="UserError">Another process uses it, it belongs to another chain or version, or it is damaged.</exception>
-    public static LocalStore Open(string directory, Digest chainId, string markPath, Action? prepare = null)
+    public static LocalStore Open(string directory, Digest chainId, string markPath, Action? prepare = null, DiskSpace? space = null)
     {
         Directory.CreateDirectory(directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
         FileStream fileLock;
@@ -74,7 +78,7 @@ public sealed class LocalStore : IDisposable
             var blocksPath = Path.Combine(directory, "blocks.db");
             var votes = ConnectVotes(Path.Combine(directory, "votes.db"));
             var blocks = Connect(blocksPath, "");
-            var store = new LocalStore(fileLock, votes, blocks, blocksPath, markPath);
+            var store = new LocalStore(fileLock, votes, blocks, blocksPath, markPath, space ?? new DiskSpace(default));
             store.Prepare(chainId);
             return store;
         }
@@ -106,13 +110,13 @@ public sealed class LocalStore : IDisposable
         }
     }
 
-    private static SqliteConnection Connect(string path, string extra)
+    private static SqliteConnection Connect(string path, string extra, string synchronous = "FULL")
     {
         var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = path, Pooling = false }.ToString());
         try
         {
             connection.Open();
-            Execute(connection, extra + "PRAGMA journal_mode=WAL; PRAGMA synchronous=FULL; PRAGMA busy_timeout=5000;");
+            Execute(connection, extra + $"PRAGMA journal_mode=WAL; PRAGMA synchronous={synchronous}; PRAGMA busy_timeout=5000;");
             // SQLite looks at the file only when it must; this makes it look now.
             Execute(connection, "SELECT count(*) FROM sqlite_master");
             return connection;
@@ -203,13 +207,21 @@ public sealed class LocalStore : IDisposable
 
     private void WriteMark()
     {
-        File.WriteAllText(_markPath + ".new", _lastLsn.ToString(CultureInfo.InvariantCulture));
-        File.Move(_markPath + ".new", _markPath, overwrite: true);
+        Durable.Replace(_markPath, Encoding.UTF8.GetBytes(_lastLsn.ToString(CultureInfo.InvariantCulture)));
     }
 
     /// <summary>Appends a batch in one transaction with one sync.</summary>
     public void AppendLog(IReadOnlyList<DurableRecord> records)
     {
+        var startsOver = _space.Await(() => TryAppendLog(records));
+        // Rarely, because it costs; at once, because a validator that voted once must be known to have voted.
+        if (startsOver || !_marked) _space.Await(WriteMark);
+        _marked = true;
+    }
+
+    private bool TryAppendLog(IReadOnlyList<DurableRecord> records)
+    {
+        var (last, lastHash) = (_lastLsn, _lastHash);
         using var transaction = _votes.BeginTransaction();
         using var insert = _votes.CreateCommand();
         insert.Transaction = transaction;
@@ -223,17 +235,16 @@ public sealed class LocalStore : IDisposable
             startsOver |= record is DurableRecord.Reset;
             if (record is DurableRecord.Reset) Execute(_votes, "DELETE FROM log", transaction);
             var payload = DurableRecordCodec.Encode(record);
-            _lastHash = ChainHash(_lastHash, payload);
-            lsn.Value = ++_lastLsn;
-            hash.Value = _lastHash;
+            lastHash = ChainHash(lastHash, payload);
+            lsn.Value = ++last;
+            hash.Value = lastHash;
             content.Value = payload;
             insert.ExecuteNonQuery();
         }
 
         transaction.Commit();
-        // Rarely, because it costs; at once, because a validator that voted once must be known to have voted.
-        if (startsOver || !_marked) WriteMark();
-        _marked = true;
+        (_lastLsn, _lastHash) = (last, lastHash);
+        return startsOver;
     }
 
     private static byte[] ChainHash(byte[] previous, byte[] payload)
@@ -249,7 +260,9 @@ public sealed class LocalStore : IDisposable
     /// <summary>
     /// Stores a run of blocks and, in the same transaction, notes which of them this validator publishes. Durable on return.
     /// </summary>
-    public void AppendBlocks(IReadOnlyList<CommittedBlock> run, ValidatorIndex publisher)
+    public void AppendBlocks(IReadOnlyList<CommittedBlock> run, ValidatorIndex publisher) => _space.Await(() => TryAppendBlocks(run, publisher));
+
+    private void TryAppendBlocks(IReadOnlyList<CommittedBlock> run, ValidatorIndex publisher)
     {
         using var transaction = _blocks.BeginTransaction();
         foreach (var committed in run)
@@ -288,7 +301,10 @@ public sealed class LocalStore : IDisposable
         Execute(_blocks, "INSERT INTO meta (name, value) VALUES ($n, $v) ON CONFLICT (name) DO UPDATE SET value = excluded.value", transaction, ("$n", name), ("$v", value));
 
     /// <summary>A connection for one reader; safe beside the writer.</summary>
-    public BlockReader OpenReader() => new(Connect(_blocksPath, ""));
+    public BlockReader OpenReader() => new(Connect(_blocksPath, "", "NORMAL"), _space);
+
+    /// <summary>For other files on the same disk.</summary>
+    public void WhenThereIsSpace(Action write) => _space.Await(write);
 
     internal static void Execute(SqliteConnection connection, string sql, SqliteTransaction? transaction = null, params ReadOnlySpan<(string Name, object Value)> parameters)
     {
@@ -309,8 +325,11 @@ public sealed class LocalStore : IDisposable
     }
 }
 
-/// <summary>Reads blocks, transaction results and the outbox; also notes source positions and published heights (small, idempotent writes). Not thread-safe.</summary>
-public sealed class BlockReader(SqliteConnection connection) : IDisposable
+/// <summary>
+/// Reads blocks, transaction results and the outbox; also notes source positions and published heights. Those are small and not synced: what a power
+/// failure takes of them is noted again, or published once more. Not thread-safe.
+/// </summary>
+public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : IDisposable
 {
     public Height LastHeight()
     {
@@ -406,8 +425,8 @@ public sealed class BlockReader(SqliteConnection connection) : IDisposable
     /// <summary>The Kafka record this validator counts as the original of a transaction: the first one noted.</summary>
     public SourcePosition NoteSource(Digest transaction, SourcePosition position)
     {
-        LocalStore.Execute(connection, "INSERT INTO sources (digest, topic, partition, record_offset) VALUES ($d, $t, $p, $o) ON CONFLICT (digest) DO NOTHING", null,
-            ("$d", transaction.ToArray()), ("$t", position.Topic), ("$p", position.Partition), ("$o", position.Offset));
+        space.Await(() => LocalStore.Execute(connection, "INSERT INTO sources (digest, topic, partition, record_offset) VALUES ($d, $t, $p, $o) ON CONFLICT (digest) DO NOTHING", null,
+            ("$d", transaction.ToArray()), ("$t", position.Topic), ("$p", position.Partition), ("$o", position.Offset)));
         using var command = Command("SELECT topic, partition, record_offset FROM sources WHERE digest = $d", ("$d", transaction.ToArray()));
         using var reader = command.ExecuteReader();
         reader.Read();
@@ -423,7 +442,7 @@ public sealed class BlockReader(SqliteConnection connection) : IDisposable
         return heights;
     }
 
-    public void Published(Height height) => LocalStore.Execute(connection, "DELETE FROM outbox WHERE height = $h", null, ("$h", (long)height.Value));
+    public void Published(Height height) => space.Await(() => LocalStore.Execute(connection, "DELETE FROM outbox WHERE height = $h", null, ("$h", (long)height.Value)));
 
     private SqliteCommand Command(string sql, params ReadOnlySpan<(string Name, object Value)> parameters)
     {

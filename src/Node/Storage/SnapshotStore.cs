@@ -66,10 +66,11 @@ public sealed class SnapshotStore
         lock (_lock)
         {
             var height = certificate.Checkpoint.Height;
-            if (!_commits.Remove(height.Value, out var commit)) return;
+            if (!_commits.TryGetValue(height.Value, out var commit)) return;
             var digests = ChunksOf(height).Select(file => Snapshot.ChunkDigest(File.ReadAllBytes(file))).ToImmutableArray();
             if (Snapshot.RootOf(digests) != certificate.Checkpoint.SnapshotRoot) return;
             WriteOffer(height, new PeerMessage.SnapshotOffer(certificate, commit, digests));
+            _commits.Remove(height.Value);
             Forget();
         }
     }
@@ -81,7 +82,7 @@ public sealed class SnapshotStore
         {
             var path = PathOf(taken.Checkpoint.Height);
             Directory.CreateDirectory(path);
-            for (var i = 0; i < taken.Snapshot.Chunks.Length; i++) WriteSynced(Path.Combine(path, ChunkFile(i)), taken.Snapshot.Chunks[i].Span);
+            for (var i = 0; i < taken.Snapshot.Chunks.Length; i++) Durable.Write(Path.Combine(path, ChunkFile(i)), taken.Snapshot.Chunks[i].Span);
             WriteOffer(taken.Checkpoint.Height, new PeerMessage.SnapshotOffer(certificate, taken.Commit, taken.Snapshot.Digests));
             Forget();
         }
@@ -92,16 +93,7 @@ public sealed class SnapshotStore
     /// <summary>Last and at once: a directory with an offer is complete.</summary>
     private void WriteOffer(Height height, PeerMessage.SnapshotOffer offer)
     {
-        var path = Path.Combine(PathOf(height), OfferFile);
-        WriteSynced(path + ".new", MessageCodec.Encode(offer));
-        File.Move(path + ".new", path, overwrite: true);
-    }
-
-    private static void WriteSynced(string path, ReadOnlySpan<byte> bytes)
-    {
-        using var file = new FileStream(path, FileMode.Create, FileAccess.Write);
-        file.Write(bytes);
-        file.Flush(flushToDisk: true);
+        Durable.Replace(Path.Combine(PathOf(height), OfferFile), MessageCodec.Encode(offer));
     }
 
     /// <summary>All but the newest complete ones, and incomplete ones older than those.</summary>
