@@ -35,6 +35,7 @@ public sealed class KafkaSecurityTests
     [InlineData("KAFKA_SASL_ENABLED needs KAFKA_SASL_USERNAME", "KAFKA_SASL_ENABLED=true", "KAFKA_SASL_MECHANISM=SCRAM-SHA-256", "KAFKA_SASL_PASSWORD=secret")]
     [InlineData("KAFKA_SASL_ENABLED needs KAFKA_SASL_PASSWORD_FILE", "KAFKA_SASL_ENABLED=true", "KAFKA_SASL_MECHANISM=SCRAM-SHA-256", "KAFKA_SASL_USERNAME=u")]
     [InlineData("KAFKA_SASL_PASSWORD and KAFKA_SASL_PASSWORD_FILE are both set", "KAFKA_SASL_ENABLED=true", "KAFKA_SASL_MECHANISM=SCRAM-SHA-512", "KAFKA_SASL_USERNAME=u", "KAFKA_SASL_PASSWORD=secret", "KAFKA_SASL_PASSWORD_FILE=/etc/hostname")]
+    [InlineData("topic ai.policy.v1 has 2 uses", "KAFKA_DLQ_TOPIC=ai.policy.v1")]
     [InlineData("ENVIRONMENT is production and KAFKA_TLS_ENABLED is not true", "ENVIRONMENT=production")]
     public void What_does_not_go_together_is_refused_with_the_reason(string expected, params string[] settings)
     {
@@ -176,7 +177,8 @@ public sealed class IngestTests
         using var kafka = cluster.Producer();
         for (byte i = 0; i < 24; i++) kafka.Produce("ai.anomalies.v1", new() { Value = [i, 1, 2, 3] });
         kafka.Flush(TimeSpan.FromSeconds(20));
-        var letters = await cluster.ReadAsync("ai.dlq.v1", found => found.Count >= 24);
+        var letters = await cluster.ReadAsync("ai.dlq.v1", found => found.Select(Place).Distinct().Count() >= 24);
+        var before = letters.Count;
         Assert.Equal(24, letters.Select(Place).Distinct().Count());
         Assert.DoesNotContain(letters, l => DeadLetters.Header(l.Message.Headers, "node") == silent);
 
@@ -185,8 +187,8 @@ public sealed class IngestTests
         await Eventually.HoldsAsync(() => cluster.Nodes[3].Metrics.RecordsConsumed.Value >= 24, "it reads what it missed");
         kafka.Produce("ai.anomalies.v1", new() { Value = [99] });
         kafka.Flush(TimeSpan.FromSeconds(20));
-        letters = await cluster.ReadAsync("ai.dlq.v1", found => found.Any(l => l.Message.Value!.Length == 1) && found.Count >= 25);
-        Assert.Equal(25, letters.Count);
+        letters = await cluster.ReadAsync("ai.dlq.v1", found => found.Any(l => l.Message.Value!.Length == 1) && found.Count > before);
+        Assert.Equal(before + 1, letters.Count);
     }
 
     [Fact]
@@ -204,8 +206,7 @@ public sealed class IngestTests
         kafka.Produce(partition, new() { Value = good, Headers = headers, Key = new byte[10_000] });
         kafka.Flush(TimeSpan.FromSeconds(20));
         await Eventually.HoldsAsync(() => cluster.Nodes.All(n => n.Projection.AlertCount() == 1), "what is behind the poison is committed");
-        var letters = await cluster.ReadAsync("ai.dlq.v1", found => found.Count >= poison.Length);
-        Assert.Equal(poison.Length, letters.Count);
+        var letters = (await cluster.ReadAsync("ai.dlq.v1", found => found.Select(Place).Distinct().Count() >= poison.Length)).DistinctBy(Place).ToList();
         Assert.Equal(["field_out_of_range", "malformed", "malformed", "too_large", "too_large"], letters.Select(l => DeadLetters.Header(l.Message.Headers, "error_code")).Order());
     }
 
@@ -250,7 +251,7 @@ public sealed class IngestTests
         cluster.Broker.IsDown = false;
         Publish(20);
         await Eventually.HoldsAsync(() => cluster.Nodes.All(n => n.Projection.AlertCount() == 60), "all alerts are committed everywhere", 90);
-        Assert.Equal(3, (await cluster.ReadAsync("ai.dlq.v1", found => found.Count >= 3)).Select(Place).Distinct().Count());
+        Assert.Equal(3, (await cluster.ReadAsync("ai.dlq.v1", found => found.Select(Place).Distinct().Count() >= 3)).Select(Place).Distinct().Count());
         await Eventually.HoldsAsync(() => (string?)ConsumerAsync().GetAwaiter().GetResult()!["state"] == "closed", "the end of the outage shows");
         var commits = await cluster.ReadAsync("control.commits.v1", found => found.Sum(Alerts) >= 60);
         Assert.Equal(60, commits.Sum(Alerts));
@@ -285,7 +286,7 @@ public sealed class IngestTests
         kafka.Produce("ai.anomalies.v1", new() { Value = Alert(key, then) }); // delayed by its producer, not by Kafka
         kafka.Flush(TimeSpan.FromSeconds(20));
         await Eventually.HoldsAsync(() => cluster.Nodes.All(n => n.Projection.AlertCount() == 10), "the backlog is committed");
-        var letter = Assert.Single(await cluster.ReadAsync("ai.dlq.v1", found => found.Count >= 1));
+        var letter = Assert.Single((await cluster.ReadAsync("ai.dlq.v1", found => found.Count >= 1)).DistinctBy(Place));
         Assert.Equal("stale_timestamp", DeadLetters.Header(letter.Message.Headers, "error_code"));
     }
 
@@ -298,7 +299,7 @@ public sealed class IngestTests
         kafka.Produce("ai.anomalies.v1", new() { Value = Alert(key) });
         kafka.Produce("ai.anomalies.v1", new() { Value = [1, 2, 3] });
         kafka.Flush(TimeSpan.FromSeconds(20));
-        await cluster.ReadAsync("ai.dlq.v1", found => found.Count >= 2);
+        await cluster.ReadAsync("ai.dlq.v1", found => found.Select(Place).Distinct().Count() >= 2);
         string[] where = ["--brokers", cluster.Broker.BootstrapServers];
         var (code, list) = await CliProcess.RunAsync(["dlq", "list", .. where]);
         Assert.Equal(0, code);
@@ -313,7 +314,7 @@ public sealed class IngestTests
         (code, var replayed) = await CliProcess.RunAsync(["dlq", "replay", "--code", "unknown_producer", .. where]);
         Assert.Equal(0, code);
         Assert.Contains($"{name} published to ai.anomalies.v1", replayed, StringComparison.Ordinal);
-        Assert.Equal(3, (await cluster.ReadAsync("ai.dlq.v1", found => found.Count >= 3)).Count);
+        await cluster.ReadAsync("ai.dlq.v1", found => found.Select(Place).Distinct().Count() >= 3);
         Assert.Equal(1, (await CliProcess.RunAsync(["dlq", "show", "0:4711", .. where])).Code);
         Assert.Equal(3, (await CliProcess.RunAsync("dlq", "list", "--brokers", "127.0.0.1:1")).Code);
     }

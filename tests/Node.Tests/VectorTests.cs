@@ -98,7 +98,9 @@ public sealed class VectorTests
         }
 
         var rejected = messages.Where(m => !m.Accept).ToArray();
-        var dead = await cluster.ReadAsync("ai.dlq.v1", records => records.Count >= rejected.Length + 1);
+        // A slow start can make two validators write the same one.
+        static TopicPartitionOffset? Place(ConsumeResult<byte[]?, byte[]?> letter) => DeadLetters.TryReadPlace(letter.Message.Headers, out var place) ? place : null;
+        var dead = (await cluster.ReadAsync("ai.dlq.v1", records => records.Select(Place).Distinct().Count() >= rejected.Length + 1)).DistinctBy(Place);
         var found = dead.Select(d => (Value: d.Message.Value is null ? "" : Convert.ToHexString(d.Message.Value), Code: DeadLetters.Header(d.Message.Headers, "error_code"))).Order();
         var expected = rejected.Select(m => (Value: Convert.ToHexString(m.Bytes), Code: CodeByDefect[m.Defect!])).Append(("", "malformed")).Order();
         Assert.Equal(expected, found);

@@ -78,6 +78,8 @@ internal static class IngestBench
             using var reader = store.OpenReader();
             var connection = KafkaConnection.Plain(broker.BootstrapServers);
             using var producer = KafkaClients.Producer(connection, "bench", _ => { });
+            // The embedded broker serves one batch of a partition per request, so batches must not be tiny.
+            using var load = new ProducerBuilder<byte[]?, byte[]?>(new ProducerConfig { BootstrapServers = broker.BootstrapServers, LingerMs = 20 }).Build();
             var pool = new Pool();
             var metrics = new Metrics();
             var ingest = new KafkaIngest(
@@ -88,12 +90,12 @@ internal static class IngestBench
             var reading = ingest.RunAsync(end.Token);
             var deciding = Task.Run(() => pool.DecideAsync(chain, ingest.Decided, end.Token), end.Token);
             // Compiled, connected and assigned before anything counts.
-            Publish(producer, Sign(keys, 2000), 0, stop);
+            Publish(load, Sign(keys, 2000), 0, stop);
             while (metrics.Admission.Count < 2000) Thread.Sleep(10);
             metrics.Admission.Clear();
             var (cpu, bytes) = (Process.GetCurrentProcess().TotalProcessorTime, GC.GetTotalAllocatedBytes());
             var clock = Stopwatch.StartNew();
-            var publishing = Task.Run(() => Publish(producer, messages, rate, stop), stop);
+            var publishing = Task.Run(() => Publish(load, messages, rate, stop), stop);
             while (metrics.Admission.Count < messages.Count && !stop.IsCancellationRequested) Thread.Sleep(1);
             var elapsed = clock.Elapsed.TotalSeconds;
             publishing.GetAwaiter().GetResult();

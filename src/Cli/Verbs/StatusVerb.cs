@@ -20,7 +20,9 @@ internal static class StatusVerb
                 Console.WriteLine($"{health["validator"]}: {health["status"]}, height {health["height"]}");
                 Console.WriteLine($"  consensus  {parts["consensus"]?["status"]}, view {parts["consensus"]?["view"]}, leader {parts["consensus"]?["leader"]}");
                 Console.WriteLine($"  peers      {parts["peers"]?["connected"]} connected, {parts["peers"]?["needed"]} needed");
-                Console.WriteLine($"  kafka      {parts["kafka"]?["status"]} {parts["kafka"]?["reason"]}");
+                Console.WriteLine($"  disk       {parts["storage"]?["status"]}");
+                foreach (var circuit in parts["circuits"]?.AsArray() ?? [])
+                    Console.WriteLine($"  {((string?)circuit?["dependency"])?.Replace('_', ' '),-14} {((string?)circuit?["state"] == "closed" ? "ok" : $"{circuit?["state"]} since {circuit?["since"]}: {circuit?["reason"]}")}");
                 Console.WriteLine($"  projection {parts["projection"]?["behind"]} blocks behind");
                 Console.WriteLine($"  mempool    {parts["mempool"]?["transactions"]} waiting");
                 return (string?)health["status"] == "ok" ? ExitCode.Ok : ExitCode.Failure;

@@ -139,6 +139,12 @@ public sealed partial class Settings
             Peers = reader.Addresses("P2P_BOOTSTRAP_PEERS"),
             ApiListen = reader.EndPoint("API_LISTEN_ADDR", IPAddress.Any),
         };
+        var all = new[]
+        {
+            settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic, settings.OrdersTopic, settings.DecisionsTopic, settings.CommitsTopic, settings.ControlPolicyTopic,
+            settings.ReputationTopic, settings.DeadLetterTopic,
+        };
+        foreach (var uses in all.Where(t => t.Length > 0).GroupBy(t => t).Where(g => g.Count() > 1)) problems.Add($"topic {uses.Key} has {uses.Count()} uses; each use needs a topic of its own");
         return problems.Count == 0
             ? settings
             : throw new UserError($"the configuration ({configPath} and environment) has {problems.Count} problem(s):\n  - {string.Join("\n  - ", problems)}\n", "correct them and start again");

@@ -12,7 +12,7 @@ namespace CyberMesh.Node.Ingest;
 public static class DeadLetters
 {
     /// <summary>Each validator that would have to write a dead letter before this one is given so long.</summary>
-    public static readonly TimeSpan TakeoverDelay = TimeSpan.FromSeconds(5);
+    public static readonly TimeSpan TakeoverDelay = TimeSpan.FromSeconds(10);
 
     public static Message<byte[]?, byte[]?> ToMessage(ConsumeResult<byte[]?, byte[]?> record, Rejection rejection, string node, Digest digest) => new()
     {

@@ -61,6 +61,7 @@ public static class KafkaClients
             PartitionAssignmentStrategy = PartitionAssignmentStrategy.CooperativeSticky,
             CheckCrcs = true,
             FetchWaitMaxMs = 10,
+            FetchQueueBackoffMs = 10,
             QueuedMinMessages = 2000,
             QueuedMaxMessagesKbytes = 16384,
             MessageMaxBytes = 2 << 20,

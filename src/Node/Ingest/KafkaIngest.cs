@@ -1,11 +1,13 @@
 using System;
 using System.Collections.Concurrent;
 using System.Collections.Generic;
+using System.Collections.Immutable;
 using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Mempool;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
@@ -37,7 +39,7 @@ public sealed class KafkaIngest
     private const long OpenBytesMax = 64 << 20;
 
     /// <summary>Records that are checked at a time.</summary>
-    private const int BatchMax = 256;
+    private const int BatchMax = 64;
 
     /// <summary>Records of one producer that are offered to the pool again at a time, when the last one found room.</summary>
     private const int OffersMax = 64;
@@ -64,6 +66,10 @@ public sealed class KafkaIngest
     private readonly Dictionary<PublicKey, Stalled> _stalled = [];
     private readonly Dictionary<TopicPartition, int> _stalledIn = [];
     private readonly HashSet<TopicPartition> _paused = [];
+
+    /// <summary>Asking the client costs milliseconds.</summary>
+    private readonly HashSet<TopicPartition> _assigned = [];
+
     private readonly ConcurrentQueue<Action> _results = new();
     private readonly List<ConsumeResult<byte[]?, byte[]?>> _batch = [];
     private IConsumer<byte[]?, byte[]?>? _consumer;
@@ -114,10 +120,7 @@ public sealed class KafkaIngest
     public void Decided(IReadOnlyList<CommittedBlock> run)
     {
         foreach (var committed in run)
-            _results.Enqueue(() =>
-            {
-                foreach (var receipt in committed.Receipts) Decide(receipt.Transaction, receipt.Result);
-            });
+            _results.Enqueue(() => Decide(committed.Receipts));
     }
 
     /// <summary>It waited and can never be accepted any more. Called by the loop.</summary>
@@ -165,7 +168,11 @@ public sealed class KafkaIngest
             {
                 Log.KafkaAssigned(_logger, partitions.Count);
                 // New ones are read at first; what is true of them then is seen before the next read.
-                foreach (var partition in partitions) _paused.Remove(partition);
+                foreach (var partition in partitions)
+                {
+                    _assigned.Add(partition);
+                    _paused.Remove(partition);
+                }
             })
             .SetPartitionsRevokedHandler((_, partitions) => Forget(partitions))
             .SetPartitionsLostHandler((_, partitions) => Forget(partitions))
@@ -235,23 +242,26 @@ public sealed class KafkaIngest
             _offsets.Forget(partition.TopicPartition);
             _deadLetters.Forget(partition.TopicPartition);
             _paused.Remove(partition.TopicPartition);
+            _assigned.Remove(partition.TopicPartition);
         }
     }
 
     private void ForgetAll()
     {
+        _offsets.ForgetAll();
         _waiting.Clear();
         _stalled.Clear();
         _stalledIn.Clear();
         _deadLetters.Clear();
         _paused.Clear();
+        _assigned.Clear();
     }
 
     /// <summary>Pauses partitions of which too much is undecided, and goes on with those of which half of that is left.</summary>
     private void Regulate(IConsumer<byte[]?, byte[]?> consumer)
     {
         var tooMuch = _offsets.OpenBytes >= OpenBytesMax;
-        foreach (var partition in consumer.Assignment)
+        foreach (var partition in _assigned)
         {
             // Dead letters are what open records wait for.
             if (partition.Topic == _options.DeadLetterTopic) continue;
@@ -287,7 +297,7 @@ public sealed class KafkaIngest
     {
         if (result.Alert is { } alert) Wait(new Waiting(_read++, readAt, record, alert), stop);
         // A record read again after a restart may have been decided long ago.
-        else if (result.Rejection!.Reason == RejectionReason.StaleTimestamp && _blocks.FindResult(result.Digest) is RejectionReason.None) CompleteAccepted(record, result.Digest);
+        else if (result.Rejection!.Reason == RejectionReason.StaleTimestamp && _blocks.FindResult(result.Digest) is RejectionReason.None) CompleteAccepted([(result.Digest, record)]);
         else Refuse(record, result.Digest, result.Rejection);
     }
 
@@ -339,7 +349,7 @@ public sealed class KafkaIngest
                 break;
             case AdmissionKind.Committed:
                 // A message that the rules of the state refused has been seen too.
-                Decide(waiting.Digest, _blocks.FindResult(waiting.Digest) ?? RejectionReason.None);
+                Decide([new Receipt(waiting.Digest, waiting.Alert.Value.Kind, _blocks.FindResult(waiting.Digest) ?? RejectionReason.None)]);
                 break;
             case AdmissionKind.Rejected:
                 DecideRejected(waiting.Digest, admission.Rejection!);
@@ -380,16 +390,17 @@ public sealed class KafkaIngest
         }
     }
 
-    private void Decide(Digest digest, RejectionReason result)
+    private void Decide(ImmutableArray<Receipt> receipts)
     {
-        if (result != RejectionReason.None)
+        var accepted = new List<(Digest, ConsumeResult<byte[]?, byte[]?>)>();
+        foreach (var receipt in receipts)
         {
-            DecideRejected(digest, new Rejection(result, "refused by the agreed rules at block time"));
-            return;
+            if (!receipt.Accepted) DecideRejected(receipt.Transaction, new Rejection(receipt.Result, "refused by the agreed rules at block time"));
+            else if (_waiting.Remove(receipt.Transaction, out var copies))
+                foreach (var copy in copies) accepted.Add((receipt.Transaction, copy.Record));
         }
 
-        if (!_waiting.Remove(digest, out var copies)) return;
-        foreach (var copy in copies) CompleteAccepted(copy.Record, digest);
+        CompleteAccepted(accepted);
     }
 
     private void DecideRejected(Digest digest, Rejection rejection)
@@ -399,17 +410,22 @@ public sealed class KafkaIngest
         var accepted = _blocks.FindResult(digest) is RejectionReason.None;
         foreach (var copy in copies)
         {
-            if (accepted) CompleteAccepted(copy.Record, digest);
+            if (accepted) CompleteAccepted([(digest, copy.Record)]);
             else Refuse(copy.Record, digest, rejection);
         }
     }
 
     /// <summary>The first record with these bytes is the original; any other is a replay and goes to the dead letters.</summary>
-    private void CompleteAccepted(ConsumeResult<byte[]?, byte[]?> record, Digest digest)
+    private void CompleteAccepted(List<(Digest Transaction, ConsumeResult<byte[]?, byte[]?> Record)> accepted)
     {
-        var position = new SourcePosition(record.Topic, record.Partition.Value, record.Offset.Value);
-        if (_blocks.NoteSource(digest, position) == position) Complete(record);
-        else Refuse(record, digest, new Rejection(RejectionReason.ReplayedNonce, "this very message was accepted before"));
+        if (accepted.Count == 0) return;
+        var original = _blocks.NoteSources(accepted.ConvertAll(a => (a.Transaction, new SourcePosition(a.Record.Topic, a.Record.Partition.Value, a.Record.Offset.Value))));
+        for (var i = 0; i < original.Length; i++)
+        {
+            var (digest, record) = accepted[i];
+            if (original[i]) Complete(record);
+            else Refuse(record, digest, new Rejection(RejectionReason.ReplayedNonce, "this very message was accepted before"));
+        }
     }
 
     /// <summary>Its offset moves when a dead letter of it stands in Kafka, written here or by another validator.</summary>

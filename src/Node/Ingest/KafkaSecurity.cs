@@ -10,7 +10,7 @@ namespace CyberMesh.Node.Ingest;
 /// <summary>How to speak to the brokers: TLS, and who we are. Holds secrets, so it prints as nothing.</summary>
 public sealed class KafkaSecurity
 {
-    /// <summary>The settings it is made of (docs/configuration of the validator); every secret also as <c>NAME_FILE</c>.</summary>
+    /// <summary>The settings it is made of (docs/cli.md); every secret also as <c>NAME_FILE</c>.</summary>
     public static readonly string[] Names =
     [
         "KAFKA_TLS_ENABLED", "KAFKA_TLS_CA_FILE", "KAFKA_TLS_CA_PEM", "KAFKA_TLS_CERT_FILE", "KAFKA_TLS_KEY_FILE", "KAFKA_TLS_KEY_PASSWORD", "KAFKA_TLS_KEY_PASSWORD_FILE",

@@ -62,6 +62,12 @@ public sealed class OffsetTracker
         foreach (var (_, bytes) in partition.Open) OpenBytes -= bytes;
     }
 
+    public void ForgetAll()
+    {
+        _partitions.Clear();
+        (OpenCount, OpenBytes) = (0, 0);
+    }
+
     private static bool TryFirst(SortedDictionary<long, int> open, out long first)
     {
         foreach (var (offset, _) in open)

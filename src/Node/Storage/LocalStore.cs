@@ -422,12 +422,32 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
         return command.ExecuteScalar() is long result ? RejectionReasons.FromNumber((ushort)result) : null;
     }
 
-    /// <summary>The Kafka record this validator counts as the original of a transaction: the first one noted.</summary>
-    public SourcePosition NoteSource(Digest transaction, SourcePosition position)
+    /// <summary>
+    /// Which of these Kafka records this validator counts as the original of its transaction: the first one noted. All in one transaction, in this order.
+    /// </summary>
+    public bool[] NoteSources(IReadOnlyList<(Digest Transaction, SourcePosition Position)> notes) => space.Await(() =>
     {
-        space.Await(() => LocalStore.Execute(connection, "INSERT INTO sources (digest, topic, partition, record_offset) VALUES ($d, $t, $p, $o) ON CONFLICT (digest) DO NOTHING", null,
-            ("$d", transaction.ToArray()), ("$t", position.Topic), ("$p", position.Partition), ("$o", position.Offset)));
+        using var transaction = connection.BeginTransaction();
+        using var insert = Command(
+            "INSERT INTO sources (digest, topic, partition, record_offset) VALUES ($d, $t, $p, $o) ON CONFLICT (digest) DO NOTHING", ("$d", ""), ("$t", ""), ("$p", 0), ("$o", 0L));
+        insert.Transaction = transaction;
+        var original = new bool[notes.Count];
+        for (var i = 0; i < original.Length; i++)
+        {
+            var (digest, position) = notes[i];
+            (insert.Parameters[0].Value, insert.Parameters[1].Value) = (digest.ToArray(), position.Topic);
+            (insert.Parameters[2].Value, insert.Parameters[3].Value) = (position.Partition, position.Offset);
+            original[i] = insert.ExecuteNonQuery() == 1 || SourceOf(digest, transaction) == position;
+        }
+
+        transaction.Commit();
+        return original;
+    });
+
+    private SourcePosition SourceOf(Digest transaction, SqliteTransaction within)
+    {
         using var command = Command("SELECT topic, partition, record_offset FROM sources WHERE digest = $d", ("$d", transaction.ToArray()));
+        command.Transaction = within;
         using var reader = command.ExecuteReader();
         reader.Read();
         return new SourcePosition(reader.GetString(0), reader.GetInt32(1), reader.GetInt64(2));
