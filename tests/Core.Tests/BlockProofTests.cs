@@ -204,6 +204,7 @@ public sealed class BlockProofTests
     }
 
     [Fact]
+    [Trait("Time", "long")]
     public void Every_bit_of_a_block_proof_that_is_flipped_makes_it_fail()
     {
         foreach (var proof in new[] { Contains(new CertifiedHeader([_block.Header, _child.Header], Commit(_child, 0, 1, 3))), State(held: true), State(held: false) })

@@ -133,6 +133,15 @@ public sealed class ProofTests
         }
     }
 
+    /// <summary>The example of C2SP tlog-cosignature: the time and the checkpoint a witness signs.</summary>
+    [Fact]
+    public void What_a_cosigner_signs_is_what_the_specification_prints()
+    {
+        var root = Digest.From(System.Convert.FromBase64String("CsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I="));
+        var signed = NoteKey.CosignedBytes(new LogCheckpoint("example.com/behind-the-sofa", 20852163, root).Text, 1679315147);
+        Assert.Equal("cosignature/v1\ntime 1679315147\nexample.com/behind-the-sofa\n20852163\nCsUYapGGPo4dkMgIAUqom/Xajj7h2fB2MPA3j2jxq2I=\n", UTF8.GetString(signed));
+    }
+
     [Fact]
     public void Checkpoints_of_a_log_are_read_as_their_specification_says()
     {

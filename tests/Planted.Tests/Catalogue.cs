@@ -1,12 +1,16 @@
-using System;
-
 namespace CyberMesh.Planted.Tests;
 
 /// <summary>One mistake: in <paramref name="File"/> the code <paramref name="Right"/> is replaced by <paramref name="Wrong"/>.</summary>
 internal sealed record Bug(string Name, string File, string Right, string Wrong)
 {
-    /// <summary>Validators agree on a wrong ledger as well as on the right one: only the rules tell them apart.</summary>
-    public bool IsOfLedger => File.StartsWith("Core/Ledger/", StringComparison.Ordinal);
+    /// <summary>How the classes begin that test this part; they are asked first.</summary>
+    public string Tests => File.Split('/')[1] switch
+    {
+        "Ledger" => "StateMachine",
+        "Mempool" => "Mempool",
+        "Proofs" => "Proof",
+        _ => "Protocol",
+    };
 }
 
 /// <summary>Mistakes that PBFT implementations have made, and those that broke a model of this protocol (docs/testing.md).</summary>

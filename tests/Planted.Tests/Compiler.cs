@@ -49,7 +49,7 @@ internal sealed class Compiler
         if (!result.Success)
             throw new InvalidOperationException($"{bug?.Name}: " + string.Join("; ", result.Diagnostics.Where(d => d.Severity == DiagnosticSeverity.Error).Take(3)));
         image.Position = 0;
-        return new PlantedBuild(image);
+        return new PlantedBuild(image, bug?.Tests ?? "");
     }
 }
 
@@ -59,9 +59,12 @@ internal sealed class PlantedBuild : IDisposable
     private readonly AssemblyLoadContext _context = new("planted", isCollectible: true);
     private readonly Assembly _assembly;
     private readonly Type _layers;
+    private readonly string _first;
 
-    public PlantedBuild(Stream image)
+    /// <param name="first">The rule tests of classes with this in their name run first.</param>
+    public PlantedBuild(Stream image, string first)
     {
+        _first = first;
         _assembly = _context.LoadFromStream(image);
         _layers = _assembly.GetType("CyberMesh.Simulator.Layers", throwOnError: true)!;
     }
@@ -69,7 +72,9 @@ internal sealed class PlantedBuild : IDisposable
     /// <summary>Runs the tests of the numbered rules against this variant; the first that fails.</summary>
     public string? RunRules()
     {
-        var tests = _assembly.GetTypes().SelectMany(t => t.GetMethods()).Where(m => m.GetCustomAttribute<FactAttribute>() is not null && m.GetParameters().Length == 0).ToArray();
+        var tests = _assembly.GetTypes().SelectMany(t => t.GetMethods())
+            .Where(m => m.GetCustomAttribute<FactAttribute>() is not null && m.GetParameters().Length == 0 && m.GetCustomAttribute<TraitAttribute>()?.Value != "long")
+            .OrderByDescending(m => m.DeclaringType!.Name.Contains(_first, StringComparison.Ordinal)).ToArray();
         if (tests.Length < 50) throw new InvalidOperationException($"only {tests.Length} rule tests were found");
         foreach (var test in tests)
         {

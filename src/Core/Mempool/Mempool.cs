@@ -97,8 +97,8 @@ public sealed class Mempool(int transactionsMax, int bytesMax)
     public IReadOnlyList<Entry> WithNonce(PublicKey producer, Nonce nonce) => _byNonce.TryGetValue((producer, nonce), out var entries) ? entries : [];
 
     /// <summary>
-    /// Adds a message that is not in the pool, if its producer has not used up its allowance (rule M1). When the pool is full, others make room for it (rule M2): the lowest of the producer that takes most, if it
-    /// still holds as much as this one afterwards, or else lower ones of the same producer.
+    /// Adds a message that is not in the pool, if its producer has not used up its allowance (rule M1). When the pool is full, others make room for
+    /// it (rule M2): the lowest of the producer that takes most, if it still holds as much as this one afterwards, or else lower ones of the same producer.
     /// </summary>
     /// <param name="allowance">Messages per second of this producer; null when they are not counted.</param>
     /// <param name="evicted">Those that made room.</param>

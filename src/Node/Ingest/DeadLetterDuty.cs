@@ -22,6 +22,7 @@ internal sealed class DeadLetterDuty(
     /// <summary>Dead letters of others that are remembered until the record itself is refused here.</summary>
     private const int SeenMax = 2000;
 
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
     private readonly long _start = time.GetTimestamp();
     private readonly Dictionary<TopicPartitionOffset, Refused> _refused = [];
     private readonly PriorityQueue<TopicPartitionOffset, long> _due = new();
@@ -48,7 +49,10 @@ internal sealed class DeadLetterDuty(
         }
 
         _refused[place] = new Refused(record, digest, rejection);
-        _due.Enqueue(place, Now() + precedence * (long)DeadLetters.TakeoverDelay.TotalMilliseconds);
+        var delay = precedence * DeadLetters.TakeoverDelay;
+        // After a restart what is read again may have been written by another long ago: its dead letter comes in a moment.
+        if (time.GetUtcNow() - record.Message.Timestamp.UtcDateTime > DeadLetters.TakeoverDelay) delay += Patience;
+        _due.Enqueue(place, Now() + (long)delay.TotalMilliseconds);
     }
 
     /// <summary>A record of the dead letter topic. It counts as done when the record it is about is, so that both are read again after a crash.</summary>

@@ -29,11 +29,11 @@ public sealed record IngestOptions(
 /// </summary>
 public sealed class KafkaIngest
 {
-    /// <summary>Records of one partition between Kafka and a decision. At half of it reading goes on: pausing has a cost.</summary>
-    private const int OpenInPartitionMax = 1000;
+    /// <summary>Records of one partition in the pool or in a block on its way. At half of it reading goes on: pausing has a cost.</summary>
+    private const int WaitingInPartitionMax = 1000;
 
-    /// <summary>Records of one partition that found no room in the pool: what is behind them may be another producer's.</summary>
-    private const int StalledInPartitionMax = 500;
+    /// <summary>Records of one partition that found no room in the pool. Many, because what is behind them may be another producer's.</summary>
+    private const int StalledInPartitionMax = 5000;
 
     /// <summary>Bytes of all open records.</summary>
     private const long OpenBytesMax = 64 << 20;
@@ -45,6 +45,7 @@ public sealed class KafkaIngest
     private const int OffersMax = 64;
 
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(5);
+    private static readonly TimeSpan CloseMax = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan RebuildPauseMax = TimeSpan.FromSeconds(30);
 
     private readonly IngestOptions _options;
@@ -160,7 +161,7 @@ public sealed class KafkaIngest
     private void RunOnce(CancellationToken stop)
     {
         var config = KafkaClients.Consumer(_options.Kafka, _options.Group, _options.Start, _options.SessionTimeoutMs, report: true);
-        using var consumer = new ConsumerBuilder<byte[]?, byte[]?>(config)
+        var consumer = new ConsumerBuilder<byte[]?, byte[]?>(config)
             .SetErrorHandler((_, error) => _watch.OnError(error))
             .SetStatisticsHandler((_, statistics) => _watch.OnStatistics(KafkaClients.BrokersUp(statistics)))
             .SetLogHandler((_, _) => { })
@@ -195,7 +196,28 @@ public sealed class KafkaIngest
         finally
         {
             _consumer = null;
+            Close(consumer);
+        }
+    }
+
+    /// <summary>
+    /// Leaves the group, if that goes quickly: the client has been seen to wait for ever for a broker that went and came back. Without the good-bye the group
+    /// waits for the session to time out instead.
+    /// </summary>
+    private void Close(IConsumer<byte[]?, byte[]?> consumer)
+    {
+        var closing = Task.Run(() =>
+        {
             consumer.Close();
+            consumer.Dispose();
+        });
+        try
+        {
+            if (!closing.Wait(CloseMax)) Log.Kafka(_logger, "the consumer did not close in time and is left alone");
+        }
+        catch (AggregateException problem) when (problem.InnerException is KafkaException)
+        {
+            Log.Kafka(_logger, problem.InnerException.Message);
         }
     }
 
@@ -265,14 +287,15 @@ public sealed class KafkaIngest
         {
             // Dead letters are what open records wait for.
             if (partition.Topic == _options.DeadLetterTopic) continue;
-            var (open, stalled) = (_offsets.OpenIn(partition), _stalledIn.GetValueOrDefault(partition));
+            var stalled = _stalledIn.GetValueOrDefault(partition);
+            var waiting = _offsets.OpenIn(partition) - stalled;
             if (_paused.Contains(partition))
             {
-                if (_offsets.OpenBytes > OpenBytesMax / 2 || open > OpenInPartitionMax / 2 || stalled > StalledInPartitionMax / 2) continue;
+                if (_offsets.OpenBytes > OpenBytesMax / 2 || waiting > WaitingInPartitionMax / 2 || stalled > StalledInPartitionMax / 2) continue;
                 _paused.Remove(partition);
                 consumer.Resume([partition]);
             }
-            else if (tooMuch || open >= OpenInPartitionMax || stalled >= StalledInPartitionMax)
+            else if (tooMuch || waiting >= WaitingInPartitionMax || stalled >= StalledInPartitionMax)
             {
                 _paused.Add(partition);
                 consumer.Pause([partition]);
