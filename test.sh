@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Everything CI runs. Usage: ./test.sh [--seeds N] [--fuzz-seconds N]
+# Everything CI runs. Usage: ./test.sh [--seeds N] [--fuzz-seconds N] [--chaos-seed N]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 CYBERMESH_SEEDS=1000 CYBERMESH_FUZZ_SECONDS=10
+export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 CYBERMESH_SEEDS=1000 CYBERMESH_FUZZ_SECONDS=10 CYBERMESH_CHAOS_SEED=1
 while [ $# -gt 1 ]; do
   case $1 in
     --seeds) export CYBERMESH_SEEDS=$2 ;;
+    --chaos-seed) export CYBERMESH_CHAOS_SEED=$2 ;;
     --fuzz-seconds) export CYBERMESH_FUZZ_SECONDS=$2 ;;
   esac
   shift 2
@@ -32,10 +33,21 @@ proofs=tests/Node.Tests/Proofs
 artifacts/verify/cybermesh-verify $proofs/alert.tlog-proof --policy $proofs/trust.policy --message $proofs/alert.record
 if artifacts/verify/cybermesh-verify <(sed 's/^index .*/index 1/' $proofs/alert.tlog-proof) --policy $proofs/trust.policy; then echo "a changed proof passed" >&2; exit 1; fi
 
+step "a database server for the tests"
+if ! ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 && [ -z "${TEST_DB_DSN:-}" ]; then
+  if [ "$(id -u)" -ne 0 ]; then echo "PostgreSQL is missing; install it with: sudo apt-get install postgresql" >&2; exit 1; fi
+  # Only its programs: the tests start a server of their own.
+  mkdir -p /etc/postgresql-common && echo "create_main_cluster = false" > /etc/postgresql-common/createcluster.conf
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends postgresql > /dev/null
+fi
+
 step "the main job, as the README runs it"
 ./cybermesh demo --duration 5s --api-port 0
 
 passed=0 failed=0
+step "two minutes of chaos"
+if ./cybermesh chaos --duration 2m --seed "$CYBERMESH_CHAOS_SEED" --postgres; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
+
 for suite in Core Architecture Planted Node; do
   step "$suite tests"
   log=$(mktemp)

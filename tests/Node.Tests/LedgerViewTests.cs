@@ -10,7 +10,6 @@ using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Protos.Control;
-using CyberMesh.Simulator;
 using Google.Protobuf;
 using Xunit;
 
@@ -121,28 +120,4 @@ public sealed class LedgerViewTests
     }
 
     private static Digest Samples(byte fill) => Digest.From(Enumerable.Repeat(fill, 32).ToArray());
-
-    private sealed class Keys : IDisposable
-    {
-        private readonly Ed25519Signer[] _signers = [.. Enumerable.Range(1, 4).Select(i => new Ed25519Signer([.. Enumerable.Repeat((byte)i, 32)]))];
-
-        public AlertFactory Alpha => field ??= new AlertFactory(_signers[0]);
-        public AlertFactory Beta => field ??= new AlertFactory(_signers[1], SigningProfile.V2);
-        public AlertFactory Analyst => field ??= new AlertFactory(_signers[2]);
-        public AlertFactory Approver => field ??= new AlertFactory(_signers[3]);
-
-        public Producer[] Producers =>
-        [
-            Entry(Alpha, "alpha-sensor", AlertKinds.All), Entry(Beta, "beta-sensor", AlertKinds.All), Entry(Analyst, "analyst", AlertKinds.Verdict),
-            Entry(Approver, "approver", AlertKinds.Approval),
-        ];
-
-        private static Producer Entry(AlertFactory key, string name, AlertKinds kinds) =>
-            new(key.Signer.PublicKey, name, name.Split('-')[0], kinds, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false);
-
-        public void Dispose()
-        {
-            foreach (var signer in _signers) signer.Dispose();
-        }
-    }
 }

@@ -206,6 +206,10 @@ public sealed class ProcessTests
             published += await PublishAsync(directory.Path, brokers, published, 10);
             await AllCommitAsync([validators[1], validators[2], validators[4]], published);
 
+            // What the changes of the set left in the copy is what they would leave again.
+            var (verified, report) = await CliProcess.RunAsync(["db", "verify", "--home", validators[1].Home], [("KAFKA_BROKERS", brokers)]);
+            Assert.True(verified == 0, report);
+
             async Task<int> OrderAsync(int soFar, params string[] proposal)
             {
                 var order = Path.Combine(directory.Path, proposal[0] + ".order");

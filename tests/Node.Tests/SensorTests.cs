@@ -138,6 +138,9 @@ public sealed class LineFileTests : IDisposable
         Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, Make(1_790_000_000, "a@0"), out var one, out _));
         Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, Make(1_790_000_000, "a@5"), out var other, out _));
         Assert.NotEqual((one!.Nonce, one.Id), (other!.Nonce, other.Id));
+        // A log that begins like another one is another one: what it says later is no replay.
+        Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, Make(1_790_000_001, "a@0"), out var later, out _));
+        Assert.NotEqual(one.Nonce, later!.Nonce);
         Assert.True(Feedback.CommitRecord.IsUuidV4(one.Id));
         Assert.True(new EnvelopeAuthenticator(new Ed25519Verifier()).TryAuthenticate(one, SigningProfiles.V1 | SigningProfiles.V2, out _));
     }

@@ -7,10 +7,13 @@ using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Cli.Verbs;
+using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Replica;
+using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;
+using CyberMesh.Simulator;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -67,9 +70,11 @@ internal sealed class CliProcess : IDisposable
     }
 
     /// <summary>Runs to the end and returns exit code and everything printed.</summary>
-    public static async Task<(int Code, string Output)> RunAsync(params string[] arguments)
+    public static Task<(int Code, string Output)> RunAsync(params string[] arguments) => RunAsync(arguments, []);
+
+    public static async Task<(int Code, string Output)> RunAsync(string[] arguments, (string Name, string Value)[] environment)
     {
-        using var cli = Start(arguments);
+        using var cli = Start(arguments, environment);
         using var limit = new CancellationTokenSource(TimeSpan.FromSeconds(150));
         await cli._process.WaitForExitAsync(limit.Token);
         return (cli._process.ExitCode, cli.Output);
@@ -149,17 +154,44 @@ internal sealed class ShiftedTime(DateTimeOffset start) : TimeProvider
     public override DateTimeOffset GetUtcNow() => DateTimeOffset.UtcNow + _shift;
 }
 
+/// <summary>Two producers, an analyst and an approver.</summary>
+internal sealed class Keys : IDisposable
+{
+    private readonly Ed25519Signer[] _signers = [.. Enumerable.Range(1, 4).Select(i => new Ed25519Signer([.. Enumerable.Repeat((byte)i, 32)]))];
+
+    public AlertFactory Alpha => field ??= new AlertFactory(_signers[0]);
+    public AlertFactory Beta => field ??= new AlertFactory(_signers[1], SigningProfile.V2);
+    public AlertFactory Analyst => field ??= new AlertFactory(_signers[2]);
+    public AlertFactory Approver => field ??= new AlertFactory(_signers[3]);
+
+    public Producer[] Producers =>
+    [
+        Entry(Alpha, "alpha-sensor", AlertKinds.All), Entry(Beta, "beta-sensor", AlertKinds.All), Entry(Analyst, "analyst", AlertKinds.Verdict),
+        Entry(Approver, "approver", AlertKinds.Approval),
+    ];
+
+    private static Producer Entry(AlertFactory key, string name, AlertKinds kinds) =>
+        new(key.Signer.PublicKey, name, name.Split('-')[0], kinds, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false);
+
+    public void Dispose()
+    {
+        foreach (var signer in _signers) signer.Dispose();
+    }
+}
+
 /// <summary>Four validators and a broker in this process.</summary>
 internal sealed class TestCluster : IAsyncDisposable
 {
     private readonly TemporaryDirectory _directory = new();
     private readonly List<ValidatorNode> _nodes = [];
-    private TimeProvider _time = TimeProvider.System;
     private Dictionary<string, string> _environment = [];
 
     public EmbeddedBroker Broker { get; } = new(BrokerVerb.DefaultTopics.Split(','));
 
     public Genesis Genesis { get; private set; } = null!;
+
+    /// <summary>The clock of validators that start from now on.</summary>
+    public TimeProvider Time { get; set; } = TimeProvider.System;
 
     public IReadOnlyList<ValidatorNode> Nodes => _nodes;
 
@@ -171,7 +203,7 @@ internal sealed class TestCluster : IAsyncDisposable
         var homes = Testnet.Generate(
             cluster._directory.Path, Testnet.FreePorts(validators), Testnet.FreePorts(validators), producers, cluster.Broker.BootstrapServers, time, parameters);
         cluster.Genesis = GenesisFile.Load(Path.Combine(homes[0], "genesis.json"));
-        cluster._time = time;
+        cluster.Time = time;
         cluster._environment = new Dictionary<string, string>(environment ?? cluster._environment) { ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "1500ms" };
         for (var i = 0; i < validators; i++)
         {
@@ -182,14 +214,17 @@ internal sealed class TestCluster : IAsyncDisposable
         return cluster;
     }
 
-    public async Task StartAsync(int number)
+    /// <param name="more">Settings of this one alone.</param>
+    public async Task StartAsync(int number, params (string Name, string Value)[] more)
     {
-        var settings = Settings.Load(Path.Combine(Home(number), "config.json"), _environment);
-        _nodes[number] = new ValidatorNode(new ValidatorOptions(Home(number), Genesis, settings, _time, NullLogger.Instance));
+        var environment = new Dictionary<string, string>(_environment);
+        foreach (var (name, value) in more) environment[name] = value;
+        var settings = Settings.Load(Path.Combine(Home(number), "config.json"), environment);
+        _nodes[number] = new ValidatorNode(new ValidatorOptions(Home(number), Genesis, settings, Time, NullLogger.Instance));
         await _nodes[number].StartAsync();
     }
 
-    /// <summary>Ends a validator as a crash would; <see cref="StartAsync(int)"/> brings it back.</summary>
+    /// <summary>Ends a validator as a crash would; <see cref="StartAsync(int, ValueTuple{string, string}[])"/> brings it back.</summary>
     public async Task KillAsync(int number) => await _nodes[number].DisposeAsync();
 
     public IProducer<byte[]?, byte[]?> Producer() => KafkaClients.Producer(KafkaConnection.Plain(Broker.BootstrapServers), "test", _ => { });

@@ -4,6 +4,7 @@ using System.IO;
 using System.Linq;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
+using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Cli;
@@ -20,6 +21,7 @@ using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Mesh;
 using CyberMesh.Node.Sensors;
 using CyberMesh.Node.Storage;
+using Microsoft.Extensions.Logging.Abstractions;
 using Google.Protobuf;
 using Microsoft.Data.Sqlite;
 using Xunit;
@@ -143,6 +145,35 @@ public sealed class MeshTests
         Assert.False(MeshCertificate.TryIdentify(null, _chain.ChainId, new EpochSchedule(_chain), Verifier, out _));
     }
 
+    /// <summary>Found by the chaos run: the settings named proxies, genesis the ports behind them.</summary>
+    [Fact]
+    public async Task A_validator_with_two_addresses_is_connected_once_and_stays_so()
+    {
+        using var directory = new TemporaryDirectory();
+        using var broker = new EmbeddedBroker(BrokerVerb.DefaultTopics.Split(','));
+        var (meshPorts, apiPorts) = (Testnet.FreePorts(4), Testnet.FreePorts(4));
+        var homes = Testnet.Generate(directory.Path, meshPorts, apiPorts, [], broker.BootstrapServers, TimeProvider.System);
+        var genesis = GenesisFile.Load(Path.Combine(homes[0], "genesis.json"));
+        var nodes = new List<ValidatorNode>();
+        for (var i = 0; i < 4; i++)
+        {
+            Testnet.WriteConfig(homes[i], i + 1, $"127.0.0.1:{meshPorts[i]}", meshPorts.Where((_, j) => j != i).Select(port => $"localhost:{port}"), $"127.0.0.1:{apiPorts[i]}", broker.BootstrapServers);
+            nodes.Add(new ValidatorNode(new ValidatorOptions(homes[i], genesis, Settings.Load(Path.Combine(homes[i], "config.json"), new Dictionary<string, string>()), TimeProvider.System, NullLogger.Instance)));
+            await nodes[i].StartAsync();
+        }
+
+        await Eventually.HoldsAsync(() => nodes.All(n => n.ConnectedPeers.Length == 3), "all are connected");
+        await Task.Delay(3000);
+        var made = nodes.Sum(Made);
+        await Task.Delay(4000);
+        Assert.Equal(made, nodes.Sum(Made));
+        Assert.All(nodes, n => Assert.Equal(3, n.ConnectedPeers.Length));
+        foreach (var node in nodes) await node.DisposeAsync();
+
+        static int Made(ValidatorNode node) =>
+            int.Parse(node.Metrics.Render().Split('\n').Single(l => l.StartsWith("cybermesh_peer_connections_made ", StringComparison.Ordinal)).Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture);
+    }
+
     [Fact]
     public async Task Frames_beyond_the_limit_or_cut_off_are_refused()
     {
@@ -192,7 +223,7 @@ public sealed class StorageTests
         using (var store = LocalStore.Open(directory.Path, Chain, Mark(directory)))
         {
             store.AppendLog([Vote(1), Vote(2), Vote(3)]);
-            store.AppendBlocks([], default);
+            store.AppendBlocks([], default, _ => null);
         }
 
         using (var votes = new SqliteConnection($"Data Source={Path.Combine(directory.Path, "votes.db")};Pooling=False"))
@@ -243,6 +274,119 @@ public sealed class StorageTests
         using (LocalStore.Open(directory.Path, Chain, Mark(directory)))
             Assert.Contains("another process", Assert.Throws<UserError>(() => LocalStore.Open(directory.Path, Chain, Mark(directory))).Message, StringComparison.Ordinal);
         Assert.Contains("another chain", Assert.Throws<UserError>(() => LocalStore.Open(directory.Path, Digest.Sha256([2]), Mark(directory))).Message, StringComparison.Ordinal);
+    }
+}
+
+public sealed class DeadLetterDutyTests
+{
+    /// <summary>Found by the chaos run: two validators read two copies in different order, and both copies became dead letters.</summary>
+    [Theory]
+    [InlineData(true, true, 0)]
+    [InlineData(false, true, 0)]
+    [InlineData(true, false, 1)]
+    [InlineData(false, false, 1)]
+    public void Of_two_copies_one_dead_letter_is_enough_whichever_it_names(bool refusedFirst, bool namesOriginal, int open)
+    {
+        using var broker = new EmbeddedBroker(["dlq"]);
+        using var producer = KafkaClients.Producer(KafkaConnection.Plain(broker.BootstrapServers), "test", _ => { });
+        var (original, copy, done) = (new TopicPartitionOffset("t", 0, 5), new TopicPartitionOffset("t", 1, 9), new List<TopicPartitionOffset>());
+        var (bytes, digest) = (new byte[] { 1, 2, 3 }, Digest.Sha256([7]));
+        var duty = new DeadLetterDuty(
+            producer, "dlq", "v1", new CircuitBreaker("kafka", TimeProvider.System), record => done.Add(record.TopicPartitionOffset), place => place == original,
+            asked => asked == digest ? original : null, TimeProvider.System, new Telemetry.Metrics(), NullLogger.Instance);
+        var replayed = new Rejection(RejectionReason.ReplayedNonce, "a copy");
+        var refused = new ConsumeResult<byte[]?, byte[]?> { TopicPartitionOffset = copy, Message = new Message<byte[]?, byte[]?> { Value = bytes, Timestamp = new Confluent.Kafka.Timestamp(DateTime.UtcNow) } };
+        // What another validator writes that takes the other one for the copy; or about a record nobody here knows.
+        var named = new ConsumeResult<byte[]?, byte[]?> { TopicPartitionOffset = namesOriginal ? original : new TopicPartitionOffset("t", 2, 4), Message = refused.Message };
+        var letter = new ConsumeResult<byte[]?, byte[]?> { TopicPartitionOffset = new TopicPartitionOffset("dlq", 0, 1), Message = DeadLetters.ToMessage(named, replayed, "v2", digest) };
+        if (refusedFirst) duty.Refuse(refused, digest, replayed, 1);
+        duty.Read(letter);
+        if (!refusedFirst) duty.Refuse(refused, digest, replayed, 1);
+        Assert.Equal(open, duty.Count);
+        Assert.Equal(open == 0, done.Contains(copy));
+        if (namesOriginal) Assert.Contains(letter.TopicPartitionOffset, done);
+    }
+}
+
+public sealed class StoreVersionTests
+{
+    [Fact]
+    public void A_store_of_the_version_before_is_taken_over_and_one_of_another_is_refused()
+    {
+        using var directory = new TemporaryDirectory();
+        var chain = Digest.Sha256("chain"u8);
+        var mark = Path.Combine(directory.Path, "mark");
+        LocalStore.Open(directory.Path, chain, mark).Dispose();
+        Change("ALTER TABLE outbox DROP COLUMN delay_ms; ALTER TABLE outbox DROP COLUMN due_ms; INSERT INTO outbox (height) VALUES (7); UPDATE meta SET value = x'02000000' WHERE name = 'version'");
+        using (var store = LocalStore.Open(directory.Path, chain, mark))
+        using (var reader = store.OpenReader())
+        {
+            Assert.Equal([(new Height(7), true)], reader.Outbox(DateTimeOffset.UtcNow, DateTimeOffset.UtcNow, 10));
+            Assert.Equal((1L, new Height(7)), reader.OutboxState());
+        }
+
+        Change("UPDATE meta SET value = x'63000000' WHERE name = 'version'");
+        Assert.Contains("another version", Assert.Throws<UserError>(() => LocalStore.Open(directory.Path, chain, mark)).Message, StringComparison.Ordinal);
+
+        void Change(string sql)
+        {
+            using var blocks = new SqliteConnection($"Data Source={Path.Combine(directory.Path, "blocks.db")};Pooling=False");
+            blocks.Open();
+            using var command = blocks.CreateCommand();
+            command.CommandText = sql;
+            command.ExecuteNonQuery();
+        }
+    }
+
+    [Fact]
+    public void F1_others_blocks_are_due_after_their_time_and_after_an_outage_once_more()
+    {
+        using var directory = new TemporaryDirectory();
+        using var store = LocalStore.Open(directory.Path, Digest.Sha256("chain"u8), Path.Combine(directory.Path, "mark"));
+        using var reader = store.OpenReader();
+        var start = DateTimeOffset.UnixEpoch.AddYears(56);
+        using (var blocks = new SqliteConnection($"Data Source={Path.Combine(directory.Path, "blocks.db")};Pooling=False"))
+        {
+            blocks.Open();
+            using var command = blocks.CreateCommand();
+            command.CommandText = $"INSERT INTO outbox (height, delay_ms, due_ms) VALUES (1, 10000, {start.AddSeconds(10).ToUnixTimeMilliseconds()}), (2, 0, {start.ToUnixTimeMilliseconds()})";
+            command.ExecuteNonQuery();
+        }
+
+        Assert.Equal([(new Height(2), true)], reader.Outbox(start.AddSeconds(9), start.AddDays(-1), 10));
+        Assert.Equal([(new Height(1), false), (new Height(2), true)], reader.Outbox(start.AddSeconds(10), start.AddDays(-1), 10));
+        Assert.Single(reader.Outbox(start.AddSeconds(29), start.AddSeconds(20), 10));
+        Assert.Equal(2, reader.Outbox(start.AddSeconds(30), start.AddSeconds(20), 10).Count);
+        Assert.Equal(1, reader.OutboxState().Waiting);
+    }
+}
+
+public sealed class DiskSpaceTests
+{
+    [Fact]
+    public async Task D1_a_write_without_space_waits_for_it_and_is_done_once()
+    {
+        using var stop = new CancellationTokenSource();
+        var space = new DiskSpace(stop.Token);
+        var (path, writes) = ("/dev/full", 0);
+        var writing = Task.Run(() => space.Await(() =>
+        {
+            File.WriteAllText(path, "x");
+            writes++;
+        }));
+        await Eventually.HoldsAsync(() => space.IsFull, "it waits");
+        using var directory = new TemporaryDirectory();
+        path = Path.Combine(directory.Path, "file");
+        await writing;
+        Assert.Equal((1, false, "x"), (writes, space.IsFull, File.ReadAllText(path)));
+
+        // Stopped while it waits, and a disk that fails is not a full one.
+        path = "/dev/full";
+        var waiting = Task.Run(() => space.Await(() => File.WriteAllText(path, "x")));
+        await Eventually.HoldsAsync(() => space.IsFull, "it waits");
+        await stop.CancelAsync();
+        await Assert.ThrowsAnyAsync<OperationCanceledException>(() => waiting);
+        Assert.Throws<DiskFailedException>(() => space.Await(() => throw new DiskFailedException("no")));
     }
 }
 
@@ -365,9 +509,9 @@ public sealed class SettingsTests
         using var directory = new TemporaryDirectory();
         var path = Path.Combine(directory.Path, "config.json");
         File.WriteAllText(path, """{"KAFKA_BROKERS":"other:1"}""");
-        var message = Assert.Throws<UserError>(() => Settings.Load(path, new Dictionary<string, string>(Minimal) { ["DB_DSN"] = "postgresql://x" })).Message;
+        var message = Assert.Throws<UserError>(() => Settings.Load(path, new Dictionary<string, string>(Minimal) { ["CLUSTER_TOPOLOGY"] = "validator:4" })).Message;
         Assert.Contains("KAFKA_BROKERS is 'other:1' in", message, StringComparison.Ordinal);
-        Assert.Contains("DB_DSN (in the environment) is not supported by this version yet", message, StringComparison.Ordinal);
+        Assert.Contains("CLUSTER_TOPOLOGY (in the environment) is not supported by this version yet", message, StringComparison.Ordinal);
         File.WriteAllText(path, "{");
         Assert.Contains("line 1", Assert.Throws<UserError>(() => Settings.Load(path, Minimal)).Message, StringComparison.Ordinal);
     }

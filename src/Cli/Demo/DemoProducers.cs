@@ -23,7 +23,13 @@ namespace CyberMesh.Cli.Demo;
 /// <summary>What must become of a published message.</summary>
 /// <param name="Code">Null for a valid alert; the rejection code of a broken one.</param>
 /// <param name="Rival">The other message with the same nonce: exactly one of the two is accepted.</param>
-internal sealed record Published(Digest Digest, string? Code, Digest? Rival, long PublishedAtMs);
+internal sealed record Published(Digest Digest, string? Code, Digest? Rival, long PublishedAtMs)
+{
+    /// <summary>Where Kafka has put it; null until it says so.</summary>
+    public TopicPartitionOffset? Place { get; set; }
+
+    public override string ToString() => $"{Digest} ({Place?.ToString() ?? "not acknowledged by Kafka"})";
+}
 
 /// <summary>
 /// Sample producers: they sign the lines of an EVE file in turn, at a fixed rate, and now and then one of them sends something broken. Everything
@@ -158,19 +164,21 @@ internal sealed class DemoProducers : IDisposable
     {
         var digest = DigestOf(record);
         Count++;
+        var published = new Published(digest, code, rival, Environment.TickCount64);
         if (copy) Expect("replayed_nonce");
-        else Log[digest] = new Published(digest, code, rival, Environment.TickCount64);
+        else Log[digest] = published;
         if (code is not null) Expect(code);
         _kafka.Produce(Topic, new Message<byte[]?, byte[]?> { Value = record }, report =>
         {
             if (report.Error.IsError) Interlocked.Increment(ref _failed);
+            else published.Place = report.TopicPartitionOffset;
         });
     }
 
     private void Expect(string code) => ExpectedDeadLetters.AddOrUpdate(code, 1, (_, count) => count + 1);
 
     /// <summary>As validators name it: the transaction digest, or the hash of bytes that are no message.</summary>
-    private static Digest DigestOf(byte[] record) =>
+    internal static Digest DigestOf(byte[] record) =>
         EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record, out var envelope, out _) ? envelope.Digest : Digest.Sha256(record);
 
     public void Dispose()

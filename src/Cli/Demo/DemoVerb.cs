@@ -230,8 +230,8 @@ internal static class DemoVerb
         var blocks = nodes.Select(n => n.Projection.Block(common)).ToArray();
         if (common == 0) problems.Add("nothing was committed");
         else if (blocks.Any(b => b is null) || blocks.Select(b => (b!.Hash, b.StateRoot)).Distinct().Count() != 1) problems.Add($"validators differ at height {common}");
-        foreach (var node in nodes) problems.AddRange(CheckResults(node, producers));
-        problems.AddRange(CheckDeadLetters(producers, deadLetters));
+        foreach (var node in nodes) problems.AddRange(MessageAccount.CheckResults(node.Name, Accepted(node), producers));
+        problems.AddRange(MessageAccount.CheckDeadLetters(producers, deadLetters));
         if (producers.Failed > 0) problems.Add($"Kafka refused {producers.Failed} records");
 
         var waits = cluster.CommittedAtMs.Where(c => producers.Log.ContainsKey(c.Key)).Select(c => c.Value - producers.Log[c.Key].PublishedAtMs).Order().ToArray();
@@ -246,41 +246,10 @@ internal static class DemoVerb
         };
     }
 
+    private static IEnumerable<Digest> Accepted(ValidatorNode node) =>
+        node.Projection.AllResults().Where(r => r.Result == RejectionReason.None.Code()).Select(r => Digest.TryParse(r.Digest, out var digest) ? digest : default);
+
     private static long Percentile(long[] sorted, int percent) => sorted.Length == 0 ? 0 : sorted[Math.Min(sorted.Length - 1, sorted.Length * percent / 100)];
-
-    /// <summary>Every valid alert is accepted exactly once, of two rivals exactly one, and nothing else ever.</summary>
-    private static IEnumerable<string> CheckResults(ValidatorNode node, DemoProducers producers)
-    {
-        var accepted = new Dictionary<Digest, int>();
-        foreach (var (digest, result) in node.Projection.AllResults())
-            if (result == RejectionReason.None.Code() && Digest.TryParse(digest, out var parsed))
-                accepted[parsed] = accepted.GetValueOrDefault(parsed) + 1;
-        int missing = 0, twice = 0, wrong = 0;
-        foreach (var (digest, published) in producers.Log)
-        {
-            var times = accepted.GetValueOrDefault(digest);
-            if (published.Rival is { } rival) times += accepted.GetValueOrDefault(rival);
-            if (published.Code is not null) wrong += times;
-            else if (times == 0) missing++;
-            else if (times > 1) twice++;
-        }
-
-        var strange = accepted.Keys.Count(digest => !producers.Log.ContainsKey(digest));
-        if (missing > 0) yield return $"{node.Name} has not committed {missing} valid alerts";
-        if (twice > 0) yield return $"{node.Name} committed {twice} alerts twice";
-        if (wrong > 0) yield return $"{node.Name} committed {wrong} broken messages";
-        if (strange > 0) yield return $"{node.Name} committed {strange} messages nobody published";
-    }
-
-    private static IEnumerable<string> CheckDeadLetters(DemoProducers producers, DeadLetterReader deadLetters)
-    {
-        var counts = deadLetters.CountByCode();
-        foreach (var code in producers.ExpectedDeadLetters.Keys.Union(counts.Keys))
-        {
-            var (expected, found) = (producers.ExpectedDeadLetters.GetValueOrDefault(code), counts.GetValueOrDefault(code));
-            if (expected != found) yield return $"{found} dead letters with {code}, {expected} expected";
-        }
-    }
 
     private static void PrintSummary(Account account)
     {

@@ -6,12 +6,17 @@ using System.IO;
 using System.Linq;
 using System.Text.Json;
 using System.Text.Json.Nodes;
+using System.Threading;
+using System.Threading.Tasks;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Node;
 using CyberMesh.Node.Crypto;
+using CyberMesh.Node.Feedback;
 using CyberMesh.Node.Hosting;
+using CyberMesh.Node.Ingest;
 
 namespace CyberMesh.Cli.Verbs;
 
@@ -21,16 +26,24 @@ internal static class CheckVerb
 
     public static Command Create()
     {
-        var file = new Argument<string>("file") { Description = "A serialized record value, or a directory with a manifest.json." };
-        var topic = new Option<string?>("--topic") { Description = "Topic the record was published on." };
+        var file = new Argument<string?>("file") { Description = "A serialized record value, or a directory with a manifest.json; none to check a control topic.", Arity = ArgumentArity.ZeroOrOne };
+        var topic = new Option<string?>("--topic") { Description = "Topic the record was published on, or a control topic to check from its beginning to its end." };
+        var brokers = new Option<string?>("--brokers") { Description = "Kafka brokers (host:port,…) with the control topic." };
+        var policy = new Option<FileInfo?>("--policy") { Description = "The trust policy to check a control topic with, from 'trust export'." };
         var trust = new Option<string[]>("--trust") { Description = "Public key (hex) to trust for all kinds; may be repeated.", AllowMultipleArgumentsPerToken = true };
         var genesis = new Option<FileInfo?>("--genesis") { Description = "Take the trust store from this genesis." };
         var now = new Option<long?>("--now") { Description = "Check as if it were this time (Unix seconds)." };
         var nonces = new Option<FileInfo?>("--nonces") { Description = "State file that lets a sequence of calls see replays." };
-        var command = new Command("check", "Verify one signed message offline: 'accepted', or 'rejected CODE WHY' with exit code 5.") { file, topic, trust, genesis, now, nonces };
-        command.SetAction(parsed =>
+        var command = new Command("check", "Verify one signed message offline ('accepted', or 'rejected CODE WHY'), or all records of a control topic. Exit code 5 when anything does not hold.") { file, topic, brokers, policy, trust, genesis, now, nonces };
+        command.SetAction((parsed, stop) => Task.Run(() =>
         {
-            var path = parsed.GetValue(file)!;
+            if (parsed.GetValue(file) is not { } path)
+            {
+                if (parsed.GetValue(topic) is not { } name || parsed.GetValue(brokers) is not { } servers || parsed.GetValue(policy) is not { } trusted)
+                    throw new UserError("there is nothing to check", "give a file with a record, or --topic, --brokers and --policy of a control topic");
+                return CheckControl(servers, name, VerifyVerb.ReadPolicy(trusted), stop);
+            }
+
             var producers = Trust(parsed.GetValue(trust) ?? [], parsed.GetValue(genesis));
             var at = parsed.GetValue(now);
             if (Directory.Exists(path)) return CheckDirectory(path, producers, at);
@@ -41,8 +54,23 @@ internal static class CheckVerb
             seen.Save();
             Console.WriteLine(Verdict(rejection));
             return rejection is null ? ExitCode.Ok : ExitCode.VerificationFailed;
-        });
+        }, stop));
         return command;
+    }
+
+    private static int CheckControl(string brokers, string topic, TrustPolicy policy, CancellationToken stop)
+    {
+        var verifier = new ControlVerifier(policy, new Ed25519Verifier());
+        var (good, bad) = (0, 0);
+        foreach (var record in TopicReader.ReadAll(KafkaConnection.FromEnvironment(brokers), topic, stop))
+        {
+            if (verifier.Verify(record.Topic, record.Message.Value, record.Message.Headers, out _) is not null) good++;
+            else bad++;
+            Console.WriteLine(ControlVerb.Line(verifier, record));
+        }
+
+        Console.WriteLine($"{good} records are good, {bad} are not");
+        return bad == 0 ? ExitCode.Ok : ExitCode.VerificationFailed;
     }
 
     private static string Verdict(Rejection? rejection) => rejection is null ? "accepted" : $"rejected {rejection.Code} {rejection.Explanation}";

@@ -46,7 +46,7 @@ internal static class ProducerVerb
             if (parsed.GetValue(input) is not "-" and { } path) return await PublishFileAsync(publisher, path, parsed.GetValue(position), parsed.GetValue(follow), stop);
             if (parsed.GetValue(position) is not null || parsed.GetValue(follow)) throw new UserError("--position and --follow need a file", "name the file with --input");
             while (!stop.IsCancellationRequested && await Console.In.ReadLineAsync(stop) is { } line) await publisher.AddAsync(line, null, 0, stop);
-            return await publisher.FinishAsync(stop);
+            return await publisher.FinishAsync();
         });
         return new Command("producer", "Publish alerts of a sensor that cannot sign itself.") { run };
     }
@@ -101,7 +101,7 @@ internal static class ProducerVerb
             // what has been read is still to be accounted for
         }
 
-        return await publisher.FinishAsync(stop);
+        return await publisher.FinishAsync();
     }
 
     private sealed class Publisher : IDisposable
@@ -168,7 +168,7 @@ internal static class ProducerVerb
             return Interlocked.Read(ref _failed) == 0;
         }
 
-        public async Task<int> FinishAsync(CancellationToken stop)
+        public async Task<int> FinishAsync()
         {
             var unsent = _kafka.Flush(TimeSpan.FromSeconds(30));
             if (_showsProgress) await Console.Error.WriteAsync("\r");

@@ -35,10 +35,11 @@ internal static class Testnet
     public static string OperatorKeyFile(int number) => $"operator-{number}.pem";
 
     /// <param name="meshPorts">One per validator.</param>
-    /// <param name="producers">Extra producers besides none; their keys stand in the trust store.</param>
+    /// <param name="producers">Their keys stand in the trust store.</param>
+    /// <param name="withAddresses">Genesis says where the validators are; otherwise only their settings do.</param>
     public static string[] Generate(
         string directory, IReadOnlyList<int> meshPorts, IReadOnlyList<int> apiPorts, IReadOnlyList<Producer> producers, string? brokers, TimeProvider time,
-        ChainParameters? parameters = null)
+        ChainParameters? parameters = null, bool withAddresses = true)
     {
         var homes = meshPorts.Select((_, i) => Path.Combine(directory, $"v{i + 1}")).ToArray();
         foreach (var home in homes)
@@ -52,7 +53,7 @@ internal static class Testnet
         for (var i = 0; i < homes.Length; i++)
         {
             using var identity = Identity.Create(Path.Combine(homes[i], Identity.FileName));
-            validators.Add(identity.ToValidator($"v{i + 1}", $"127.0.0.1:{meshPorts[i]}"));
+            validators.Add(identity.ToValidator($"v{i + 1}", withAddresses ? $"127.0.0.1:{meshPorts[i]}" : ""));
         }
 
         var operatorKeys = new List<Core.Primitives.PublicKey>();

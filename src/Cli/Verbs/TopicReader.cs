@@ -8,14 +8,22 @@ using CyberMesh.Node.Ingest;
 
 namespace CyberMesh.Cli.Verbs;
 
-/// <summary>A topic from its beginning to where it ended at the start of the reading, without belonging to a group.</summary>
+/// <summary>A topic from its beginning, without belonging to a group.</summary>
 internal static class TopicReader
 {
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(10);
 
+    /// <summary>To where it ended at the start of the reading.</summary>
     /// <exception cref="ConnectionError">No broker answers, or it refuses.</exception>
     /// <exception cref="UserError">There is no such topic.</exception>
-    public static IEnumerable<ConsumeResult<byte[]?, byte[]?>> ReadAll(KafkaConnection connection, string topic, CancellationToken stop)
+    public static IEnumerable<ConsumeResult<byte[]?, byte[]?>> ReadAll(KafkaConnection connection, string topic, CancellationToken stop) => Read(connection, topic, false, stop).OfType<ConsumeResult<byte[]?, byte[]?>>();
+
+    /// <summary>And everything that comes later, until stopped; null whenever there is nothing for a moment.</summary>
+    /// <exception cref="ConnectionError">At the start no broker answers, or it refuses.</exception>
+    /// <exception cref="UserError">There is no such topic.</exception>
+    public static IEnumerable<ConsumeResult<byte[]?, byte[]?>?> Follow(KafkaConnection connection, string topic, CancellationToken stop) => Read(connection, topic, true, stop);
+
+    private static IEnumerable<ConsumeResult<byte[]?, byte[]?>?> Read(KafkaConnection connection, string topic, bool follows, CancellationToken stop)
     {
         var config = KafkaClients.Consumer(connection, "cybermesh-reader", AutoOffsetReset.Earliest, 10_000);
         config.EnableAutoCommit = false;
@@ -35,7 +43,7 @@ internal static class TopicReader
             throw new ConnectionError($"Kafka at {connection.Brokers}: {problem ?? failure.Error.Reason}");
         }
 
-        consumer.Assign(ends.Where(e => e.Value > 0).Select(e => new TopicPartitionOffset(e.Key, Offset.Beginning)));
+        consumer.Assign(ends.Where(e => follows || e.Value > 0).Select(e => new TopicPartitionOffset(e.Key, Offset.Beginning)));
         var left = ends.Where(e => e.Value > 0).Select(e => e.Key).ToHashSet();
         var heard = TimeProvider.System.GetTimestamp();
         while (left.Count > 0)
@@ -50,8 +58,10 @@ internal static class TopicReader
             }
 
             heard = TimeProvider.System.GetTimestamp();
-            if (record.Offset.Value < ends[record.TopicPartition]) yield return record;
+            if (follows || record.Offset.Value < ends[record.TopicPartition]) yield return record;
             if (record.Offset.Value + 1 >= ends[record.TopicPartition]) left.Remove(record.TopicPartition);
         }
+
+        while (follows && !stop.IsCancellationRequested) yield return consumer.Consume(TimeSpan.FromMilliseconds(200));
     }
 }

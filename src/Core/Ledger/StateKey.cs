@@ -33,6 +33,8 @@ public sealed class StateKey
 
     public override string ToString() => _text;
 
+    public static StateKey OfPolicy(Digest transaction) => TryParse("policy:" + transaction, out var key) ? key : throw Invariant.Unreachable(transaction);
+
     public static bool TryParse(string text, [NotNullWhen(true)] out StateKey? key)
     {
         key = null;

@@ -8,8 +8,8 @@ namespace CyberMesh.Core.Mempool;
 
 /// <summary>
 /// Bounded waiting room for verified messages, shared fairly between producers. What does not fit, or has to make room, is not lost: the caller
-/// keeps it where it came from (its Kafka partition is paused) and offers it again. No operation looks at more messages than it answers with.
-/// Not thread-safe; time is an argument.
+/// keeps it where it came from (its Kafka partition is paused) and offers it again. What an operation costs grows with what it
+/// answers and with the number of producers, not with what waits. Not thread-safe; time is an argument.
 /// </summary>
 /// <remarks>
 /// Both limits are one: a message takes room of its length, but at least a <c>bytesMax / transactionsMax</c>th part.

@@ -81,6 +81,13 @@ public sealed record CertifiedHeader(ImmutableArray<BlockHeader> Headers, Quorum
         Commit.Write(writer);
     }
 
+    public byte[] Encode()
+    {
+        var buffer = new ArrayBufferWriter<byte>(1024);
+        Write(new CanonicalWriter(buffer));
+        return buffer.WrittenSpan.ToArray();
+    }
+
     public static bool TryDecode(ReadOnlySpan<byte> bytes, [NotNullWhen(true)] out CertifiedHeader? header)
     {
         var reader = new CanonicalReader(bytes);

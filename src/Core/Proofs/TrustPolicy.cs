@@ -37,7 +37,7 @@ public sealed class TrustPolicy
     /// <summary>By name, in the order of the file.</summary>
     public List<(string Name, NoteKey Key)> Witnesses { get; } = [];
 
-    /// <summary>Whose votes certify blocks; null when the policy does not say, and block proofs cannot be checked.</summary>
+    /// <summary>Whose votes certify blocks, and who signs control records (a file of an earlier version names no control keys); null when the policy does not say, and block proofs cannot be checked.</summary>
     public ChainContext? Chain { get; private set; }
 
     /// <summary>The policy of a chain: one log key and one cosigner key per validator, Q cosigners needed.</summary>
@@ -48,7 +48,7 @@ public sealed class TrustPolicy
         text.Append(CultureInfo.InvariantCulture, $"# Chain {chain.ChainId}, epoch {chain.Epoch}: {chain.Validators.Quorum} of {chain.Validators.Count} validators.\n");
         text.Append(CultureInfo.InvariantCulture, $"{Own} chain {chain.ChainId} epoch {chain.Epoch} term {chain.Parameters.TermBlocks}\n");
         foreach (var index in chain.Validators.Indices)
-            text.Append(CultureInfo.InvariantCulture, $"{Own} validator {index} {LogNames.Label(chain, index)} {chain.Validators[index].ConsensusKey}\n");
+            text.Append(CultureInfo.InvariantCulture, $"{Own} validator {index} {LogNames.Label(chain, index)} {chain.Validators[index].ConsensusKey} {chain.Validators[index].ControlKey}\n");
         foreach (var index in chain.Validators.Indices) text.Append(CultureInfo.InvariantCulture, $"log {LogNames.LogKey(chain, index)}\n");
         foreach (var index in chain.Validators.Indices)
         {
@@ -130,13 +130,18 @@ public sealed class TrustPolicy
                     return "this is no chain: an id, its epoch, and the blocks of a term";
                 _chain = (id, epoch, (int)term);
                 return null;
-            case Own when words.Length == 5 && words[1] == "validator":
-                if (!LogCheckpoint.TryNumber(words[2], out var place) || place >= Limits.PlacesMax || !PublicKey.TryParse(words[4], out var key)) return "this is no validator: its place, name and consensus key";
+            case Own when words.Length is 5 or 6 && words[1] == "validator":
+                var control = default(PublicKey);
+                if (!LogCheckpoint.TryNumber(words[2], out var place) || place >= Limits.PlacesMax || !PublicKey.TryParse(words[4], out var key) || (words.Length == 6 && !PublicKey.TryParse(words[5], out control)))
+                    return "this is no validator: its place, name, consensus key and control key";
                 if (_validators.Count == Limits.ValidatorsMax) return $"more than {Limits.ValidatorsMax} validators";
                 foreach (var (_, other) in _validators)
-                    if (other.ConsensusKey == key)
-                        return "this consensus key stands twice";
-                return _validators.TryAdd((ushort)place, new Validator(words[3], key, default, default, default)) ? null : "this place is taken";
+                {
+                    if (other.ConsensusKey == key) return "this consensus key stands twice";
+                    if (words.Length == 6 && other.ControlKey == control) return "this control key stands twice";
+                }
+
+                return _validators.TryAdd((ushort)place, new Validator(words[3], key, control, default, default)) ? null : "this place is taken";
             default:
                 return $"'{words[0]}' with {words.Length - 1} words after it means nothing here";
         }

@@ -10,17 +10,24 @@ namespace CyberMesh.Core.Replica;
 /// <summary>A committed block as a validator stores it: everything needed to execute it again and to prove it to others.</summary>
 public sealed record StoredBlock(BlockWithBodies Block, QuorumCertificate? Certificate)
 {
-    public static byte[] Encode(CommittedBlock committed)
+    public static byte[] Encode(CommittedBlock committed) => new StoredBlock(committed.ToBlockWithBodies(), committed.Certificate).Encode();
+
+    public byte[] Encode()
     {
         var buffer = new ArrayBufferWriter<byte>(1024);
         var writer = new CanonicalWriter(buffer);
-        MessageCodec.Write(writer, committed.ToBlockWithBodies());
-        writer.UInt8(committed.Certificate is null ? (byte)0 : (byte)1);
-        committed.Certificate?.Write(writer);
+        MessageCodec.Write(writer, Block);
+        writer.UInt8(Certificate is null ? (byte)0 : (byte)1);
+        Certificate?.Write(writer);
         return buffer.WrittenSpan.ToArray();
     }
 
-    /// <exception cref="InvariantViolation">The bytes are not what <see cref="Encode"/> wrote: the store is damaged.</exception>
+    /// <summary>The bodies have expired: header, transaction digests and certificate are left.</summary>
+    public bool IsPruned => Block.Bodies.Length < Block.Block.Transactions.Length;
+
+    public StoredBlock Pruned() => this with { Block = Block with { Bodies = [] } };
+
+    /// <exception cref="InvariantViolation">The bytes are not what <see cref="Encode()"/> wrote: the store is damaged.</exception>
     public static StoredBlock Decode(ReadOnlySpan<byte> bytes)
     {
         var reader = new CanonicalReader(bytes);

@@ -29,7 +29,7 @@ namespace CyberMesh.Node.Api;
 /// <summary>What the API reads. It never writes and never waits for consensus.</summary>
 public sealed record ApiSources(
     Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<ImmutableArray<CircuitBreaker>> Circuits, Func<bool> DiskIsFull,
-    SqliteProjection Projection, Func<Height, BlockWithBodies?> ReadBlock, Func<Height, int, BlockProof?> ProveTransaction,
+    Projection.Projection Projection, Func<Height, BlockWithBodies?> ReadBlock, Func<Height, int, BlockProof?> ProveTransaction,
     Func<StateKey, CancellationToken, Task<BlockProof?>> ProveState, Metrics Metrics);
 
 /// <summary>The read-only HTTP API (docs/api.md). Errors are RFC 9457 problem details with a stable code and a hint.</summary>
@@ -118,7 +118,7 @@ public sealed partial class ApiServer : IAsyncDisposable
         {
             await Problem(problem.StatusCode, "bad_request", "The request is not well formed.", "Check the URL and its parameters.").ExecuteAsync(context).ConfigureAwait(false);
         }
-        catch (Exception problem) when (problem is Microsoft.Data.Sqlite.SqliteException or InvalidOperationException && !context.Response.HasStarted)
+        catch (Exception problem) when (problem is System.Data.Common.DbException or SchemaException or InvalidOperationException && !context.Response.HasStarted)
         {
             context.RequestServices.GetRequiredService<ForwardedLogger>().Logger.LogError(new EventId(60), problem, "request failed");
             await Problem(503, "unavailable", "The queryable copy cannot be read at the moment.", "Try again; see /health.").ExecuteAsync(context).ConfigureAwait(false);
@@ -276,6 +276,8 @@ public sealed partial class ApiServer : IAsyncDisposable
     private IResult Message(string id)
     {
         if (Find(id) is not { } row || _sources.ReadBlock(new Height(row.Height)) is not { } block) return TransactionNotFound();
+        if (block.Bodies.Length <= row.Index)
+            return Problem(410, "message_expired", "This validator has let the message go; its digest, its result and their proofs are kept.", "Ask a validator that keeps messages longer (RETENTION_BODIES).");
         // The first byte of a body is the kind.
         return Results.Bytes(block.Bodies[row.Index][1..], "application/octet-stream");
     }

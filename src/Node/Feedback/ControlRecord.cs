@@ -1,8 +1,6 @@
-using System.Buffers;
 using System.Globalization;
 using System.Text;
 using Confluent.Kafka;
-using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Proofs;
 using Google.Protobuf;
@@ -31,10 +29,7 @@ internal static class ControlRecord
             { "cm-index", Encoding.UTF8.GetBytes(place.Index.ToString(CultureInfo.InvariantCulture)) },
             { "cm-digest", Encoding.UTF8.GetBytes(digest.ToString()) },
         };
-        if (place.Proof is not { } proof) return headers;
-        var buffer = new ArrayBufferWriter<byte>(1024);
-        proof.Write(new CanonicalWriter(buffer));
-        headers.Add("cm-proof", buffer.WrittenSpan.ToArray());
+        if (place.Proof is { } proof) headers.Add("cm-proof", proof.Encode());
         return headers;
     }
 }

@@ -6,6 +6,7 @@ using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Storage;
 using CyberMesh.Node.Telemetry;
@@ -15,15 +16,26 @@ namespace CyberMesh.Node.Feedback;
 
 /// <summary>
 /// Empties the outbox to Kafka in height order: at least once, a height leaves the outbox only after Kafka acknowledged all its records. A block,
-/// and what it changed about policies and reputations, is published by the validator that proposed it; the note stands in the outbox since the
-/// transaction that stored the block.
+/// and what it changed about policies and reputations, is published by the validator that proposed it; when its records do not appear, the others do it, one
+/// after the other. The note stands in the outbox since the transaction that stored the block.
 /// </summary>
+/// <param name="prove">What the newest state that a certified header names holds under a key; null while it cannot be said.</param>
+/// <param name="published">Where others' records are seen.</param>
 public sealed class OutboxPublisher(
-    BlockReader blocks, IProducer<byte[]?, byte[]?> producer, CircuitBreaker circuit, ControlTopics topics, Func<ISigner> control, TimeProvider time, Metrics metrics, ILogger logger)
+    BlockReader blocks, IProducer<byte[]?, byte[]?> producer, CircuitBreaker circuit, ControlTopics topics, Func<ISigner> control,
+    Func<StateKey, CancellationToken, Task<BlockProof?>> prove, PublishedRecords published, TimeProvider time, Metrics metrics, ILogger logger)
 {
     private const int BatchMax = 128;
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
     private readonly SemaphoreSlim _signal = new(0);
+
+    /// <summary>When Kafka was last known not to work, or this process began: others need their time from then on.</summary>
+    private DateTimeOffset _troubled = time.GetUtcNow();
+
+    private long _waiting;
+
+    /// <summary>Blocks whose records this validator has to publish.</summary>
+    public long Waiting => Interlocked.Read(ref _waiting);
 
     /// <summary>There may be something new in the outbox.</summary>
     public void Wake()
@@ -54,36 +66,56 @@ public sealed class OutboxPublisher(
 
     private async Task<int> PublishAsync(CancellationToken stop)
     {
-        var heights = blocks.Outbox(BatchMax);
-        if (heights.Count == 0 || !circuit.MayTry()) return 0;
-        var sends = new List<Task>();
-        foreach (var height in heights)
+        Interlocked.Exchange(ref _waiting, blocks.OutboxState().Waiting);
+        var now = time.GetUtcNow();
+        if (circuit.Status.State != CircuitState.Closed) _troubled = now;
+        var entries = blocks.Outbox(now, _troubled, BatchMax);
+        if (entries.Count == 0 || !circuit.MayTry()) return 0;
+        var (sends, done) = (new List<Task>(), new List<Height>());
+        foreach (var (height, isOwn) in entries)
         {
-            var block = blocks.Read(height).First();
-            foreach (var (topic, record) in Records(block)) sends.Add(producer.ProduceAsync(topic, record, stop));
+            if (await RecordsAsync(blocks.Read(height).First(), stop).ConfigureAwait(false) is not { } records) break;
+            if (!isOwn)
+            {
+                records.RemoveAll(r => published.Has(ControlVerifier.Identify(r.Topic, r.Record)));
+                if (records.Count > 0) Log.ControlRecordsTakenOver(logger, height.Value, records.Count);
+                metrics.RecordsTakenOver.Add(records.Count);
+            }
+
+            foreach (var (topic, record) in records) sends.Add(producer.ProduceAsync(topic, record, stop));
+            done.Add(height);
         }
 
         await Task.WhenAll(sends).ConfigureAwait(false);
         circuit.Succeeded();
-        foreach (var height in heights) blocks.Published(height);
-        metrics.CommitsPublished.Add(heights.Count);
-        return heights.Count;
+        foreach (var height in done) blocks.Published(height);
+        metrics.CommitsPublished.Add(done.Count);
+        return done.Count;
     }
 
-    private IEnumerable<(string Topic, Message<byte[]?, byte[]?> Record)> Records(StoredBlockWithResults block)
+    /// <summary>Null while a policy of the block cannot be proven: a header names the state a few blocks later, and enforcers obey nothing before.</summary>
+    private async Task<List<(string Topic, Message<byte[]?, byte[]?> Record)>?> RecordsAsync(StoredBlockWithResults block, CancellationToken stop)
     {
         var now = time.GetUtcNow();
         var signer = control();
         var height = block.Stored.Block.Block.Height;
         var proof = blocks.Certify(height);
-        yield return (topics.Commits, CommitRecord.Create(block, proof, signer, topics.Commits, now));
+        var records = new List<(string, Message<byte[]?, byte[]?>)> { (topics.Commits, CommitRecord.Create(block, proof, signer, topics.Commits, now)) };
         for (var i = 0; i < block.Events.Length; i++)
         {
             var place = new ControlRecord.Place(height, i, proof);
             // Of a policy enforcers hear when it begins and when it ends.
-            if (block.Events[i] is LedgerEvent.PolicyChanged { Params.IsEmpty: false } policy) yield return (topics.Policy, PolicyRecord.Create(policy, place, signer, topics.Policy, now));
-            if (block.Events[i] is LedgerEvent.ReputationChanged change) yield return (topics.Reputation, ReputationRecord.Create(change, place, signer, topics.Reputation, now));
+            if (block.Events[i] is LedgerEvent.PolicyChanged { Params.IsEmpty: false } policy)
+            {
+                var standing = await prove(StateKey.OfPolicy(policy.Policy), stop).ConfigureAwait(false);
+                if (standing is null || standing.Block.Header.RootHeight < height) return null;
+                records.Add((topics.Policy, PolicyRecord.Create(policy, standing, place, signer, topics.Policy, now)));
+            }
+
+            if (block.Events[i] is LedgerEvent.ReputationChanged change) records.Add((topics.Reputation, ReputationRecord.Create(change, place, signer, topics.Reputation, now)));
         }
+
+        return records;
     }
 }
 

@@ -53,6 +53,10 @@ public sealed class ReplicaLoop
     private readonly Replica _replica;
     private readonly LocalStore _store;
     private readonly IPeerTransport _transport;
+    private static readonly TimeSpan TakeOverPause = TimeSpan.FromSeconds(10);
+    private static readonly TimeSpan TakeOverAge = TimeSpan.FromMinutes(10);
+
+    private readonly TimeProvider _time;
     private readonly Clock _clock;
     private readonly Action<IReadOnlyList<CommittedBlock>> _onStored;
     private readonly Action<Notice> _onNotice;
@@ -96,6 +100,7 @@ public sealed class ReplicaLoop
         _replica = replica;
         _store = store;
         _transport = transport;
+        _time = time;
         _clock = new Clock(time);
         _onStored = onStored;
         _onNotice = onNotice;
@@ -250,10 +255,24 @@ public sealed class ReplicaLoop
     private void Store(CommittedBlock[] decided, ValidatorIndex me)
     {
         if (decided.Length == 0) return;
-        _store.AppendBlocks(decided, me);
+        var now = _time.GetUtcNow();
+        _store.AppendBlocks(decided, now, header => PublishAfter(header, me, now));
         _stored.Writer.TryWrite(decided[^1].Block.Height);
         Wake();
         _onStored(decided);
+    }
+
+    /// <summary>
+    /// Whose records of a block are they? The proposer's; if they do not appear, the next one's in the order of places, and so on. Old blocks are not:
+    /// whoever catches up was not there when they were published.
+    /// </summary>
+    private TimeSpan? PublishAfter(BlockHeader header, ValidatorIndex me, DateTimeOffset now)
+    {
+        if (me == ValidatorIndex.None) return null;
+        if (header.Proposer == me) return TimeSpan.Zero;
+        if (now.ToUnixTimeMilliseconds() - header.Time.Milliseconds > TakeOverAge.TotalMilliseconds) return null;
+        var validators = _replica.Epochs.Current.Validators;
+        return TakeOverPause * ((validators.Rank(me) - validators.Rank(header.Proposer) + validators.Count) % validators.Count);
     }
 
     /// <summary>After the blocks: a snapshot of the others stands for everything below it.</summary>

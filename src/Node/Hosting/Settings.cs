@@ -8,6 +8,7 @@ using System.Text.Json;
 using System.Text.RegularExpressions;
 using CyberMesh.Core.Chain;
 using CyberMesh.Node.Ingest;
+using CyberMesh.Node.Projection;
 using Microsoft.Extensions.Logging;
 
 namespace CyberMesh.Node.Hosting;
@@ -44,18 +45,29 @@ public sealed partial class Settings
         ["P2P_BOOTSTRAP_PEERS"] = "",
         ["P2P_ENCRYPTION"] = "true",
         ["API_LISTEN_ADDR"] = "127.0.0.1:8443",
+        ["RETENTION_BODIES"] = "",
+        ["DB_DSN"] = "",
+        ["DB_DSN_FILE"] = "",
+        ["DB_SCHEMA"] = "cybermesh",
+        ["DB_MAX_OPEN"] = "50",
+        ["DB_MAX_IDLE"] = "10",
+        ["DB_MAX_LIFETIME"] = "30m",
+        ["DB_CONN_TIMEOUT"] = "5s",
+        ["DB_TLS"] = "false",
     };
+
+    private const int SecretBytesMax = 4096;
 
     /// <summary>Names of the deployment description that a later version honours; setting one now must not be silently ignored.</summary>
     private static readonly string[] NotYet =
     [
-        "CLUSTER_TOPOLOGY", "DB_DSN", "DB_MAX_OPEN", "DB_MAX_IDLE", "DB_MAX_LIFETIME", "DB_CONN_TIMEOUT", "DB_TLS",
+        "CLUSTER_TOPOLOGY",
         "CONSENSUS_NODES", "TRUSTED_NODES", "MEMPOOL_NONCE_TTL", "TLS_CERT_PATH", "TLS_KEY_PATH", "API_TLS_CLIENT_CA_FILE",
         "API_BEARER_TOKENS", "AUDIT_SIGNING_KEY",
     ];
 
     /// <summary>A name starting like this is meant for us, so an unknown one is a mistake and not somebody else's variable.</summary>
-    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "CONSENSUS_", "CONTROL_"];
+    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "CONSENSUS_", "CONTROL_", "RETENTION_"];
 
     public required string NodeId { get; init; }
     public required LogLevel LogLevel { get; init; }
@@ -88,8 +100,18 @@ public sealed partial class Settings
     public required IReadOnlyList<string> Peers { get; init; }
     public required IPEndPoint ApiListen { get; init; }
 
+    /// <summary>How long the bodies of blocks are kept; null for ever.</summary>
+    public required TimeSpan? RetentionBodies { get; init; }
+
+    /// <summary>The server with the queryable copy; null for a file of our own.</summary>
+    public required PostgresSettings? Database { get; init; }
+
     /// <summary>The group of this validator alone: every validator reads every message.</summary>
     public string ConsumerGroupOfNode => $"{ConsumerGroup}-node-{NodeId}";
+
+    /// <summary>The place of the queryable copy of this validator.</summary>
+    public Database OpenDatabase(string home) =>
+        Database is { } server ? new PostgresDatabase(server, $"cybermesh-{NodeId}") : new SqliteDatabase(Path.Combine(home, "data", "projection.db"));
 
     /// <exception cref="UserError">Unknown names, contradictions and bad values, all of them.</exception>
     public static Settings Load(string configPath, IReadOnlyDictionary<string, string> environment)
@@ -138,6 +160,8 @@ public sealed partial class Settings
             MeshListen = reader.EndPoint("P2P_LISTEN_PORT", IPAddress.Any),
             Peers = reader.Addresses("P2P_BOOTSTRAP_PEERS"),
             ApiListen = reader.EndPoint("API_LISTEN_ADDR", IPAddress.Any),
+            RetentionBodies = reader.Text("RETENTION_BODIES").Length == 0 ? null : reader.Duration("RETENTION_BODIES", TimeSpan.FromHours(1), TimeSpan.FromDays(365)),
+            Database = reader.Database(environmentName != "development"),
         };
         var all = new[]
         {
@@ -282,6 +306,31 @@ public sealed partial class Settings
                 return (dash < 0 ? number : number + 1).ToString(CultureInfo.InvariantCulture);
             problems.Add($"{name} is '{text}'; it must be the number of this validator (1, 2, …) or a pod name ending in its ordinal (validator-0)");
             return "";
+        }
+
+        public PostgresSettings? Database(bool mustVerify)
+        {
+            var url = Secret("DB_DSN");
+            var (open, idle) = (Integer("DB_MAX_OPEN", 2, 1000), Integer("DB_MAX_IDLE", 0, 1000));
+            var (lifetime, timeout) = (Duration("DB_MAX_LIFETIME", TimeSpan.FromSeconds(10), TimeSpan.FromDays(1)), Duration("DB_CONN_TIMEOUT", TimeSpan.FromSeconds(1), TimeSpan.FromMinutes(5)));
+            var tls = Boolean("DB_TLS");
+            if (url is not null) return PostgresSettings.Read(url, Text("DB_SCHEMA"), open, idle, lifetime, timeout, tls, mustVerify, problems);
+            foreach (var name in values.Keys)
+                if (name.StartsWith("DB_", StringComparison.Ordinal) && !name.StartsWith("DB_DSN", StringComparison.Ordinal))
+                    problems.Add($"{name} is set, but DB_DSN is not; name the database server (postgresql://…) or remove it");
+            return null;
+        }
+
+        /// <summary>Given itself, or in a file.</summary>
+        private string? Secret(string name)
+        {
+            var (plain, file) = (Text(name), Text(name + "_FILE"));
+            if (plain.Length > 0 && file.Length > 0) problems.Add($"{name} and {name}_FILE are both set; keep one");
+            if (file.Length == 0) return plain.Length == 0 ? null : plain;
+            if (!File.Exists(file)) problems.Add($"{name}_FILE is '{file}', which does not exist");
+            else if (new FileInfo(file).Length > SecretBytesMax) problems.Add($"{name}_FILE is '{file}', which is too large");
+            else return File.ReadAllText(file).Trim();
+            return null;
         }
 
         public IPEndPoint EndPoint(string name, IPAddress any)

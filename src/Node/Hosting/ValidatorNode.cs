@@ -8,7 +8,6 @@ using System.Threading;
 using System.Threading.Channels;
 using System.Threading.Tasks;
 using Confluent.Kafka;
-using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Ledger;
@@ -38,6 +37,7 @@ public sealed record ValidatorOptions(
 public sealed class ValidatorNode : IAsyncDisposable
 {
     private const int RequestsMax = 64;
+    private const ulong SnapshotsOfBlocksKept = 6;
 
     private readonly ValidatorOptions _options;
     private readonly Keyring _keys;
@@ -47,7 +47,8 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly ReplicaLoop _loop;
     private readonly KafkaIngest _ingest;
     private readonly OutboxPublisher _publisher;
-    private readonly SqliteProjection _projection;
+    private readonly PublishedRecords _published;
+    private readonly Projection.Projection _projection;
     private readonly ApiServer _api;
     private readonly IProducer<byte[]?, byte[]?> _producer;
     private readonly IPeerTransport _transport;
@@ -57,6 +58,7 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly DiskSpace _space;
     private readonly CircuitBreaker _consumerCircuit;
     private readonly CircuitBreaker _producerCircuit;
+    private readonly CircuitBreaker _databaseCircuit;
     private readonly SnapshotStore _snapshots;
     private readonly Channel<BlockRequest> _blockRequests = Requests<BlockRequest>();
     private readonly Channel<SnapshotRequest> _snapshotRequests = Requests<SnapshotRequest>();
@@ -71,6 +73,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         _space = new DiskSpace(_stop.Token);
         _consumerCircuit = new CircuitBreaker("kafka_consumer", options.Time);
         _producerCircuit = new CircuitBreaker("kafka_producer", options.Time);
+        _databaseCircuit = new CircuitBreaker("database", options.Time);
         if (File.Exists(ForkProofPath))
             throw new UserError($"this chain has forked; the proof is {ForkProofPath}", "verify it with 'cybermesh evidence verify' and agree with the other operators how to go on; this validator does not");
         var genesis = options.Genesis;
@@ -87,7 +90,8 @@ public sealed class ValidatorNode : IAsyncDisposable
             var log = _store.ReadLog();
             if (log.Loss is not null && Quorum.Faulty(genesis.Chain.Validators.Count) == 0)
                 throw new UserError(log.Loss, "with fewer than four validators no vote may be lost: restore the disk, or replace this validator");
-            var replica = Recover(genesis, verifier, log.Records);
+            using var recovering = _store.OpenReader();
+            var replica = Recovery.Run(genesis, _keys, settings, verifier, _snapshots, recovering, log.Records);
             _epochs = replica.Epochs;
             settings.CheckQuorum(_epochs.Current.Validators);
             _keys.TryPromote(_epochs.Current.Validators);
@@ -98,10 +102,12 @@ public sealed class ValidatorNode : IAsyncDisposable
                 request => _snapshotRequests.Writer.TryWrite(request), KeepForkProof, KeepDivergence, KeepLogCheckpoint, log.Loss);
             var watch = new KafkaWatch(_producerCircuit, options.Logger);
             _producer = KafkaClients.Producer(settings.Kafka, $"cybermesh-{settings.NodeId}", watch.OnError, watch.OnStatistics);
-            _projection = new SqliteProjection(
-                Path.Combine(options.Home, "data", "projection.db"), Reader(), _epochs, replica.Producers, options.Logger);
-            _publisher = new OutboxPublisher(
-                Reader(), _producer, _producerCircuit, new ControlTopics(settings.CommitsTopic, settings.ControlPolicyTopic, settings.ReputationTopic), () => _keys.Active.Control, options.Time, _metrics, options.Logger);
+            _projection = new Projection.Projection(settings.OpenDatabase(options.Home), Reader(), new ProjectionSource(genesis, _epochs, replica.Producers, $"node {settings.NodeId}"), _databaseCircuit, options.Time, options.Logger);
+            // A server may be away, and nothing waits for it; the file is there before anybody asks for a page.
+            if (settings.Database is null) _projection.TryCopy();
+            var control = new ControlTopics(settings.CommitsTopic, settings.ControlPolicyTopic, settings.ReputationTopic);
+            _published = new PublishedRecords(() => KafkaClients.Reader(settings.Kafka, settings.ConsumerGroupOfNode + "-control"), control, new ControlVerifier(Epoch, ControlKeyOf, verifier), options.Time, options.Logger);
+            _publisher = new OutboxPublisher(Reader(), _producer, _producerCircuit, control, () => _keys.Active.Control, ProveStateAsync, _published, options.Time, _metrics, options.Logger);
             _ingest = new KafkaIngest(
                 new IngestOptions(
                     settings.Kafka, settings.ConsumerGroupOfNode, settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic,
@@ -110,7 +116,7 @@ public sealed class ValidatorNode : IAsyncDisposable
                 genesis.Operators, replica.Producers, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, _consumerCircuit, _producerCircuit, options.Time, _metrics, options.Logger);
             AddGauges();
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => [_consumerCircuit, _producerCircuit], () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, _metrics), settings.ApiListen, options.Logger);
+                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => [_consumerCircuit, _producerCircuit, _databaseCircuit], () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, _metrics), settings.ApiListen, options.Logger);
         }
         catch
         {
@@ -130,7 +136,7 @@ public sealed class ValidatorNode : IAsyncDisposable
 
     public Metrics Metrics => _metrics;
 
-    public SqliteProjection Projection => _projection;
+    public Projection.Projection Projection => _projection;
 
     public IPEndPoint MeshEndPoint => _mesh.ListenEndPoint;
 
@@ -150,6 +156,11 @@ public sealed class ValidatorNode : IAsyncDisposable
         _readers.Add(reader);
         return reader;
     }
+
+    private ChainContext? Epoch(ulong number) => _epochs.All.FirstOrDefault(e => e.Context.Epoch == number).Context;
+
+    /// <summary>Of any epoch: records of a validator that has left, or has new keys, are still genuine.</summary>
+    private string? ControlKeyOf(PublicKey key) => _epochs.All.SelectMany(e => e.Context.Validators.Members).FirstOrDefault(v => v.ControlKey == key)?.Name;
 
     private BlockWithBodies? ReadBlock(Height height)
     {
@@ -182,49 +193,17 @@ public sealed class ValidatorNode : IAsyncDisposable
         _metrics.Gauge("cybermesh_mempool_transactions", "Transactions waiting.", () => _loop.Status.PoolCount);
         _metrics.Gauge("cybermesh_mempool_bytes", "Bytes waiting.", () => _loop.Status.PoolBytes);
         _metrics.Gauge("cybermesh_peers_connected", "Validators this one can send to.", () => _mesh.Connected.Length);
+        _metrics.Gauge("cybermesh_peer_connections_made", "Connections to other validators made since the start; when it grows they do not last.", () => _mesh.Connections);
         _metrics.Gauge("cybermesh_peer_messages_refused", "Connections and messages that were not genuine.", () => _mesh.Refused);
         _metrics.Gauge("cybermesh_peer_messages_dropped", "Messages dropped because a peer was too slow.", () => _mesh.Dropped);
         _metrics.Gauge("cybermesh_kafka_records_open", "Records read and not decided yet.", () => _ingest.Open);
         _metrics.Gauge("cybermesh_kafka_partitions_paused", "Partitions that are not read because too much of them is undecided.", () => _ingest.Paused);
-        foreach (var circuit in new[] { _consumerCircuit, _producerCircuit })
+        foreach (var circuit in new[] { _consumerCircuit, _producerCircuit, _databaseCircuit })
             _metrics.Gauge("cybermesh_circuit_state", "Use of a dependency: 0 works, 1 is about to be tried again, 2 is left alone after failures.", () => (int)circuit.Status.State, $"dependency=\"{circuit.Name}\"");
         _metrics.Gauge("cybermesh_disk_full", "1 while writes wait for space on the disk.", () => _space.IsFull ? 1 : 0);
+        _metrics.Gauge("cybermesh_outbox_blocks", "Blocks whose control records this validator has to publish.", () => _publisher.Waiting);
         _metrics.Gauge("cybermesh_projection_height", "Last block of the queryable copy.", () => _projection.Height.Value);
     }
-
-    /// <summary>Starts from the newest snapshot, executes the stored blocks above it again and feeds the consensus log: the same code that runs in service.</summary>
-    private Replica Recover(Genesis genesis, ISignatureVerifier verifier, IReadOnlyList<DurableRecord> records)
-    {
-        var replica = new Replica(genesis, _keys, _options.Settings.MempoolTransactionsMax, _options.Settings.MempoolBytesMax, (uint)_options.Settings.MempoolRatePerSecond);
-        var authenticator = new EnvelopeAuthenticator(verifier, replica.Epochs, genesis.Operators);
-        using var reader = _store.OpenReader();
-        var certified = true;
-        // A snapshot that cannot be used costs time, unless it is the others' and blocks below it are not here.
-        if (_snapshots.Newest() is { } newest && _snapshots.Read(newest) is { } bytes) replica.TryRestore(newest.Certificate.Checkpoint, newest.Committed, bytes);
-        if (reader.FirstGap(replica.Height) is { } gap)
-            throw new UserError($"the block store (blocks.db) lacks block {gap}, and no snapshot (data/snapshots) covers it", "restore the disk, or move the data directory away: the validator follows the others anew");
-        foreach (var block in reader.Read(replica.Height.Next))
-        {
-            certified = block.Stored.Certificate is not null;
-            var bodies = ImmutableArray.CreateBuilder<AlertEnvelope>(block.Stored.Block.Bodies.Length);
-            foreach (var body in block.Stored.Block.Bodies)
-            {
-                if (!EnvelopeDecoder.TryDecodeBody(body, out var envelope, out _)) throw Damaged();
-                bodies.Add(authenticator.Recovered(envelope).Value);
-            }
-
-            replica.Replay(block.Stored.Block.Block, bodies.MoveToImmutable(), block.Stored.Certificate);
-            if (replica.StateRoot != block.StateRoot) throw Damaged();
-        }
-
-        // A run of blocks is written together with the certificate of its end.
-        if (!certified) throw Damaged();
-        foreach (var record in records) replica.Restore(record, authenticator);
-        return replica;
-    }
-
-    private static UserError Damaged() =>
-        new("the block store (blocks.db) does not replay to the state it was written with", "restore the disk, or move the data directory away and replace the validator");
 
     private void OnStored(IReadOnlyList<CommittedBlock> run)
     {
@@ -254,8 +233,8 @@ public sealed class ValidatorNode : IAsyncDisposable
         var stop = _stop.Token;
         Task[] parts =
         [
-            _mesh.RunAsync(_loop.ReceiveAsync, stop), Task.Run(() => _loop.RunAsync(stop)), _ingest.RunAsync(stop), _publisher.RunAsync(stop),
-            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop),
+            _mesh.RunAsync(_loop.ReceiveAsync, stop), Task.Run(() => _loop.RunAsync(stop)), _ingest.RunAsync(stop), _publisher.RunAsync(stop), _published.RunAsync(stop),
+            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop), new Retention(_store.OpenReader, _snapshots, _options.Settings.RetentionBodies, NeedsBodiesFrom, _options.Time, _metrics.BlocksPruned).RunAsync(stop),
         ];
         _run = SuperviseAsync(parts);
     }
@@ -299,11 +278,20 @@ public sealed class ValidatorNode : IAsyncDisposable
         }
     }
 
+    /// <summary>Whoever is further behind takes over a snapshot; what is not in the copy yet cannot be made again without bodies.</summary>
+    private Height NeedsBodiesFrom()
+    {
+        var parameters = _epochs.Current.Parameters;
+        var recent = SnapshotsOfBlocksKept * (ulong)parameters.SnapshotTerms * (ulong)parameters.TermBlocks;
+        var height = _loop.Status.Height.Value;
+        return new Height(Math.Min(height > recent ? height - recent : 0, _projection.Height.Value));
+    }
+
     private string ForkProofPath => Path.Combine(_options.Home, "fork.proof");
 
     private void KeepForkProof(ForkProof proof)
     {
-        File.WriteAllBytes(ForkProofPath, proof.Encode());
+        Durable.Write(ForkProofPath, proof.Encode());
         Log.Forked(_options.Logger, proof.Height.Value, ForkProofPath);
     }
 

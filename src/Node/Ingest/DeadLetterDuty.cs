@@ -15,9 +15,10 @@ namespace CyberMesh.Node.Ingest;
 /// have read its dead letter, and write it themselves when it does not come. What cannot be written is tried again for ever: its offset stays.
 /// The consumer's thread owns it.
 /// </summary>
+/// <param name="originalOf">The record that counts here as the original of a transaction; null when none was read yet.</param>
 internal sealed class DeadLetterDuty(
     IProducer<byte[]?, byte[]?> producer, string topic, string node, CircuitBreaker circuit, Action<ConsumeResult<byte[]?, byte[]?>> done, Func<TopicPartitionOffset, bool> isDone,
-    TimeProvider time, Metrics metrics, ILogger logger)
+    Func<Digest, TopicPartitionOffset?> originalOf, TimeProvider time, Metrics metrics, ILogger logger)
 {
     /// <summary>Dead letters of others that are remembered until the record itself is refused here.</summary>
     private const int SeenMax = 2000;
@@ -42,8 +43,16 @@ internal sealed class DeadLetterDuty(
     public void Refuse(ConsumeResult<byte[]?, byte[]?> record, Digest digest, Rejection rejection, int precedence)
     {
         var place = record.TopicPartitionOffset;
-        if (_seen.ContainsKey(place))
+        if (_seen.TryGetValue(place, out var deadLetter) && IsOf(record, deadLetter))
         {
+            Finish(record);
+            return;
+        }
+
+        if (IsCopy(rejection.Code) && originalOf(digest) is { } original && _seen.TryGetValue(original, out deadLetter) && IsOf(record, deadLetter))
+        {
+            _seen.Remove(original);
+            done(deadLetter);
             Finish(record);
             return;
         }
@@ -58,14 +67,22 @@ internal sealed class DeadLetterDuty(
     /// <summary>A record of the dead letter topic. It counts as done when the record it is about is, so that both are read again after a crash.</summary>
     public void Read(ConsumeResult<byte[]?, byte[]?> deadLetter)
     {
-        if (!DeadLetters.TryReadPlace(deadLetter.Message.Headers, out var place) || isDone(place) || !_seen.TryAdd(place, deadLetter))
+        if (!DeadLetters.TryReadPlace(deadLetter.Message.Headers, out var place) || _seen.ContainsKey(place))
         {
             done(deadLetter);
             return;
         }
 
+        var isOfOriginal = IsOfOriginal(place, deadLetter);
+        if ((isOfOriginal && TryFinishTwin(deadLetter)) || (!isOfOriginal && isDone(place)))
+        {
+            done(deadLetter);
+            return;
+        }
+
+        _seen.Add(place, deadLetter);
         _seenInOrder.Enqueue(place);
-        if (_refused.TryGetValue(place, out var refused) && !refused.IsUnderWay)
+        if (_refused.TryGetValue(place, out var refused) && !refused.IsUnderWay && IsOf(refused.Record, deadLetter))
         {
             _refused.Remove(place);
             Finish(refused.Record);
@@ -76,6 +93,31 @@ internal sealed class DeadLetterDuty(
             if (_seen.Remove(oldest, out var unclaimed))
                 done(unclaimed);
     }
+
+    // Of records with the same bytes one is the original, and the first that a validator reads is it: they stand in different partitions, so validators
+    // differ. Whichever of two has its dead letter, the other one needs none.
+
+    private static bool IsCopy(string code) => code == RejectionReason.ReplayedNonce.Code();
+
+    private bool IsOfOriginal(TopicPartitionOffset place, ConsumeResult<byte[]?, byte[]?> deadLetter) =>
+        IsCopy(DeadLetters.Header(deadLetter.Message.Headers, "error_code")) && Digest.TryParse(DeadLetters.Header(deadLetter.Message.Headers, "digest"), out var digest) && originalOf(digest) == place;
+
+    private bool TryFinishTwin(ConsumeResult<byte[]?, byte[]?> deadLetter)
+    {
+        foreach (var (place, refused) in _refused)
+        {
+            if (!IsCopy(refused.Rejection.Code) || refused.IsUnderWay || !IsOf(refused.Record, deadLetter)) continue;
+            _refused.Remove(place);
+            Finish(refused.Record);
+            return true;
+        }
+
+        return false;
+    }
+
+    /// <summary>Whoever can write to the topic can name any record: only a dead letter that holds it is one of it.</summary>
+    private static bool IsOf(ConsumeResult<byte[]?, byte[]?> record, ConsumeResult<byte[]?, byte[]?> deadLetter) =>
+        (record.Message.Value is null) == (deadLetter.Message.Value is null) && record.Message.Value.AsSpan().SequenceEqual(deadLetter.Message.Value);
 
     /// <summary>Writes what is due, and takes in what Kafka said about earlier writes.</summary>
     public void Work()
@@ -126,17 +168,18 @@ internal sealed class DeadLetterDuty(
 
     private void Written(TopicPartitionOffset place, Error error)
     {
+        // The circuit hears of it also when the partition was taken away meanwhile, or its one attempt would never end.
+        if (error.IsError) circuit.Failed($"dead letter topic {topic}: {error.Reason}");
+        else circuit.Succeeded();
         if (!_refused.TryGetValue(place, out var refused)) return;
         refused.IsUnderWay = false;
         if (error.IsError)
         {
-            circuit.Failed($"dead letter topic {topic}: {error.Reason}");
             Log.Kafka(logger, error.Reason);
             _due.Enqueue(place, Now());
             return;
         }
 
-        circuit.Succeeded();
         metrics.DeadLetters.Increment();
         Log.DeadLetter(logger, refused.Rejection.Code, place.Topic, place.Partition.Value, place.Offset.Value, refused.Rejection.Explanation);
         _refused.Remove(place);

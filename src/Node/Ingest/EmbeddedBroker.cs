@@ -57,13 +57,23 @@ public sealed unsafe class EmbeddedBroker : IDisposable
         set => _ = rd_kafka_mock_broker_set_rtt(_cluster, 1, (int)value.TotalMilliseconds);
     }
 
-    /// <summary>The next requests to write are answered with this error.</summary>
-    public void FailWrites(Confluent.Kafka.ErrorCode error, int count)
+    /// <summary>
+    /// The next requests to write are answered with this error. It does not look at the sequence numbers of idempotent producers: when a later
+    /// request succeeds, they take the failed one before it for stored (librdkafka), and its records are lost.
+    /// </summary>
+    public void FailWrites(Confluent.Kafka.ErrorCode error, int count) => Fail(0, error, count);
+
+    /// <summary>The next requests to read are answered with this error.</summary>
+    public void FailReads(Confluent.Kafka.ErrorCode error, int count) => Fail(1, error, count);
+
+    /// <summary>The next requests to commit offsets are answered with this error.</summary>
+    public void FailCommits(Confluent.Kafka.ErrorCode error, int count) => Fail(8, error, count);
+
+    private void Fail(short request, Confluent.Kafka.ErrorCode error, int count)
     {
-        const short produce = 0;
         var errors = stackalloc int[count];
         for (var i = 0; i < count; i++) errors[i] = (int)error;
-        rd_kafka_mock_push_request_errors_array(_cluster, produce, (nuint)count, errors);
+        rd_kafka_mock_push_request_errors_array(_cluster, request, (nuint)count, errors);
     }
 
     public void Dispose()

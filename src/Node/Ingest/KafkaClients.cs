@@ -73,6 +73,16 @@ public static class KafkaClients
         return config;
     }
 
+    /// <summary>A consumer that belongs to no group and commits nothing: it is told where to read.</summary>
+    public static IConsumer<byte[]?, byte[]?> Reader(KafkaConnection connection, string name)
+    {
+        var config = Consumer(connection, name, AutoOffsetReset.Earliest, 10_000);
+        config.EnableAutoCommit = false;
+        config.AllowAutoCreateTopics = false;
+        config.FetchWaitMaxMs = 500;
+        return new ConsumerBuilder<byte[]?, byte[]?>(config).SetLogHandler((_, _) => { }).SetErrorHandler((_, _) => { }).Build();
+    }
+
     /// <summary>Brokers a client is connected to and known by, from its statistics (librdkafka, STATISTICS.md).</summary>
     public static int BrokersUp(string statistics)
     {

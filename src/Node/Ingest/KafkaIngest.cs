@@ -106,7 +106,8 @@ public sealed class KafkaIngest
         _height = height;
         _blocks = blocks;
         _watch = new KafkaWatch(consumerCircuit, logger);
-        _deadLetters = new DeadLetterDuty(producer, options.DeadLetterTopic, options.NodeName, producerCircuit, Complete, _offsets.IsDone, time, metrics, logger);
+        _deadLetters = new DeadLetterDuty(producer, options.DeadLetterTopic, options.NodeName, producerCircuit, Complete, _offsets.IsDone,
+            digest => blocks.SourceOf(digest) is { } source ? new TopicPartitionOffset(source.Topic, source.Partition, source.Offset) : null, time, metrics, logger);
         _time = time;
         _metrics = metrics;
         _logger = logger;

@@ -48,6 +48,7 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
     private readonly SemaphoreSlim _handshakes = new(HandshakesMax);
     private readonly ConcurrentDictionary<ValidatorIndex, CancellationTokenSource> _inbound = new();
     private long _refused;
+    private long _connections;
 
     public MeshTransport(
         Genesis genesis, EpochSchedule epochs, Keyring keys, ISignatureVerifier verifier, IPEndPoint listen, IEnumerable<string> peers,
@@ -83,6 +84,9 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
 
     /// <summary>Connections and frames that were not a validator's.</summary>
     public long Refused => Interlocked.Read(ref _refused);
+
+    /// <summary>Connections to other validators made so far; many mean that they do not last.</summary>
+    public long Connections => Interlocked.Read(ref _connections);
 
     public long Dropped => _links.Sum(l => l.Dropped);
 
@@ -137,7 +141,7 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
             foreach (var address in wanted)
             {
                 if (dials.ContainsKey(address)) continue;
-                var link = new PeerLink(address, DialHandshakeAsync, LogLink);
+                var link = new PeerLink(address, DialHandshakeAsync, (asking, peer) => _links.Any(l => l != asking && l.Peer == peer), LogLink);
                 var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
                 dials[address] = (link, end, link.RunAsync(end.Token));
             }
@@ -286,8 +290,11 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
         (_epochs.Current.Validators.Contains(index) && _keys.Find(_epochs.Current.Validators[index].ConsensusKey) is not null)
         || (_epochs.Open is { } candidate && candidate.Index == index && _keys.Find(candidate.Validator.ConsensusKey) is not null);
 
-    private void LogLink(PeerLink link, string what) =>
+    private void LogLink(PeerLink link, string what)
+    {
+        if (what == PeerLink.ConnectedText) Interlocked.Increment(ref _connections);
         Telemetry.Log.PeerLink(_logger, link.Peer is { } peer ? _epochs.Name(peer) : "?", link.Address, what);
+    }
 
     public ValueTask DisposeAsync()
     {

@@ -13,8 +13,13 @@ namespace CyberMesh.Node.Mesh;
 /// The sending half towards one peer address: dials, says what is queued, dials again. Messages queued while there is no connection are
 /// dropped: on reconnection the protocol asks for what is missing, and old votes are of no use.
 /// </summary>
-internal sealed class PeerLink(string address, Func<TcpClient, CancellationToken, Task<(SslStream, ValidatorIndex)>> handshake, Action<PeerLink, string> log)
+/// <param name="isReached">Another address leads to this validator at the moment. Of two connections the other side keeps the younger, so they would
+/// end one another for ever.</param>
+internal sealed class PeerLink(
+    string address, Func<TcpClient, CancellationToken, Task<(SslStream, ValidatorIndex)>> handshake, Func<PeerLink, ValidatorIndex, bool> isReached, Action<PeerLink, string> log)
 {
+    public const string ConnectedText = "connected";
+
     /// <summary>Full frames a slow peer may have waiting; beyond this new ones are dropped and counted.</summary>
     private const int QueueMax = 4096;
 
@@ -22,6 +27,9 @@ internal sealed class PeerLink(string address, Func<TcpClient, CancellationToken
     private const int WriteBatchBytes = 64 * 1024;
     private static readonly TimeSpan BackOffMin = TimeSpan.FromMilliseconds(50);
     private static readonly TimeSpan BackOffMax = TimeSpan.FromSeconds(1);
+
+    /// <summary>Who answered at this address the last time.</summary>
+    private ValidatorIndex? _known;
 
     private volatile Channel<byte[]>? _queue;
     private long _queuedBytes;
@@ -45,6 +53,12 @@ internal sealed class PeerLink(string address, Func<TcpClient, CancellationToken
         var backOff = BackOffMin;
         while (!stop.IsCancellationRequested)
         {
+            if (_known is { } known && isReached(this, known))
+            {
+                await Task.Delay(BackOffMax, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                continue;
+            }
+
             try
             {
                 if (!await ConnectAndSendAsync(stop).ConfigureAwait(false)) return;
@@ -78,9 +92,9 @@ internal sealed class PeerLink(string address, Func<TcpClient, CancellationToken
         await using var ownedStream = stream.ConfigureAwait(false);
         var queue = Channel.CreateBounded<byte[]>(QueueMax);
         Interlocked.Exchange(ref _queuedBytes, 0);
-        Peer = peer;
+        (Peer, _known) = (peer, peer);
         _queue = queue;
-        log(this, "connected");
+        log(this, ConnectedText);
         using var closed = CancellationTokenSource.CreateLinkedTokenSource(stop);
         var watch = WatchAsync(stream, closed);
         try

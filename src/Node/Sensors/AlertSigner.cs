@@ -1,4 +1,5 @@
 using System;
+using System.Globalization;
 using System.Security.Cryptography;
 using System.Text;
 using CyberMesh.Core.Alerts;
@@ -24,7 +25,9 @@ public sealed class AlertSigner(ISigner key, SigningProfile profile, TimeProvide
     /// <param name="place">Where the line stands; no two lines of this producer have one place.</param>
     public AnomalyEvent Anomaly(Detection detection, long seconds, string place)
     {
-        var hash = SHA256.HashData([.. "cybermesh/line/v1"u8, .. key.PublicKey.ToArray(), .. Encoding.UTF8.GetBytes(place)]);
+        // Time and content too: another log may begin like this one, and its messages must not look like replays of these.
+        var what = Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"cybermesh/line/v1\n{key.PublicKey}\n{seconds}\n{place}\n{detection.Payload}"));
+        var hash = SHA256.HashData(what);
         // The id has the form of a random UUID (RFC 9562, version 4), which is what consumers of the control topics list.
         (hash[22], hash[24]) = ((byte)(hash[22] & 0x0f | 0x40), (byte)(hash[24] & 0x3f | 0x80));
         return Anomaly(detection, seconds, hash[..16], new Guid(hash.AsSpan(16), bigEndian: true));

@@ -34,7 +34,7 @@ public sealed record StoredBlockWithResults(StoredBlock Stored, Digest StateRoot
 /// </summary>
 public sealed class LocalStore : IDisposable
 {
-    private const int StoreVersion = 2;
+    private const int StoreVersion = 3;
     private readonly FileStream _lock;
     private readonly SqliteConnection _votes;
     private readonly SqliteConnection _blocks;
@@ -62,6 +62,9 @@ public sealed class LocalStore : IDisposable
     public static LocalStore Open(string directory, Digest chainId, string markPath, Action? prepare = null, DiskSpace? space = null)
     {
         Directory.CreateDirectory(directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+        const UnixFileMode others = UnixFileMode.GroupWrite | UnixFileMode.OtherRead | UnixFileMode.OtherWrite | UnixFileMode.OtherExecute;
+        if ((File.GetUnixFileMode(directory) & others) != 0)
+            throw new UserError($"{directory} is open to other users of this machine", $"chmod 700 {directory}; then ask who may have been there: whoever can change votes.db can make this validator vote twice");
         FileStream fileLock;
         try
         {
@@ -136,16 +139,27 @@ public sealed class LocalStore : IDisposable
         Execute(_blocks, """
             CREATE TABLE IF NOT EXISTS meta (name TEXT PRIMARY KEY, value BLOB NOT NULL);
             CREATE TABLE IF NOT EXISTS blocks (height INTEGER PRIMARY KEY, digest BLOB NOT NULL, certified INTEGER NOT NULL,
-                payload BLOB NOT NULL, state_root BLOB NOT NULL, results BLOB NOT NULL, events BLOB NOT NULL);
+                payload BLOB NOT NULL, state_root BLOB NOT NULL, results BLOB NOT NULL, events BLOB NOT NULL, pruned INTEGER NOT NULL DEFAULT 0);
             CREATE INDEX IF NOT EXISTS blocks_by_digest ON blocks (digest);
             CREATE TABLE IF NOT EXISTS transactions (digest BLOB NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL,
                 result INTEGER NOT NULL, PRIMARY KEY (digest, height)) WITHOUT ROWID;
             CREATE TABLE IF NOT EXISTS sources (digest BLOB PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL,
                 record_offset INTEGER NOT NULL) WITHOUT ROWID;
-            CREATE TABLE IF NOT EXISTS outbox (height INTEGER PRIMARY KEY);
+            CREATE TABLE IF NOT EXISTS outbox (height INTEGER PRIMARY KEY, delay_ms INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL DEFAULT 0);
             """);
         CheckMeta("chain", chainId.ToArray(), "belongs to another chain", "use the directory of this chain, or an empty one");
+        if (ReadMeta("version") is { } version && BitConverter.ToInt32(version) == 2)
+        {
+            // Version 3 notes others' blocks in the outbox too, and which blocks have lost their bodies.
+            using var transaction = _blocks.BeginTransaction();
+            Execute(_blocks, "ALTER TABLE outbox ADD COLUMN delay_ms INTEGER NOT NULL DEFAULT 0; ALTER TABLE outbox ADD COLUMN due_ms INTEGER NOT NULL DEFAULT 0; "
+                + "ALTER TABLE blocks ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0", transaction);
+            WriteMeta("version", BitConverter.GetBytes(StoreVersion), transaction);
+            transaction.Commit();
+        }
+
         CheckMeta("version", BitConverter.GetBytes(StoreVersion), "was written by another version of the store format", "use the version of cybermesh that wrote it");
+        Execute(_blocks, "CREATE INDEX IF NOT EXISTS blocks_with_bodies ON blocks (height) WHERE pruned = 0");
     }
 
     private void CheckMeta(string name, byte[] expected, string what, string fix)
@@ -166,7 +180,7 @@ public sealed class LocalStore : IDisposable
     {
         var mark = Math.Max(ReadMeta("log_mark") is { } noted ? BinaryPrimitives.ReadInt64BigEndian(noted) : 0, ReadMark());
         var records = new List<DurableRecord>();
-        var loss = ReadRows(records);
+        var loss = ReadRows(_votes, records, ref _lastLsn, ref _lastHash);
         if (loss is null && mark > _lastLsn) loss = $"it ends at row {_lastLsn}, but row {mark} was written once";
         if (loss is null) return new StoredLog(records, null);
 
@@ -175,11 +189,42 @@ public sealed class LocalStore : IDisposable
         return new StoredLog([], "the consensus log (votes.db) is not what this validator wrote: " + loss);
     }
 
-    private string? ReadRows(List<DurableRecord> records)
+    /// <summary>Looks at the log of a validator that does not run, and changes nothing.</summary>
+    /// <returns>How many rows there are, and what is wrong with them; null when the validator runs.</returns>
+    public static (int Rows, string? Problem)? CheckLog(string directory, string markPath)
     {
         try
         {
-            using var command = _votes.CreateCommand();
+            using var fileLock = new FileStream(Path.Combine(directory, "lock"), FileMode.OpenOrCreate, FileAccess.ReadWrite, FileShare.None);
+            using var votes = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = Path.Combine(directory, "votes.db"), Mode = SqliteOpenMode.ReadOnly, Pooling = false }.ToString());
+            votes.Open();
+            var (records, lsn, hash) = (new List<DurableRecord>(), 0L, new byte[32]);
+            var problem = ReadRows(votes, records, ref lsn, ref hash);
+            var mark = File.Exists(markPath) && long.TryParse(File.ReadAllText(markPath), NumberStyles.None, CultureInfo.InvariantCulture, out var noted) ? noted : 0;
+            return (records.Count, problem ?? (mark > lsn ? $"it ends at row {lsn}, but row {mark} was written once" : null));
+        }
+        catch (IOException)
+        {
+            return null;
+        }
+        catch (SqliteException problem)
+        {
+            return (0, problem.Message);
+        }
+    }
+
+    /// <summary>Gives back to the disk what pruned and replaced rows have left; nobody else may use the directory.</summary>
+    public void Compact()
+    {
+        Execute(_blocks, "PRAGMA wal_checkpoint(TRUNCATE); VACUUM; PRAGMA wal_checkpoint(TRUNCATE);");
+        Execute(_votes, "VACUUM");
+    }
+
+    private static string? ReadRows(SqliteConnection votes, List<DurableRecord> records, ref long lastLsn, ref byte[] lastHash)
+    {
+        try
+        {
+            using var command = votes.CreateCommand();
             command.CommandText = "SELECT lsn, hash, payload FROM log ORDER BY lsn";
             using var reader = command.ExecuteReader();
             for (var first = true; reader.Read(); first = false)
@@ -187,11 +232,11 @@ public sealed class LocalStore : IDisposable
                 var lsn = reader.GetInt64(0);
                 var hash = (byte[])reader[1];
                 var payload = (byte[])reader[2];
-                var expected = first ? hash : ChainHash(_lastHash, payload);
-                if ((!first && lsn != _lastLsn + 1) || !hash.AsSpan().SequenceEqual(expected) || !DurableRecordCodec.TryDecode(payload, out var record, out _))
-                    return $"row {lsn} is damaged or does not follow row {_lastLsn}";
+                var expected = first ? hash : ChainHash(lastHash, payload);
+                if ((!first && lsn != lastLsn + 1) || !hash.AsSpan().SequenceEqual(expected) || !DurableRecordCodec.TryDecode(payload, out var record, out _))
+                    return $"row {lsn} is damaged or does not follow row {lastLsn}";
                 records.Add(record);
-                (_lastLsn, _lastHash) = (lsn, hash);
+                (lastLsn, lastHash) = (lsn, hash);
             }
 
             return null;
@@ -258,11 +303,12 @@ public sealed class LocalStore : IDisposable
     // ---- Blocks -----------------------------------------------------------------------------------------------
 
     /// <summary>
-    /// Stores a run of blocks and, in the same transaction, notes which of them this validator publishes. Durable on return.
+    /// Stores a run of blocks and, in the same transaction, notes which of them this validator publishes, or will when others do not. Durable on return.
     /// </summary>
-    public void AppendBlocks(IReadOnlyList<CommittedBlock> run, ValidatorIndex publisher) => _space.Await(() => TryAppendBlocks(run, publisher));
+    /// <param name="publishAfter">Zero for a block that is this validator's to publish, how long to wait for the others' records, or null.</param>
+    public void AppendBlocks(IReadOnlyList<CommittedBlock> run, DateTimeOffset now, Func<BlockHeader, TimeSpan?> publishAfter) => _space.Await(() => TryAppendBlocks(run, now, publishAfter));
 
-    private void TryAppendBlocks(IReadOnlyList<CommittedBlock> run, ValidatorIndex publisher)
+    private void TryAppendBlocks(IReadOnlyList<CommittedBlock> run, DateTimeOffset now, Func<BlockHeader, TimeSpan?> publishAfter)
     {
         using var transaction = _blocks.BeginTransaction();
         foreach (var committed in run)
@@ -279,8 +325,9 @@ public sealed class LocalStore : IDisposable
             Execute(_blocks, "INSERT INTO blocks (height, digest, certified, payload, state_root, results, events) VALUES ($h, $d, $c, $p, $s, $r, $e)", transaction,
                 ("$h", (long)committed.Block.Height.Value), ("$d", committed.Block.Digest.ToArray()), ("$c", committed.Certificate is null ? 0 : 1),
                 ("$p", StoredBlock.Encode(committed)), ("$s", committed.StateRoot.ToArray()), ("$r", results), ("$e", LedgerEvent.Encode(committed.Events)));
-            if (committed.Block.Header.Proposer == publisher)
-                Execute(_blocks, "INSERT INTO outbox (height) VALUES ($h)", transaction, ("$h", (long)committed.Block.Height.Value));
+            if (publishAfter(committed.Block.Header) is { } delay)
+                Execute(_blocks, "INSERT INTO outbox (height, delay_ms, due_ms) VALUES ($h, $l, $u)", transaction,
+                    ("$h", (long)committed.Block.Height.Value), ("$l", (long)delay.TotalMilliseconds), ("$u", (now + delay).ToUnixTimeMilliseconds()));
         }
 
         var mark = new byte[8];
@@ -302,6 +349,15 @@ public sealed class LocalStore : IDisposable
 
     /// <summary>A connection for one reader; safe beside the writer.</summary>
     public BlockReader OpenReader() => new(Connect(_blocksPath, "", "NORMAL"), _space);
+
+    /// <summary>For whoever looks from outside, also while a validator runs.</summary>
+    /// <exception cref="UserError">There is no block store.</exception>
+    public static BlockReader OpenReader(string directory)
+    {
+        var path = Path.Combine(directory, "blocks.db");
+        if (!File.Exists(path)) throw new UserError($"{path} does not exist", "name the home directory of a validator that has run");
+        return new BlockReader(Connect(path, "", "NORMAL"), new DiskSpace(default));
+    }
 
     /// <summary>For other files on the same disk.</summary>
     public void WhenThereIsSpace(Action write) => _space.Await(write);
@@ -335,6 +391,19 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
     {
         using var command = Command("SELECT coalesce(max(height), 0) FROM blocks");
         return new Height((ulong)(long)command.ExecuteScalar()!);
+    }
+
+    public long Count()
+    {
+        using var command = Command("SELECT count(*) FROM blocks");
+        return (long)command.ExecuteScalar()!;
+    }
+
+    /// <summary>The lowest block that has its bodies; null when there is none.</summary>
+    public Height? FirstHeight()
+    {
+        using var command = Command("SELECT min(height) FROM blocks WHERE pruned = 0");
+        return command.ExecuteScalar() is long height ? new Height((ulong)height) : null;
     }
 
     /// <summary>The first block missing above a height and below the last one stored; null when there is none.</summary>
@@ -371,8 +440,8 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
         var expected = from;
         foreach (var block in Read(from))
         {
-            // Below a snapshot of the others there can be a hole.
-            if (block.Stored.Block.Block.Height > last || block.Stored.Block.Block.Height != expected) break;
+            // Below a snapshot of the others there can be a hole, and bodies expire.
+            if (block.Stored.IsPruned || block.Stored.Block.Block.Height > last || block.Stored.Block.Block.Height != expected) break;
             expected = expected.Next;
             items.Add(block.Stored.Block);
             bytes += block.Stored.Block.Block.Header.BodyBytes;
@@ -383,6 +452,35 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
 
         return certificate is null ? null : new PeerMessage.Blocks(items.ToImmutable()[..certifiedCount], certificate);
     }
+
+    /// <summary>
+    /// Takes the bodies out of the lowest blocks that are older than a time and below a height. What waits to be published keeps its own. Not synced: after a
+    /// power failure it is done again.
+    /// </summary>
+    /// <returns>How many blocks it was, at most <paramref name="max"/>.</returns>
+    public int Prune(Height below, Timestamp before, int max) => space.Await(() =>
+    {
+        using var transaction = connection.BeginTransaction();
+        var pruned = new List<StoredBlock>();
+        using (var select = Command(
+                   "SELECT payload FROM blocks WHERE pruned = 0 AND height < $b AND height < (SELECT coalesce(min(height), $b) FROM outbox) ORDER BY height LIMIT $m",
+                   ("$b", (long)Math.Min(below.Value, long.MaxValue)), ("$m", max)))
+        {
+            select.Transaction = transaction;
+            using var reader = select.ExecuteReader();
+            while (reader.Read())
+            {
+                var block = StoredBlock.Decode((byte[])reader[0]);
+                if (block.Block.Block.Header.Time >= before) break;
+                pruned.Add(block.Pruned());
+            }
+        }
+
+        foreach (var block in pruned)
+            LocalStore.Execute(connection, "UPDATE blocks SET payload = $p, pruned = 1 WHERE height = $h", transaction, ("$p", block.Encode()), ("$h", (long)block.Block.Block.Height.Value));
+        transaction.Commit();
+        return pruned.Count;
+    });
 
     /// <summary>The header of a block with a commit certificate of it or of a descendant; null when it is not here, or none follows.</summary>
     public CertifiedHeader? Certify(Height height)
@@ -444,22 +542,34 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
         return original;
     });
 
-    private SourcePosition SourceOf(Digest transaction, SqliteTransaction within)
+    /// <summary>Which Kafka record counts as the original of a transaction here; null when none was noted.</summary>
+    public SourcePosition? SourceOf(Digest transaction, SqliteTransaction? within = null)
     {
         using var command = Command("SELECT topic, partition, record_offset FROM sources WHERE digest = $d", ("$d", transaction.ToArray()));
         command.Transaction = within;
         using var reader = command.ExecuteReader();
-        reader.Read();
-        return new SourcePosition(reader.GetString(0), reader.GetInt32(1), reader.GetInt64(2));
+        return reader.Read() ? new SourcePosition(reader.GetString(0), reader.GetInt32(1), reader.GetInt64(2)) : null;
     }
 
-    public List<Height> Outbox(int max)
+    /// <summary>What is to be published now, lowest height first; those of others when their time was over and Kafka has worked for as long.</summary>
+    public List<(Height Height, bool IsOwn)> Outbox(DateTimeOffset now, DateTimeOffset troubled, int max)
     {
-        using var command = Command("SELECT height FROM outbox ORDER BY height LIMIT $m", ("$m", max));
+        using var command = Command(
+            "SELECT height, delay_ms FROM outbox WHERE delay_ms = 0 OR (due_ms <= $n AND $t + delay_ms <= $n) ORDER BY height LIMIT $m",
+            ("$n", now.ToUnixTimeMilliseconds()), ("$t", troubled.ToUnixTimeMilliseconds()), ("$m", max));
         using var reader = command.ExecuteReader();
-        var heights = new List<Height>();
-        while (reader.Read()) heights.Add(new Height((ulong)reader.GetInt64(0)));
+        var heights = new List<(Height, bool)>();
+        while (reader.Read()) heights.Add((new Height((ulong)reader.GetInt64(0)), reader.GetInt64(1) == 0));
         return heights;
+    }
+
+    /// <summary>How many heights this validator has to publish, and the lowest of them.</summary>
+    public (long Waiting, Height? Oldest) OutboxState()
+    {
+        using var command = Command("SELECT count(*), min(height) FROM outbox WHERE delay_ms = 0");
+        using var reader = command.ExecuteReader();
+        reader.Read();
+        return (reader.GetInt64(0), reader.IsDBNull(1) ? null : new Height((ulong)reader.GetInt64(1)));
     }
 
     public void Published(Height height) => space.Await(() => LocalStore.Execute(connection, "DELETE FROM outbox WHERE height = $h", null, ("$h", (long)height.Value)));

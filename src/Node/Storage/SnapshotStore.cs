@@ -120,6 +120,12 @@ public sealed class SnapshotStore
                 : null;
     }
 
+    /// <summary>The lowest height from whose snapshot a start could go on; null when there is none.</summary>
+    public Height? OldestComplete()
+    {
+        lock (_lock) return Complete().FirstOrDefault() is { } path ? new Height(ulong.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture)) : null;
+    }
+
     /// <summary>All bytes of a snapshot; null when a chunk is missing or damaged.</summary>
     public byte[]? Read(PeerMessage.SnapshotOffer offer)
     {

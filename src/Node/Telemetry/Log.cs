@@ -56,6 +56,15 @@ internal static partial class Log
     [LoggerMessage(42, LogLevel.Information, "kafka assignment: {Partitions} partitions")]
     public static partial void KafkaAssigned(ILogger logger, int partitions);
 
+    [LoggerMessage(43, LogLevel.Warning, "block {Height}: {Count} control records did not appear and are published here")]
+    public static partial void ControlRecordsTakenOver(ILogger logger, ulong height, int count);
+
+    [LoggerMessage(44, LogLevel.Warning, "control record {Topic}/{Partition}@{Offset} is not genuine: {Reason}")]
+    public static partial void ControlRecordRefused(ILogger logger, string topic, int partition, long offset, string reason);
+
+    [LoggerMessage(45, LogLevel.Debug, "control topics cannot be read: {Reason}")]
+    public static partial void ControlTopicsUnread(ILogger logger, string reason);
+
     [LoggerMessage(50, LogLevel.Warning, "projection behind, will retry: {Reason}")]
     public static partial void ProjectionRetry(ILogger logger, string reason);
 

@@ -89,6 +89,8 @@ public sealed class Metrics
         TransactionsRejected = Count("cybermesh_transactions_total", "", "result=\"rejected\"");
         RecordsConsumed = Count("cybermesh_kafka_records_consumed_total", "Records read from the input topics.");
         DeadLetters = Count("cybermesh_dead_letters_total", "Records this validator wrote to the dead letter topic.");
+        BlocksPruned = Count("cybermesh_blocks_pruned_total", "Blocks whose bodies have expired.");
+        RecordsTakenOver = Count("cybermesh_control_records_taken_over_total", "Control records published here because the proposer's did not appear.");
         CommitsPublished = Count("cybermesh_commits_published_total", "Commit records acknowledged by Kafka.");
         ViewChanges = Count("cybermesh_view_changes_total", "View changes this validator took part in.");
         ViewsEntered = Count("cybermesh_views_entered_total", "Views entered by a NEW-VIEW.");
@@ -104,6 +106,10 @@ public sealed class Metrics
     public Counter TransactionsRejected { get; }
     public Counter RecordsConsumed { get; }
     public Counter DeadLetters { get; }
+    public Counter BlocksPruned { get; }
+
+    public Counter RecordsTakenOver { get; }
+
     public Counter CommitsPublished { get; }
     public Counter ViewChanges { get; }
     public Counter ViewsEntered { get; }

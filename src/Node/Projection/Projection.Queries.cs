@@ -1,7 +1,6 @@
 using System;
 using System.Collections.Generic;
-using System.Globalization;
-using Microsoft.Data.Sqlite;
+using System.Data.Common;
 
 namespace CyberMesh.Node.Projection;
 
@@ -32,7 +31,7 @@ public sealed record PolicyRow(
 public sealed record ReputationChange(ulong Height, string Cause, int Before, int After, string Message, string MessageId, string Note);
 
 /// <summary>Queries; each reads beside the writer, on a connection of its own.</summary>
-public sealed partial class SqliteProjection
+public sealed partial class Projection
 {
     public BlockRow? Block(ulong height) => First("WHERE height = $1", BlockOf, BlockColumns, (long)Math.Min(height, long.MaxValue));
 
@@ -73,14 +72,14 @@ public sealed partial class SqliteProjection
 
     private const string LinkColumns = "SELECT evidence, reference, alert FROM evidence_links";
 
-    private static EvidenceLink LinkOf(SqliteDataReader r) => new(r.GetString(0), r.GetString(1), r.IsDBNull(2) ? null : r.GetString(2));
+    private static EvidenceLink LinkOf(DbDataReader r) => new(r.GetString(0), r.GetString(1), r.IsDBNull(2) ? null : r.GetString(2));
 
     /// <summary>By transaction digest, or by the producer's id; of several with one id the first committed.</summary>
     public EvidenceRow? Evidence(string digestOrId) => First(
         "WHERE digest = $1 OR id = $1 ORDER BY height, position LIMIT 1",
         r => new EvidenceRow(
-            r.GetString(0), r.GetString(1), r.GetString(2), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(3)), r.GetString(4), r.GetInt32(5), r.GetInt64(6) != 0,
-            (ulong)r.GetInt64(7), r.GetInt32(8)),
+            r.GetString(0), r.GetString(1), r.GetString(2), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(3)), r.GetString(4), Int(r, 5), r.GetBoolean(6),
+            (ulong)r.GetInt64(7), Int(r, 8)),
         "SELECT digest, id, type, time_s, producer, custody_count, custody_verified, height, position FROM evidence", digestOrId);
 
     /// <summary>By transaction digest, or by the producer's id; of several with one id the last committed.</summary>
@@ -92,22 +91,22 @@ public sealed partial class SqliteProjection
 
     private const string PolicyColumns = "SELECT digest, id, action, rule, time_s, producer, params, height, position, status, until_ms, decided_by FROM policies";
 
-    private static PolicyRow PolicyOf(SqliteDataReader r) => new(
+    private static PolicyRow PolicyOf(DbDataReader r) => new(
         r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(4)), r.GetString(5), r.GetString(6),
-        (ulong)r.GetInt64(7), r.GetInt32(8), r.GetString(9), DateTimeOffset.FromUnixTimeMilliseconds(r.GetInt64(10)), r.GetString(11));
+        (ulong)r.GetInt64(7), Int(r, 8), r.GetString(9), DateTimeOffset.FromUnixTimeMilliseconds(r.GetInt64(10)), r.GetString(11));
 
     /// <summary>Of the producers whose reputation has ever changed.</summary>
     public Dictionary<string, int> Reputations()
     {
         var reputations = new Dictionary<string, int>(StringComparer.Ordinal);
-        foreach (var (producer, reputation) in Query("SELECT producer, reputation FROM reputations", r => (r.GetString(0), r.GetInt32(1)))) reputations[producer] = reputation;
+        foreach (var (producer, reputation) in Query("SELECT producer, reputation FROM reputations", r => (r.GetString(0), Int(r, 1)))) reputations[producer] = reputation;
         return reputations;
     }
 
     /// <summary>The newest changes of a producer's reputation, newest first.</summary>
     public List<ReputationChange> ReputationChanges(string producer, int limit) => Query(
-        "SELECT height, cause, before, after, message, message_id, note FROM reputation_changes WHERE producer = $1 ORDER BY height DESC, event DESC LIMIT $2",
-        r => new ReputationChange((ulong)r.GetInt64(0), r.GetString(1), r.GetInt32(2), r.GetInt32(3), r.GetString(4), r.GetString(5), r.GetString(6)), producer, limit);
+        "SELECT height, cause, score_before, score_after, message, message_id, note FROM reputation_changes WHERE producer = $1 ORDER BY height DESC, event DESC LIMIT $2",
+        r => new ReputationChange((ulong)r.GetInt64(0), r.GetString(1), Int(r, 2), Int(r, 3), r.GetString(4), r.GetString(5), r.GetString(6)), producer, limit);
 
     /// <summary>By transaction digest, or by the producer's id; of several with one id the first committed.</summary>
     public AlertRow? Alert(string digestOrId) =>
@@ -126,35 +125,31 @@ public sealed partial class SqliteProjection
 
     private const string TransactionColumns = "SELECT digest, height, position, kind, id, producer, result FROM transactions";
 
-    private static TransactionRow TransactionOf(SqliteDataReader r) =>
-        new(r.GetString(0), (ulong)r.GetInt64(1), r.GetInt32(2), r.GetString(3), r.GetString(4), r.GetString(5), r.GetString(6));
+    private static TransactionRow TransactionOf(DbDataReader r) =>
+        new(r.GetString(0), (ulong)r.GetInt64(1), Int(r, 2), r.GetString(3), r.GetString(4), r.GetString(5), r.GetString(6));
 
-    private static BlockRow BlockOf(SqliteDataReader r) => new(
+    private static BlockRow BlockOf(DbDataReader r) => new(
         (ulong)r.GetInt64(0), r.GetString(1), r.GetString(2), DateTimeOffset.FromUnixTimeMilliseconds(r.GetInt64(3)), r.GetString(4), r.GetString(5),
-        r.GetInt32(6), r.GetInt32(7), r.GetString(8), r.GetString(9));
+        Int(r, 6), Int(r, 7), r.GetString(8), r.GetString(9));
 
-    private static AlertRow AlertOf(SqliteDataReader r) => new(
-        r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetInt32(4), r.GetInt32(5), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(6)),
-        r.GetString(7), r.GetString(8), r.GetString(9), (ulong)r.GetInt64(10), r.GetInt32(11), r.GetString(12), r.GetString(13), r.GetString(14));
+    private static AlertRow AlertOf(DbDataReader r) => new(
+        r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), Int(r, 4), Int(r, 5), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(6)),
+        r.GetString(7), r.GetString(8), r.GetString(9), (ulong)r.GetInt64(10), Int(r, 11), r.GetString(12), r.GetString(13), r.GetString(14));
 
-    private T? First<T>(string where, Func<SqliteDataReader, T> map, string columns, params object[] values) where T : class
+    private T? First<T>(string where, Func<DbDataReader, T> map, string columns, params object[] values) where T : class
     {
         var rows = Query(columns + " " + where, map, values);
         return rows.Count == 0 ? null : rows[0];
     }
 
     /// <summary>Each query reads on a connection of its own, beside the writer.</summary>
-    private List<T> Query<T>(string sql, Func<SqliteDataReader, T> map, params object[] values)
+    private List<T> Query<T>(string sql, Func<DbDataReader, T> map, params object[] values)
     {
-        using var connection = Open();
-        using var command = connection.CreateCommand();
-#pragma warning disable CA2100 // every caller passes a constant
-        command.CommandText = sql;
-#pragma warning restore CA2100
-        for (var i = 0; i < values.Length; i++) command.Parameters.AddWithValue("$" + (i + 1).ToString(CultureInfo.InvariantCulture), values[i]);
-        using var reader = command.ExecuteReader();
-        var rows = new List<T>();
-        while (reader.Read()) rows.Add(map(reader));
-        return rows;
+        for (var i = 0; i < values.Length; i++)
+            if (values[i] is int number)
+                values[i] = (long)number;
+        return _database.Query(map, sql, values);
     }
+
+    private static int Int(DbDataReader reader, int column) => (int)reader.GetInt64(column);
 }

@@ -1,0 +1,143 @@
+using System;
+using System.Collections.Concurrent;
+using System.Net;
+using System.Net.Sockets;
+using System.Threading;
+using System.Threading.Tasks;
+
+namespace CyberMesh.Cli.Chaos;
+
+/// <summary>Stands between a client and a server on this machine and spoils their TCP connections; what it does can be changed while it runs.</summary>
+internal sealed class FaultProxy : IAsyncDisposable
+{
+    private readonly IPEndPoint _server;
+    private readonly TcpListener _listener = new(IPAddress.Loopback, 0);
+    private readonly CancellationTokenSource _stop = new();
+    private readonly ConcurrentDictionary<Socket, Socket> _pairs = new();
+    private readonly Task _accepting;
+
+    public FaultProxy(IPEndPoint server)
+    {
+        _server = server;
+        _listener.Start();
+        _accepting = AcceptAsync();
+    }
+
+    public IPEndPoint EndPoint => (IPEndPoint)_listener.LocalEndpoint;
+
+    /// <summary>New connections are closed at once.</summary>
+    public bool Refuses { get; set; }
+
+    /// <summary>Connections stay open and nothing passes, as with a cable that was pulled.</summary>
+    public bool Stalls { get; set; }
+
+    /// <summary>Every piece waits so long, in either direction.</summary>
+    public TimeSpan Delay { get; set; }
+
+    /// <summary>Sees what a client sends before it passes; after false it still passes, no answer comes back, and the connection is cut.</summary>
+    public Func<ReadOnlyMemory<byte>, bool>? OnClientData { get; set; }
+
+    /// <summary>Resets all connections there are.</summary>
+    public void Cut()
+    {
+        foreach (var (client, server) in _pairs)
+        {
+            Reset(client);
+            Reset(server);
+        }
+    }
+
+    private static void Reset(Socket socket)
+    {
+        try
+        {
+            socket.LingerState = new LingerOption(true, 0);
+        }
+        catch (Exception problem) when (problem is SocketException or ObjectDisposedException)
+        {
+            // it is gone already
+        }
+
+        socket.Dispose();
+    }
+
+    private async Task AcceptAsync()
+    {
+        while (!_stop.IsCancellationRequested)
+        {
+            Socket client;
+            try
+            {
+                client = await _listener.AcceptSocketAsync(_stop.Token).ConfigureAwait(false);
+            }
+            catch (Exception problem) when (problem is OperationCanceledException or SocketException or ObjectDisposedException)
+            {
+                return;
+            }
+
+            if (Refuses) Reset(client);
+            else _ = ServeAsync(client);
+        }
+    }
+
+    private async Task ServeAsync(Socket client)
+    {
+        var server = new Socket(SocketType.Stream, ProtocolType.Tcp) { NoDelay = true };
+        client.NoDelay = true;
+        _pairs[client] = server;
+        try
+        {
+            await server.ConnectAsync(_server, _stop.Token).ConfigureAwait(false);
+            var toServer = new Way();
+            var toClient = new Way();
+            var ways = new[] { PassAsync(client, server, toServer, toClient), PassAsync(server, client, toClient, null) };
+            await (await Task.WhenAny(ways).ConfigureAwait(false)).ConfigureAwait(false);
+        }
+        catch (Exception problem) when (problem is OperationCanceledException or SocketException or ObjectDisposedException)
+        {
+            // either end has gone, or we stop
+        }
+        finally
+        {
+            _pairs.TryRemove(client, out _);
+            Reset(client);
+            Reset(server);
+        }
+    }
+
+    /// <summary>One direction of a connection.</summary>
+    private sealed class Way
+    {
+        public volatile bool IsClosed;
+    }
+
+    /// <param name="answers">The other direction, when this one is the client's.</param>
+    private async Task PassAsync(Socket from, Socket to, Way way, Way? answers)
+    {
+        var buffer = new byte[1 << 16];
+        while (true)
+        {
+            var count = await from.ReceiveAsync(buffer, _stop.Token).ConfigureAwait(false);
+            if (count == 0) return;
+            while (Stalls) await Task.Delay(20, _stop.Token).ConfigureAwait(false);
+            if (Delay > TimeSpan.Zero) await Task.Delay(Delay, _stop.Token).ConfigureAwait(false);
+            if (way.IsClosed) continue;
+            var cuts = answers is not null && OnClientData is { } look && !look(buffer.AsMemory(0, count));
+            if (cuts) answers!.IsClosed = true;
+            for (var sent = 0; sent < count;) sent += await to.SendAsync(buffer.AsMemory(sent, count - sent), _stop.Token).ConfigureAwait(false);
+            if (!cuts) continue;
+            // The server has it and carries it out; its answer never comes.
+            await Task.Delay(200, _stop.Token).ConfigureAwait(false);
+            return;
+        }
+    }
+
+    public async ValueTask DisposeAsync()
+    {
+        await _stop.CancelAsync().ConfigureAwait(false);
+        _listener.Stop();
+        Cut();
+        await _accepting.ConfigureAwait(false);
+        _stop.Dispose();
+    }
+}

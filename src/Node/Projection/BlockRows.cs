@@ -1,0 +1,185 @@
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.Data.Common;
+using System.Linq;
+using System.Text;
+using System.Text.Json;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Ledger;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Node.Storage;
+
+namespace CyberMesh.Node.Projection;
+
+/// <summary>
+/// Which rows a block makes. They follow from genesis and the blocks up to it alone, so every validator makes the same, and whoever has the blocks
+/// can tell whether a row is right.
+/// </summary>
+internal sealed class BlockRows
+{
+    private sealed record KnownProducer(string Key, string Name, string Organisation, string Kinds, long Since, long? Revoked);
+
+    private static readonly ImmutableArray<string> AlertStatus = ["status", "decided_by"];
+    private static readonly ImmutableArray<string> PolicyStatus = ["status", "until_ms", "decided_by"];
+
+    private readonly ProjectionSource _source;
+    private readonly LogCopy _log;
+    private readonly Dictionary<string, KnownProducer> _producers;
+    private string _view;
+    private long _epoch;
+
+    /// <summary>Goes on where the copy stands.</summary>
+    public BlockRows(Database database, DbConnection connection, ProjectionSource source, LogCopy log)
+    {
+        _source = source;
+        _log = log;
+        _producers = database.Query(
+                connection, null, r => new KnownProducer(r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), r.GetInt64(4), r.IsDBNull(5) ? null : r.GetInt64(5)), Tables.Producers.Select)
+            .ToDictionary(p => p.Key, StringComparer.Ordinal);
+        _view = database.Scalar(connection, null, "SELECT view FROM blocks ORDER BY height DESC LIMIT 1") as string ?? "";
+        _epoch = database.Scalar(connection, null, "SELECT max(epoch) FROM validators") as long? ?? -1;
+    }
+
+    /// <summary>What genesis says.</summary>
+    public void Begin(RowBatch batch)
+    {
+        foreach (var producer in _source.Genesis.Producers.All) Put(batch, Known(producer, 0));
+    }
+
+    /// <summary>The validator took over a snapshot and has no blocks below this one: the rows about them are missing.</summary>
+    public void Skip(RowBatch batch, Height next)
+    {
+        _log.MarkGap(batch);
+        foreach (var producer in _source.Producers.All) Put(batch, Known(producer, (long)next.Value));
+    }
+
+    public void Write(StoredBlockWithResults block, RowBatch batch)
+    {
+        var header = block.Stored.Block.Block.Header;
+        var height = (long)header.Height.Value;
+        var view = header.View.ToString();
+        var proposer = _source.Epochs.Name(header.Proposer);
+        batch.Insert(Tables.Blocks, height, block.Stored.Block.Block.Digest.ToString(), header.Parent.ToString(), header.Time.Milliseconds, view, proposer,
+            (long)block.Results.Length, (long)block.Results.Count(r => r == RejectionReason.None), header.TransactionRoot.ToString(), block.StateRoot.ToString());
+        if (header.View.Attempt > 0 && view != _view) batch.Insert(Tables.ViewChanges, height, view, _view, proposer);
+        _view = view;
+        WriteValidators(header.Epoch, batch);
+
+        var transactions = new List<AlertEnvelope>(block.Results.Length);
+        for (var i = 0; i < block.Results.Length; i++)
+        {
+            var decoded = EnvelopeDecoder.TryDecodeBody(block.Stored.Block.Bodies[i], out var envelope, out _);
+            Invariant.Holds(decoded, "a stored body decodes");
+            batch.Insert(Tables.Transactions, height, (long)i, envelope!.Digest.ToString(), envelope.Kind.Name(), envelope.Id, envelope.Producer.ToString(), block.Results[i].Code());
+            if (block.Results[i] == RejectionReason.None) WriteContent(envelope, height, i, batch);
+            transactions.Add(envelope);
+        }
+
+        for (var i = 0; i < block.Events.Length; i++) WriteEvent(block.Events[i], height, i, batch);
+        _log.Append(block, transactions, batch);
+    }
+
+    /// <summary>The set of each epoch up to this one.</summary>
+    private void WriteValidators(ulong epoch, RowBatch batch)
+    {
+        if ((long)epoch <= _epoch) return;
+        foreach (var (firstTerm, context) in _source.Epochs.All)
+        {
+            if ((long)context.Epoch <= _epoch || context.Epoch > epoch) continue;
+            foreach (var index in context.Validators.Indices)
+            {
+                var validator = context.Validators[index];
+                batch.Insert(Tables.Validators, (long)context.Epoch, (long)index.Value, validator.Name, validator.ConsensusKey.ToString(), validator.ControlKey.ToString(), (long)firstTerm);
+            }
+        }
+
+        _epoch = (long)epoch;
+    }
+
+    /// <summary>What follows from the block besides its transactions: the ledger has told it, nothing is computed again here.</summary>
+    private static void WriteEvent(LedgerEvent change, long height, long number, RowBatch batch)
+    {
+        switch (change)
+        {
+            case LedgerEvent.AlertChanged e:
+                batch.Update(Tables.Alerts, AlertStatus, e.Alert.ToString(), NameOf(e.Status), e.By);
+                batch.Insert(Tables.AlertChanges, height, number, e.Alert.ToString(), NameOf(e.Status), e.By);
+                break;
+            case LedgerEvent.ReputationChanged e:
+                batch.Insert(Tables.ReputationChanges, height, number, e.Producer, NameOf(e.Cause), (long)e.Before, (long)e.After, e.Message.ToString(), e.MessageId, e.Note);
+                batch.Put(Tables.Reputations, e.Producer, (long)e.After);
+                break;
+            case LedgerEvent.EvidenceLinked e:
+                batch.Insert(Tables.EvidenceLinks, height, number, e.Evidence.ToString(), e.Reference.ToString(), e.Alert is { } alert ? alert.ToString() : DBNull.Value);
+                break;
+            case LedgerEvent.PolicyChanged e:
+                batch.Update(Tables.Policies, PolicyStatus, e.Policy.ToString(), NameOf(e.Status), e.Until.Milliseconds, e.By);
+                batch.Insert(Tables.PolicyChanges, height, number, e.Policy.ToString(), NameOf(e.Status), e.Until.Milliseconds, e.By);
+                break;
+            default:
+                throw Invariant.Unreachable(change);
+        }
+    }
+
+    /// <summary>FalsePositive is false_positive.</summary>
+    private static string NameOf<T>(T value) where T : struct, Enum => JsonNamingPolicy.SnakeCaseLower.ConvertName(value.ToString());
+
+    private void WriteContent(AlertEnvelope envelope, long height, long position, RowBatch batch)
+    {
+        var digest = envelope.Digest.ToString();
+        var producer = _producers.GetValueOrDefault(envelope.Producer.ToString());
+        var name = producer?.Name ?? envelope.Producer.ToString();
+        switch (envelope.Content)
+        {
+            case AlertContent.Anomaly a:
+                batch.Insert(Tables.Alerts, digest, envelope.Id, a.Type, a.Source, (long)a.Severity, (long)a.ConfidenceBasisPoints, envelope.TimestampSeconds, a.ModelVersion, name,
+                    producer?.Organisation ?? "", height, position, Encoding.UTF8.GetString(a.Payload.Span), "reported", "");
+                break;
+            case AlertContent.Evidence e:
+                batch.Insert(Tables.Evidence, digest, envelope.Id, e.EvidenceType, envelope.TimestampSeconds, name, (long)e.Custody.Length, envelope.CustodyVerified, height, position);
+                break;
+            case AlertContent.Policy p:
+                batch.Insert(Tables.Policies, digest, envelope.Id, p.Action, p.Rule, envelope.TimestampSeconds, name, Encoding.UTF8.GetString(p.Params.Span), height, position, "proposed", 0L, "");
+                break;
+            case AlertContent.Misbehaviour m:
+                batch.Insert(Tables.Misbehaviour, digest, _source.Epochs.Name(m.Proof.Offender), m.Proof.Kind.ToString(), m.Proof.First.View.ToString(), (long)m.Proof.First.Height.Value, height, position);
+                break;
+            case AlertContent.Order o:
+                batch.Insert(Tables.Orders, digest, (long)o.Content.Number, o.Content.Digest().ToString(), o.Content.Change.GetType().Name, height, position);
+                WriteProducers(o.Content.Change, height, batch);
+                break;
+            case AlertContent.Ready or AlertContent.Decided:
+                break; // steps; what came of them the events tell
+            default:
+                throw Invariant.Unreachable(envelope.Content);
+        }
+    }
+
+    private void WriteProducers(Change change, long height, RowBatch batch)
+    {
+        switch (change)
+        {
+            case Change.PutProducer c:
+                var known = Known(c.Producer, height);
+                Put(batch, _producers.TryGetValue(known.Key, out var before) ? known with { Since = before.Since } : known);
+                break;
+            case Change.RotateProducer c:
+                if (_producers.Values.Where(p => p.Name == c.Name && p.Revoked is null).MaxBy(p => p.Since) is { } present) Put(batch, present with { Key = c.Key.ToString(), Since = height });
+                break;
+            case Change.RevokeProducer c:
+                foreach (var key in _producers.Values.Where(p => p.Name == c.Name && p.Revoked is null).ToArray()) Put(batch, key with { Revoked = height });
+                break;
+        }
+    }
+
+    private static KnownProducer Known(Producer producer, long since) =>
+        new(producer.Key.ToString(), producer.Name, producer.Organisation, string.Join(',', producer.Kinds.Names()), since, producer.Revoked ? since : null);
+
+    private void Put(RowBatch batch, KnownProducer producer)
+    {
+        _producers[producer.Key] = producer;
+        batch.Put(Tables.Producers, producer.Key, producer.Name, producer.Organisation, producer.Kinds, producer.Since, producer.Revoked is { } height ? height : DBNull.Value);
+    }
+}

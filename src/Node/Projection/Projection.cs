@@ -1,0 +1,233 @@
+using System;
+using System.Collections.Generic;
+using System.Data.Common;
+using System.IO;
+using System.Threading;
+using System.Threading.Tasks;
+using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Replica;
+using CyberMesh.Node.Hosting;
+using CyberMesh.Node.Storage;
+using CyberMesh.Node.Telemetry;
+using Microsoft.Extensions.Logging;
+
+namespace CyberMesh.Node.Projection;
+
+/// <summary>What the copy is made from, besides the blocks.</summary>
+/// <param name="Node">Name of this validator in the database, and of the lease it takes.</param>
+public sealed record ProjectionSource(Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, string Node);
+
+/// <summary>
+/// The queryable copy of the chain, fed from the block store at its own pace. It never holds up consensus and can be deleted at any time; it is rebuilt
+/// from the blocks. The cursor row makes it idempotent: a transaction moves it from the height it continues, or does nothing. So it does not matter
+/// whether a commit that was cut off took place, nor how many validators write to one copy: each block is written once, by whoever comes first.
+/// </summary>
+public sealed partial class Projection : IDisposable
+{
+    private const int BlocksPerTransaction = 200;
+    private const int TransactionsPerTransaction = 4_000;
+    private const int ConflictsMax = 10;
+    private static readonly TimeSpan Idle = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(10);
+
+    private readonly Database _database;
+    private readonly BlockReader _blocks;
+    private readonly ProjectionSource _source;
+    private readonly CircuitBreaker _circuit;
+    private readonly TimeProvider _time;
+    private readonly ILogger _logger;
+    private readonly SemaphoreSlim _signal = new(0);
+    private readonly string _holder;
+    private DbConnection? _connection;
+    private BlockRows? _rows;
+    private long _height;
+    private long _statusAt;
+
+    public Projection(Database database, BlockReader blocks, ProjectionSource source, CircuitBreaker circuit, TimeProvider time, ILogger logger)
+    {
+        _database = database;
+        _blocks = blocks;
+        _source = source;
+        _circuit = circuit;
+        _time = time;
+        _logger = logger;
+        _holder = $"{source.Node} {Guid.NewGuid():N}";
+        TransparencyLog = new LogCopy(database);
+    }
+
+    public LogCopy TransparencyLog { get; }
+
+    /// <summary>Blocks above are left alone.</summary>
+    public Height Until { get; init; } = new(long.MaxValue);
+
+    /// <summary>The last block the copy holds, as far as this validator has seen.</summary>
+    public Height Height => new((ulong)Interlocked.Read(ref _height));
+
+    /// <summary>There may be new blocks.</summary>
+    public void Wake()
+    {
+        if (_signal.CurrentCount == 0) _signal.Release();
+    }
+
+    public Task RunAsync(CancellationToken stop) => Task.Run(async () =>
+    {
+        while (!stop.IsCancellationRequested)
+        {
+            try
+            {
+                if (!_circuit.MayTry()) await Task.Delay(Idle / 4, stop).ConfigureAwait(false);
+                else if (!TryCopy()) await _signal.WaitAsync(Idle, stop).ConfigureAwait(false);
+            }
+            catch (OperationCanceledException) when (stop.IsCancellationRequested)
+            {
+                return;
+            }
+        }
+    }, CancellationToken.None);
+
+    /// <summary>As <see cref="Copy()"/>; what fails is told to the circuit breaker.</summary>
+    internal bool TryCopy()
+    {
+        try
+        {
+            var copied = Copy();
+            _circuit.Succeeded();
+            return copied;
+        }
+        catch (Exception problem) when (problem is DbException or SchemaException or TimeoutException or IOException)
+        {
+            if (problem is DbException damaged && _database.IsDamaged(damaged)) _database.Discard();
+            _circuit.Failed($"{_database.Name}: {problem.Message}");
+            Log.ProjectionRetry(_logger, problem.Message);
+            return false;
+        }
+    }
+
+    /// <summary>Copies what there is, in transactions of bounded size, connecting first where needed.</summary>
+    /// <returns>Whether there may be more at once.</returns>
+    /// <exception cref="DbException">The database cannot be reached, or failed; the next call begins with what it holds then.</exception>
+    /// <exception cref="SchemaException">It cannot be used as it is.</exception>
+    public bool Copy()
+    {
+        for (var conflicts = 0; ; conflicts++)
+        {
+            try
+            {
+                var connection = _connection ??= Connect();
+                return Copy(connection);
+            }
+            catch (Exception problem)
+            {
+                // Whatever was under way, a commit above all: what the database holds at the next connection counts.
+                Disconnect();
+                if (problem is not DbException conflict || !_database.IsConflict(conflict) || conflicts == ConflictsMax) throw;
+                // The whole transaction again, and not in step with whoever it met.
+                Thread.Sleep(Random.Shared.Next(5, 20 << Math.Min(conflicts, 6)));
+            }
+        }
+    }
+
+    private DbConnection Connect()
+    {
+        var connection = _database.Open();
+        try
+        {
+            new Migrator(_database, connection, Schema.Migrations, _holder).Run();
+            var chain = _source.Genesis.Chain.ChainId.ToString();
+            _database.Execute(connection, null, "INSERT INTO chain (id, chain_id) VALUES (1, $1) ON CONFLICT DO NOTHING", chain);
+            if (_database.Scalar(connection, null, "SELECT chain_id FROM chain WHERE id = 1") is string other && other != chain)
+                throw new SchemaException($"it holds the copy of another chain ({other}); choose another DB_SCHEMA, or another file");
+            _database.Execute(connection, null, "INSERT INTO cursor (name, height) VALUES ('blocks', 0) ON CONFLICT DO NOTHING");
+            Load(connection);
+            return connection;
+        }
+        catch
+        {
+            connection.Dispose();
+            throw;
+        }
+    }
+
+    private void Disconnect()
+    {
+        _connection?.Dispose();
+        _connection = null;
+    }
+
+    /// <summary>Goes on with what the database holds: somebody else may have written, and of what was cut off nobody knows.</summary>
+    private void Load(DbConnection connection)
+    {
+        Interlocked.Exchange(ref _height, (long)_database.Scalar(connection, null, "SELECT height FROM cursor WHERE name = 'blocks'")!);
+        TransparencyLog.Load(connection);
+        _rows = new BlockRows(_database, connection, _source, TransparencyLog);
+    }
+
+    private bool Copy(DbConnection connection)
+    {
+        var blocks = Next();
+        var isStatusDue = _statusAt == 0 || _time.GetElapsedTime(_statusAt) > StatusInterval;
+        if (blocks.Count == 0 && !TransparencyLog.HasOffer && !isStatusDue) return false;
+        var height = blocks.Count == 0 ? _height : (long)blocks[^1].Stored.Block.Block.Height.Value;
+        using var transaction = connection.BeginTransaction();
+        if (_database.Execute(connection, transaction, "UPDATE cursor SET height = $1 WHERE name = 'blocks' AND height = $2", height, _height) == 0)
+        {
+            transaction.Rollback();
+            Load(connection);
+            return true;
+        }
+
+        var batch = new RowBatch(_database, connection, transaction);
+        var expected = new Height((ulong)_height);
+        if (expected.Value == 0) _rows!.Begin(batch);
+        foreach (var block in blocks)
+        {
+            expected = expected.Next;
+            if (block.Stored.Block.Block.Height != expected) _rows!.Skip(batch, block.Stored.Block.Block.Height);
+            expected = block.Stored.Block.Block.Height;
+            _rows!.Write(block, batch);
+        }
+
+        batch.Flush();
+        TransparencyLog.KeepCheckpoint(batch);
+        if (isStatusDue) WriteStatus(batch);
+        transaction.Commit();
+        Interlocked.Exchange(ref _height, height);
+        if (isStatusDue) _statusAt = _time.GetTimestamp();
+        return blocks.Count > 0;
+    }
+
+    private List<StoredBlockWithResults> Next()
+    {
+        var blocks = new List<StoredBlockWithResults>();
+        var transactions = 0;
+        foreach (var block in _blocks.Read(Height.Next))
+        {
+            if (block.Stored.Block.Block.Height > Until) break;
+            // Of a block whose bodies have expired no rows can be made; it is a hole like those below a snapshot.
+            if (block.Stored.IsPruned) continue;
+            blocks.Add(block);
+            transactions += block.Results.Length;
+            if (blocks.Count == BlocksPerTransaction || transactions >= TransactionsPerTransaction) break;
+        }
+
+        return blocks;
+    }
+
+    /// <summary>What this validator has not published yet: for whoever watches several of them in one database.</summary>
+    private void WriteStatus(RowBatch batch)
+    {
+        var (waiting, oldest) = _blocks.OutboxState();
+        _database.Execute(batch.Connection, batch.Transaction,
+            $"INSERT INTO outbox (node, waiting, oldest_height, seen_ms) VALUES ($1, $2, $3, {_database.Now}) "
+            + "ON CONFLICT (node) DO UPDATE SET waiting = excluded.waiting, oldest_height = excluded.oldest_height, seen_ms = excluded.seen_ms",
+            _source.Node, waiting, oldest is { } height ? (long)height.Value : DBNull.Value);
+    }
+
+    public void Dispose()
+    {
+        Disconnect();
+        _database.Dispose();
+        _signal.Dispose();
+    }
+}

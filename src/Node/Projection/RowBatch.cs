@@ -1,0 +1,80 @@
+using System;
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.Data.Common;
+using System.Linq;
+
+namespace CyberMesh.Node.Projection;
+
+/// <summary>The rows of one transaction, sent in as few statements as possible: a server is asked per statement, not per row.</summary>
+internal sealed class RowBatch(Database database, DbConnection connection, DbTransaction transaction)
+{
+    private const int BytesMax = 2 << 20;
+
+    /// <summary>Statements have one of these numbers of rows, so that there are few different ones to prepare.</summary>
+    private static readonly int[] Sizes = [256, 64, 16, 4, 1];
+
+    private readonly Dictionary<Table, List<object[]>> _inserts = [];
+
+    /// <summary>By key: of several values the last counts, and a statement may name a row once.</summary>
+    private readonly Dictionary<Table, Dictionary<string, object[]>> _puts = [];
+
+    private readonly Dictionary<(Table Table, ImmutableArray<string> Changed), Dictionary<string, object[]>> _updates = [];
+    private long _bytes;
+
+    public DbConnection Connection => connection;
+
+    public DbTransaction Transaction => transaction;
+
+    public void Insert(Table table, params object[] values)
+    {
+        if (!_inserts.TryGetValue(table, out var rows)) _inserts[table] = rows = [];
+        rows.Add(values);
+        Count(values);
+    }
+
+    public void Put(Table table, params object[] values)
+    {
+        if (!_puts.TryGetValue(table, out var rows)) _puts[table] = rows = [];
+        rows[KeyOf(table, values)] = values;
+        Count(values);
+    }
+
+    /// <param name="changed">The same array each time: it names the statement.</param>
+    public void Update(Table table, ImmutableArray<string> changed, params object[] values)
+    {
+        if (!_updates.TryGetValue((table, changed), out var rows)) _updates[(table, changed)] = rows = [];
+        rows[KeyOf(table, values)] = values;
+        Count(values);
+    }
+
+    private static string KeyOf(Table table, object[] values) => string.Join('\n', values.Take(table.KeyLength));
+
+    private void Count(object[] values)
+    {
+        foreach (var value in values) _bytes += value switch { string text => text.Length, byte[] bytes => bytes.Length, _ => 8 };
+        if (_bytes > BytesMax) Flush();
+    }
+
+    /// <summary>What was added so far is in the database, for this transaction: new rows first, then what changed in them.</summary>
+    public void Flush()
+    {
+        foreach (var (table, rows) in _inserts) Send(rows, table.Insert);
+        foreach (var (table, rows) in _puts) Send([.. rows.Values], table.Put);
+        foreach (var (update, rows) in _updates) Send([.. rows.Values], count => update.Table.Update(count, update.Changed));
+        _inserts.Clear();
+        _puts.Clear();
+        _updates.Clear();
+        _bytes = 0;
+    }
+
+    private void Send(List<object[]> rows, Func<int, string> statement)
+    {
+        for (var sent = 0; sent < rows.Count;)
+        {
+            var size = Sizes.First(s => s <= rows.Count - sent);
+            database.Execute(connection, transaction, statement(size), rows.Skip(sent).Take(size).SelectMany(r => r).ToArray());
+            sent += size;
+        }
+    }
+}

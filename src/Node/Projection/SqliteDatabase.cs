@@ -1,0 +1,60 @@
+using System;
+using System.Data.Common;
+using System.Globalization;
+using System.IO;
+using Microsoft.Data.Sqlite;
+
+namespace CyberMesh.Node.Projection;
+
+/// <summary>The default: one file, no server.</summary>
+public sealed class SqliteDatabase : Database
+{
+    /// <summary>Of the file's form before it had migrations; such a file is written anew from the blocks.</summary>
+    private const long FileVersion = 3;
+
+    private readonly string _path;
+
+    public SqliteDatabase(string path)
+    {
+        _path = path;
+        if (!File.Exists(path)) return;
+        using var connection = Open();
+        if ((long)Scalar(connection, null, "PRAGMA user_version")! is not (0 or FileVersion)) Discard();
+    }
+
+    public override string Name => "SQLite";
+
+    internal override string Now => "CAST(unixepoch('subsec') * 1000 AS INTEGER)";
+
+    public override DbConnection Open()
+    {
+        var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = _path, Pooling = false }.ToString());
+        try
+        {
+            connection.Open();
+            // A copy may lose its last rows in a power cut: it reads them again from the blocks.
+            Execute(connection, null, "PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000;");
+            return connection;
+        }
+        catch
+        {
+            connection.Dispose();
+            throw;
+        }
+    }
+
+    internal override DbTransaction BeginSnapshot(DbConnection connection) => ((SqliteConnection)connection).BeginTransaction(deferred: true);
+
+    internal override void CreateSchema(DbConnection connection) => Execute(connection, null, "PRAGMA user_version = " + FileVersion.ToString(CultureInfo.InvariantCulture));
+
+    internal override bool IsConflict(DbException problem) => problem is SqliteException { SqliteErrorCode: 5 or 6 }; // SQLITE_BUSY, SQLITE_LOCKED
+
+    internal override bool IsDamaged(DbException problem) => problem is SqliteException { SqliteErrorCode: 11 or 26 }; // SQLITE_CORRUPT, SQLITE_NOTADB
+
+    internal override void Discard()
+    {
+        foreach (var suffix in (ReadOnlySpan<string>)["", "-wal", "-shm"]) File.Delete(_path + suffix);
+    }
+
+    private protected override string ParameterName(int number) => "$" + number.ToString(CultureInfo.InvariantCulture);
+}

@@ -1,0 +1,73 @@
+using System.Collections.Generic;
+using System.Collections.Immutable;
+using System.Linq;
+
+namespace CyberMesh.Node.Projection;
+
+/// <summary>A table of the queryable copy, as rows are written to it and compared with the chain.</summary>
+/// <param name="Columns">In the order of the values of a row; the key's come first.</param>
+/// <param name="KeyLength">How many of the columns identify a row.</param>
+internal sealed record Table(string Name, int KeyLength, params ImmutableArray<string> Columns)
+{
+    public string Key => string.Join(", ", Columns.Take(KeyLength));
+
+    public string Select => $"SELECT {string.Join(", ", Columns)} FROM {Name}";
+
+    /// <summary>As many rows at once; a row that is there stays as it is.</summary>
+    public string Insert(int rows) => $"INSERT INTO {Name} ({string.Join(", ", Columns)}) VALUES {Placeholders(rows, Columns.Length)} ON CONFLICT DO NOTHING";
+
+    /// <summary>As many rows at once; a row that is there gets the new values.</summary>
+    public string Put(int rows) =>
+        $"INSERT INTO {Name} ({string.Join(", ", Columns)}) VALUES {Placeholders(rows, Columns.Length)} "
+        + $"ON CONFLICT ({Key}) DO UPDATE SET {string.Join(", ", Columns.Skip(KeyLength).Select(c => $"{c} = excluded.{c}"))}";
+
+    /// <summary>Some columns of as many rows at once; key and new values as in <see cref="Columns"/>.</summary>
+    public string Update(int rows, ImmutableArray<string> changed) =>
+        $"WITH change ({Key}, {string.Join(", ", changed)}) AS (VALUES {Placeholders(rows, KeyLength + changed.Length)}) "
+        + $"UPDATE {Name} SET {string.Join(", ", changed.Select(c => $"{c} = change.{c}"))} FROM change "
+        + $"WHERE {string.Join(" AND ", Columns.Take(KeyLength).Select(k => $"{Name}.{k} = change.{k}"))}";
+
+    private static string Placeholders(int rows, int width) =>
+        string.Join(", ", Enumerable.Range(0, rows).Select(r => "(" + string.Join(", ", Enumerable.Range((r * width) + 1, width).Select(n => "$" + n)) + ")"));
+}
+
+/// <summary>All that follows from the chain; <c>cursor</c>, <c>chain</c>, <c>log_checkpoint</c> and <c>outbox</c> tell about the copying.</summary>
+internal static class Tables
+{
+    public static readonly Table Blocks = new("blocks", 1, "height", "hash", "parent", "time_ms", "view", "proposer", "tx_count", "accepted_count", "tx_root", "state_root");
+    public static readonly Table Transactions = new("transactions", 2, "height", "position", "digest", "kind", "id", "producer", "result");
+
+    public static readonly Table Alerts = new(
+        "alerts", 1, "digest", "id", "type", "source", "severity", "confidence_bp", "time_s", "model_version", "producer", "organisation", "height", "position", "payload", "status", "decided_by");
+
+    public static readonly Table AlertChanges = new("alert_changes", 2, "height", "event", "digest", "status", "decided_by");
+    public static readonly Table Evidence = new("evidence", 1, "digest", "id", "type", "time_s", "producer", "custody_count", "custody_verified", "height", "position");
+    public static readonly Table EvidenceLinks = new("evidence_links", 2, "height", "event", "evidence", "reference", "alert");
+
+    public static readonly Table Policies = new(
+        "policies", 1, "digest", "id", "action", "rule", "time_s", "producer", "params", "height", "position", "status", "until_ms", "decided_by");
+
+    public static readonly Table PolicyChanges = new("policy_changes", 2, "height", "event", "digest", "status", "until_ms", "decided_by");
+    public static readonly Table Producers = new("producers", 1, "key", "name", "organisation", "kinds", "since_height", "revoked_height");
+
+    public static readonly Table ReputationChanges = new(
+        "reputation_changes", 2, "height", "event", "producer", "cause", "score_before", "score_after", "message", "message_id", "note");
+
+    public static readonly Table Reputations = new("reputations", 1, "producer", "reputation");
+    public static readonly Table Validators = new("validators", 2, "epoch", "position", "name", "consensus_key", "control_key", "first_term");
+    public static readonly Table ViewChanges = new("view_changes", 1, "height", "view", "previous_view", "proposer");
+    public static readonly Table Orders = new("orders", 1, "digest", "number", "change", "kind", "height", "position");
+    public static readonly Table Misbehaviour = new("misbehaviour", 1, "digest", "validator", "kind", "view", "slot_height", "height", "position");
+    public static readonly Table LogEntries = new("log_entries", 1, "position", "entry");
+    public static readonly Table LogBlocks = new("log_blocks", 1, "height", "first_position");
+    public static readonly Table LogNodes = new("log_nodes", 2, "level", "position", "hash");
+
+    public static readonly ImmutableArray<Table> All =
+    [
+        Blocks, Transactions, Alerts, AlertChanges, Evidence, EvidenceLinks, Policies, PolicyChanges, Producers, ReputationChanges, Reputations, Validators, ViewChanges, Orders, Misbehaviour,
+        LogEntries, LogBlocks, LogNodes,
+    ];
+
+    /// <summary>Those of the transparency log; a copy that began above the first block lacks them.</summary>
+    public static readonly IReadOnlySet<Table> OfLog = new HashSet<Table>([LogEntries, LogBlocks, LogNodes]);
+}
