@@ -373,7 +373,7 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         Assert.Equal(HttpStatusCode.OK, (await http.GetAsync("/state")).StatusCode);
 
         server.Start();
-        await Eventually.HoldsAsync(() => HealthAsync().Result["status"]!.ToString() == "ok", "it is well again", 90);
+        await Eventually.HoldsAsync(() => HealthAsync().Result["status"]!.ToString() == "ok", "it is well again");
         await Eventually.HoldsAsync(() => cluster.Nodes[1].Projection.AlertCount() == 200, "what it missed is there");
         var home = cluster.Home(3);
         (string, string)[] variables = [.. environment.Select(e => (e.Key, e.Value))];
@@ -388,7 +388,7 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         var rebuilt = await CliProcess.RunAsync(["db", "rebuild", "--home", home, "--yes"], variables);
         Assert.True(rebuilt.Code == 0, rebuilt.Output);
         // Three validators were at it meanwhile.
-        await Eventually.HoldsAsync(() => HealthAsync().Result["status"]!.ToString() == "ok", "nobody minds", 90);
+        await Eventually.HoldsAsync(() => HealthAsync().Result["status"]!.ToString() == "ok", "nobody minds");
         Assert.Equal(0, (await CliProcess.RunAsync(["db", "verify", "--home", home], variables)).Code);
         var status = await CliProcess.RunAsync(["db", "status", "--home", home], variables);
         Assert.Contains("schema     1 the copy of the chain", status.Output, StringComparison.Ordinal);

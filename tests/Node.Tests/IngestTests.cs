@@ -94,8 +94,8 @@ public sealed class KafkaSecurityTests
         await Eventually.HoldsAsync(() =>
         {
             health = JsonNode.Parse(http.GetStringAsync("/health").GetAwaiter().GetResult())!;
-            return health["components"]!["circuits"]!.AsArray().All(c => ((string?)c!["reason"])?.Contains(reason, StringComparison.OrdinalIgnoreCase) == true);
-        }, "the reason is shown", 20);
+            return health["components"]!["circuits"]!.AsArray().Where(c => ((string)c!["dependency"]!).StartsWith("kafka", StringComparison.Ordinal)).All(c => ((string?)c!["reason"])?.Contains(reason, StringComparison.OrdinalIgnoreCase) == true);
+        }, "the reason is shown");
         Assert.Equal("degraded", (string)health!["status"]!);
         Assert.DoesNotContain("secret", health.ToJsonString(), StringComparison.Ordinal);
         var metrics = await http.GetStringAsync("/metrics");
@@ -160,9 +160,14 @@ public sealed class IngestTests
 
     private static async Task<bool> IsCommittedAsync(ValidatorNode node, byte[] record)
     {
-        Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record, out var alert, out _));
         using var http = new HttpClient { BaseAddress = node.ApiAddress };
-        return (await http.GetAsync($"/v1/alerts/{alert.Digest}")).IsSuccessStatusCode;
+        return (await http.GetAsync($"/v1/alerts/{DigestOf(record)}")).IsSuccessStatusCode;
+    }
+
+    private static string DigestOf(byte[] record)
+    {
+        Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, record, out var alert, out _));
+        return alert.Digest.ToString();
     }
 
     private static string Place(ConsumeResult<byte[]?, byte[]?> letter) => DeadLetters.TryReadPlace(letter.Message.Headers, out var place) ? place.ToString() : "";
@@ -224,9 +229,11 @@ public sealed class IngestTests
         kafka.Flush(TimeSpan.FromSeconds(20));
         var node = cluster.Nodes[1];
         await Eventually.HoldsAsync(() => IsCommittedAsync(node, urgent).GetAwaiter().GetResult(), "the quiet one is committed");
-        // 2,000 at 100 a second are far from done, and nothing of them is lost either.
-        Assert.InRange(node.Projection.AlertCount(), 1, 1800);
-        await Eventually.HoldsAsync(() => node.Projection.AlertCount() == 2001, "all of the flood is committed in time", 120);
+        await Eventually.HoldsAsync(() => node.Projection.AlertCount() == 2001, "all of the flood is committed in time");
+        // It did not wait for the 2,000 at 100 a second, by the order of the chain itself.
+        var height = node.Projection.Alert(DigestOf(urgent))!.Height;
+        var before = node.Projection.Blocks(height, 10_000).Sum(b => b.TransactionCount);
+        Assert.InRange(before, 0, 1800);
         Assert.Equal(0, node.Metrics.TransactionsRejected.Value);
     }
 
@@ -251,7 +258,7 @@ public sealed class IngestTests
         await Eventually.HoldsAsync(() => (string?)ConsumerAsync().GetAwaiter().GetResult()!["state"] != "closed", "the outage shows");
         cluster.Broker.IsDown = false;
         Publish(20);
-        await Eventually.HoldsAsync(() => cluster.Nodes.All(n => n.Projection.AlertCount() == 60), "all alerts are committed everywhere", 90);
+        await Eventually.HoldsAsync(() => cluster.Nodes.All(n => n.Projection.AlertCount() == 60), "all alerts are committed everywhere");
         Assert.Equal(3, (await cluster.ReadAsync("ai.dlq.v1", found => found.Select(Place).Distinct().Count() >= 3)).Select(Place).Distinct().Count());
         await Eventually.HoldsAsync(() => (string?)ConsumerAsync().GetAwaiter().GetResult()!["state"] == "closed", "the end of the outage shows");
         var commits = await cluster.ReadAsync("control.commits.v1", found => found.Sum(Alerts) >= 60);

@@ -127,7 +127,7 @@ internal sealed class CliProcess : IDisposable
 internal static class Eventually
 {
     /// <summary>Polls until the condition holds; a generous limit, because the machine is shared.</summary>
-    public static async Task HoldsAsync(Func<bool> condition, string what, int seconds = 60)
+    public static async Task HoldsAsync(Func<bool> condition, string what, int seconds = 180)
     {
         var clock = Stopwatch.StartNew();
         while (!condition())
@@ -237,7 +237,7 @@ internal sealed class TestCluster : IAsyncDisposable
         consumer.Subscribe(topic);
         var records = new List<ConsumeResult<byte[]?, byte[]?>>();
         var limit = Stopwatch.StartNew();
-        while (!enough(records) && limit.Elapsed < TimeSpan.FromSeconds(60))
+        while (!enough(records) && limit.Elapsed < TimeSpan.FromSeconds(120))
         {
             if (consumer.Consume(TimeSpan.FromMilliseconds(50)) is { } record) records.Add(record);
             await Task.Yield();

@@ -60,6 +60,7 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly CircuitBreaker _producerCircuit;
     private readonly CircuitBreaker _databaseCircuit;
     private readonly SnapshotStore _snapshots;
+    private readonly Retention _retention;
     private readonly Channel<BlockRequest> _blockRequests = Requests<BlockRequest>();
     private readonly Channel<SnapshotRequest> _snapshotRequests = Requests<SnapshotRequest>();
     private readonly CancellationTokenSource _stop = new();
@@ -114,6 +115,7 @@ public sealed class ValidatorNode : IAsyncDisposable
                     settings.OrdersTopic, settings.DecisionsTopic, settings.DeadLetterTopic, settings.StartAtEarliest ? AutoOffsetReset.Earliest : AutoOffsetReset.Latest,
                     (int)settings.SessionTimeout.TotalMilliseconds, (long)settings.TimestampSkew.TotalMilliseconds, Name),
                 genesis.Operators, replica.Producers, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, _consumerCircuit, _producerCircuit, options.Time, _metrics, options.Logger);
+            _retention = new Retention(_store.OpenReader, _snapshots, settings.RetentionBodies, NeedsBodiesFrom, options.Time, _metrics.BlocksPruned);
             AddGauges();
             _api = new ApiServer(
                 new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => [_consumerCircuit, _producerCircuit, _databaseCircuit], () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, _metrics), settings.ApiListen, options.Logger);
@@ -234,7 +236,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         Task[] parts =
         [
             _mesh.RunAsync(_loop.ReceiveAsync, stop), Task.Run(() => _loop.RunAsync(stop)), _ingest.RunAsync(stop), _publisher.RunAsync(stop), _published.RunAsync(stop),
-            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop), new Retention(_store.OpenReader, _snapshots, _options.Settings.RetentionBodies, NeedsBodiesFrom, _options.Time, _metrics.BlocksPruned).RunAsync(stop),
+            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop), _retention.RunAsync(stop),
         ];
         _run = SuperviseAsync(parts);
     }
