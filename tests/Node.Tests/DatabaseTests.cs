@@ -271,6 +271,31 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         }
     }
 
+    [Fact]
+    public async Task D4_tables_made_anew_under_those_who_copy_are_whole_and_filled_again()
+    {
+        var schema = DatabaseFixture.NewSchema();
+        using var stop = new CancellationTokenSource();
+        var copying = Enumerable.Range(0, 3).Select(i => Task.Run(() =>
+        {
+            using var reader = fixture.Reader();
+            using var copy = fixture.Copy(fixture.Database(schema), reader);
+            while (!stop.IsCancellationRequested) copy.TryCopy();
+        })).ToArray();
+        using (var database = fixture.Database(schema))
+            for (var round = 0; round < 20; round++)
+            {
+                new CopyAdmin(database, "operator").Drop();
+                await Task.Delay(20 * round);
+            }
+
+        await stop.CancelAsync();
+        await Task.WhenAll(copying);
+        using (var reader = fixture.Reader())
+        using (var copy = fixture.Copy(fixture.Database(schema), reader)) CopyAll(copy);
+        Assert.Empty(fixture.Check(schema));
+    }
+
     public static TheoryData<bool> Engines => [true, false];
 
     [Theory]

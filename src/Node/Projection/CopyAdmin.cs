@@ -52,9 +52,6 @@ public sealed class CopyAdmin(Database database, string holder)
     public void Drop()
     {
         using var connection = database.Open();
-        Migrator(connection).Run();
-        database.Execute(connection, null, "DELETE FROM schema_migrations");
-        foreach (var table in Tables.All.Select(t => t.Name).Concat(Bookkeeping)) database.Execute(connection, null, $"DROP TABLE IF EXISTS {table}");
-        Migrator(connection).Run();
+        Migrator(connection).Rebuild([.. Tables.All.Select(t => t.Name), .. Bookkeeping]);
     }
 }

@@ -36,6 +36,24 @@ internal sealed class Migrator(Database database, DbConnection connection, Immut
     /// <exception cref="DbException">The database failed.</exception>
     public void Run()
     {
+        Prepare();
+        if (Missing(Applied()).Count == 0) return;
+        // Somebody may have been here between the look and the lease.
+        WithLease(() => Missing(Applied()).All(Apply));
+    }
+
+    /// <summary>Drops the tables, whoever made them, and takes all steps anew. Validators that use them meanwhile wait for the lease and go on with the new ones.</summary>
+    public void Rebuild(IReadOnlyList<string> tables)
+    {
+        Prepare();
+        WithLease(() =>
+        {
+            database.Execute(connection, null, "DELETE FROM schema_migrations");
+            return tables.All(table => Execute($"DROP TABLE IF EXISTS {table}")) && migrations.All(Apply);
+        });
+    }
+
+    private void Prepare() =>
         // Of several who do this at the same moment one can fail, IF NOT EXISTS or not; it finds the table when it looks again.
         Repeat(() =>
         {
@@ -44,16 +62,17 @@ internal sealed class Migrator(Database database, DbConnection connection, Immut
             database.Execute(connection, null,
                 "CREATE TABLE IF NOT EXISTS schema_migrations (version INT8 PRIMARY KEY, name TEXT NOT NULL, checksum TEXT NOT NULL, writable_from INT8 NOT NULL, applied_ms INT8 NOT NULL)");
         });
+
+    /// <param name="action">False when the lease was lost in the middle: somebody else has gone on, and it begins again when it has the lease again.</param>
+    private void WithLease(Func<bool> action)
+    {
         for (var attempt = 0; attempt < Attempts; attempt++)
         {
-            if (Missing(Applied()).Count == 0) return;
             if (TakeLease())
             {
                 try
                 {
-                    // Somebody may have been here between the look and the lease.
-                    if (Missing(Applied()) is not [var next, ..]) return;
-                    if (Apply(next)) continue;
+                    if (action()) return;
                 }
                 finally
                 {
@@ -93,19 +112,21 @@ internal sealed class Migrator(Database database, DbConnection connection, Immut
     /// <returns>False when the lease was lost: somebody else has gone on.</returns>
     private bool Apply(Migration migration)
     {
-        foreach (var statement in migration.Statements)
-        {
-            if (!TakeLease()) return false;
-            database.Execute(connection, null, statement);
-        }
-
+        if (!migration.Statements.All(Execute)) return false;
         database.Execute(connection, null,
             $"INSERT INTO schema_migrations (version, name, checksum, writable_from, applied_ms) VALUES ($1, $2, $3, $4, {database.Now}) ON CONFLICT DO NOTHING",
             migration.Version, migration.Name, migration.Checksum, migration.WritableFrom);
         return true;
     }
 
-    private static void Repeat(Action action)
+    private bool Execute(string statement)
+    {
+        if (!TakeLease()) return false;
+        Repeat(() => database.Execute(connection, null, statement)); // whoever copies at this moment has locks on what is dropped
+        return true;
+    }
+
+    private void Repeat(Action action)
     {
         for (var attempt = 1; ; attempt++)
         {
@@ -115,7 +136,7 @@ internal sealed class Migrator(Database database, DbConnection connection, Immut
                 return;
             }
             // Unique violation in the catalogue, duplicate type, schema or table; tuple concurrently updated.
-            catch (DbException problem) when (problem.SqlState is "23505" or "42710" or "42P06" or "42P07" or "XX000" or "40001" && attempt < 20)
+            catch (DbException problem) when (attempt < 20 && (problem.SqlState is "23505" or "42710" or "42P06" or "42P07" or "XX000" || database.IsConflict(problem)))
             {
                 Thread.Sleep(Pause / 4);
             }

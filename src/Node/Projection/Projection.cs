@@ -139,7 +139,7 @@ public sealed partial class Projection : IDisposable
             if (_database.Scalar(connection, null, "SELECT chain_id FROM chain WHERE id = 1") is string other && other != chain)
                 throw new SchemaException($"it holds the copy of another chain ({other}); choose another DB_SCHEMA, or another file");
             _database.Execute(connection, null, "INSERT INTO cursor (name, height) VALUES ('blocks', 0) ON CONFLICT DO NOTHING");
-            Load(connection);
+            if (!TryLoad(connection)) throw new SchemaException("its tables are just being made anew; the next try finds them");
             return connection;
         }
         catch
@@ -156,11 +156,14 @@ public sealed partial class Projection : IDisposable
     }
 
     /// <summary>Goes on with what the database holds: somebody else may have written, and of what was cut off nobody knows.</summary>
-    private void Load(DbConnection connection)
+    /// <returns>False when the tables are not those of the beginning any more.</returns>
+    private bool TryLoad(DbConnection connection)
     {
-        Interlocked.Exchange(ref _height, (long)_database.Scalar(connection, null, "SELECT height FROM cursor WHERE name = 'blocks'")!);
+        if (_database.Scalar(connection, null, "SELECT height FROM cursor WHERE name = 'blocks'") is not long height) return false;
+        Interlocked.Exchange(ref _height, height);
         TransparencyLog.Load(connection);
         _rows = new BlockRows(_database, connection, _source, TransparencyLog);
+        return true;
     }
 
     private bool Copy(DbConnection connection)
@@ -173,7 +176,7 @@ public sealed partial class Projection : IDisposable
         if (_database.Execute(connection, transaction, "UPDATE cursor SET height = $1 WHERE name = 'blocks' AND height = $2", height, _height) == 0)
         {
             transaction.Rollback();
-            Load(connection);
+            if (!TryLoad(connection)) Disconnect();
             return true;
         }
 
