@@ -99,6 +99,8 @@ internal static class ChaosVerb
             var published = producers.RunAsync(rate, publishing.Token);
             await Task.WhenAll(Follow(schedule, faults, stop), published);
             producers.Flush();
+            var copies = producers.ExpectCopies(TopicReader.ReadAll(KafkaConnection.Plain(broker.BootstrapServers), "ai.anomalies.v1", stop));
+            if (copies > 0) Console.WriteLine($"{copies} records stand in Kafka once more than meant: their acknowledgement was lost with the connection");
             Console.WriteLine($"published {producers.Count}; waiting until everything is decided");
             return await SettleAsync(validators, homes, apiPorts, producers, deadLetters, broker.BootstrapServers, stop);
         }

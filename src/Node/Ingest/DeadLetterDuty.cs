@@ -23,12 +23,15 @@ internal sealed class DeadLetterDuty(
     /// <summary>Dead letters of others that are remembered until the record itself is refused here.</summary>
     private const int SeenMax = 2000;
 
+    /// <summary>And for so long: what they are about may have been done before a restart.</summary>
+    private static readonly TimeSpan SeenFor = TimeSpan.FromMinutes(10);
+
     private static readonly TimeSpan Patience = TimeSpan.FromSeconds(5);
     private readonly long _start = time.GetTimestamp();
     private readonly Dictionary<TopicPartitionOffset, Refused> _refused = [];
     private readonly PriorityQueue<TopicPartitionOffset, long> _due = new();
     private readonly Dictionary<TopicPartitionOffset, ConsumeResult<byte[]?, byte[]?>> _seen = [];
-    private readonly Queue<TopicPartitionOffset> _seenInOrder = new();
+    private readonly Queue<(TopicPartitionOffset Place, long At)> _seenInOrder = new();
     private readonly ConcurrentQueue<(TopicPartitionOffset Place, Error Error)> _reports = new();
 
     private sealed record Refused(ConsumeResult<byte[]?, byte[]?> Record, Digest Digest, Rejection Rejection)
@@ -81,17 +84,25 @@ internal sealed class DeadLetterDuty(
         }
 
         _seen.Add(place, deadLetter);
-        _seenInOrder.Enqueue(place);
+        _seenInOrder.Enqueue((place, Now()));
         if (_refused.TryGetValue(place, out var refused) && !refused.IsUnderWay && IsOf(refused.Record, deadLetter))
         {
             _refused.Remove(place);
             Finish(refused.Record);
         }
 
-        // Whoever can write to the topic can write nonsense: what nobody here waits for is forgotten some day.
-        while (_seenInOrder.Count > SeenMax && _seenInOrder.TryDequeue(out var oldest))
-            if (_seen.Remove(oldest, out var unclaimed))
-                done(unclaimed);
+        ForgetUnclaimed();
+    }
+
+    /// <summary>Whoever can write to the topic can write nonsense: what nobody here waits for is forgotten some day.</summary>
+    private void ForgetUnclaimed()
+    {
+        var before = Now() - (long)SeenFor.TotalMilliseconds;
+        while (_seenInOrder.TryPeek(out var oldest) && (_seenInOrder.Count > SeenMax || oldest.At < before))
+        {
+            _seenInOrder.Dequeue();
+            if (_seen.Remove(oldest.Place, out var unclaimed)) done(unclaimed);
+        }
     }
 
     // Of records with the same bytes one is the original, and the first that a validator reads is it: they stand in different partitions, so validators
@@ -123,6 +134,7 @@ internal sealed class DeadLetterDuty(
     public void Work()
     {
         while (_reports.TryDequeue(out var report)) Written(report.Place, report.Error);
+        ForgetUnclaimed();
         var now = Now();
         while (_due.TryPeek(out var place, out var at) && at <= now)
         {

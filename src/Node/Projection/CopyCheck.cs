@@ -35,20 +35,15 @@ public sealed class CopyCheck(Database database, BlockReader blocks, ProjectionS
         var directory = Directory.CreateTempSubdirectory("cybermesh-check-");
         try
         {
+            var file = Path.Combine(directory.FullName, "expected.db");
             using var connection = database.Open();
+            // Making the rows takes long, so most are made before the moment at which the copy is looked at.
+            MakeExpected(file, CopiedTo(connection, null));
             using var moment = database.BeginSnapshot(connection);
-            var height = new Height((ulong)(long)(database.Scalar(connection, moment, "SELECT height FROM cursor WHERE name = 'blocks'") ?? 0L));
-            // Who shares a copy may be a block behind the one who writes it.
-            for (var waited = 0; blocks.LastHeight() < height && waited < 100; waited++) Thread.Sleep(100);
-            if (blocks.LastHeight() < height) throw new UserError($"the copy holds blocks up to {height}, this validator only up to {blocks.LastHeight()}", "let it catch up first");
+            var height = CopiedTo(connection, moment);
+            MakeExpected(file, height);
             Range = (blocks.FirstHeight() ?? default, height);
-            using var expected = new SqliteDatabase(Path.Combine(directory.FullName, "expected.db"));
-            using (var copy = new Projection(new SqliteDatabase(Path.Combine(directory.FullName, "expected.db")), blocks, source, new CircuitBreaker("check", time), time, NullLogger.Instance) { Until = height })
-                while (copy.Copy())
-                {
-                    // as much as fits into a transaction each
-                }
-
+            using var expected = new SqliteDatabase(file);
             using var right = expected.Open();
             foreach (var table in Tables.All)
                 if (Range.First.Value <= 1 || !OfWholePast.Contains(table))
@@ -57,6 +52,20 @@ public sealed class CopyCheck(Database database, BlockReader blocks, ProjectionS
         finally
         {
             directory.Delete(recursive: true);
+        }
+    }
+
+    private Height CopiedTo(DbConnection connection, DbTransaction? moment) => new((ulong)(long)(database.Scalar(connection, moment, "SELECT height FROM cursor WHERE name = 'blocks'") ?? 0L));
+
+    private void MakeExpected(string file, Height height)
+    {
+        // Who shares a copy may be a block behind the one who writes it.
+        for (var waited = 0; blocks.LastHeight() < height && waited < 100; waited++) Thread.Sleep(100);
+        if (blocks.LastHeight() < height) throw new UserError($"the copy holds blocks up to {height}, this validator only up to {blocks.LastHeight()}", "let it catch up first");
+        using var copy = new Projection(new SqliteDatabase(file), blocks, source, new CircuitBreaker("check", time), time, NullLogger.Instance) { Until = height };
+        while (copy.Copy())
+        {
+            // as much as fits into a transaction each
         }
     }
 

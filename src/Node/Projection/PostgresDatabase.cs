@@ -24,7 +24,14 @@ public sealed class PostgresDatabase : Database
 
     public override DbConnection Open() => _source.OpenConnection();
 
-    internal override DbTransaction BeginSnapshot(DbConnection connection) => connection.BeginTransaction(IsolationLevel.RepeatableRead);
+    internal override DbTransaction BeginSnapshot(DbConnection connection)
+    {
+        var moment = connection.BeginTransaction(IsolationLevel.RepeatableRead);
+        // Reading everything takes as long as it takes.
+        Execute(connection, moment, "SET LOCAL statement_timeout = 0");
+        Execute(connection, moment, "SET LOCAL idle_in_transaction_session_timeout = 0");
+        return moment;
+    }
 
     internal override void CreateSchema(DbConnection connection)
     {
