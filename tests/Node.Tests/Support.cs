@@ -6,6 +6,7 @@ using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
+using Confluent.Kafka.Admin;
 using CyberMesh.Cli.Verbs;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
@@ -179,14 +180,32 @@ internal sealed class Keys : IDisposable
     }
 }
 
-/// <summary>Four validators and a broker in this process.</summary>
+/// <summary>Validators and a broker in this process; with TEST_KAFKA_BROKERS set, the brokers named there, with topics of the cluster's own.</summary>
 internal sealed class TestCluster : IAsyncDisposable
 {
     private readonly TemporaryDirectory _directory = new();
     private readonly List<ValidatorNode> _nodes = [];
     private Dictionary<string, string> _environment = [];
 
-    public EmbeddedBroker Broker { get; } = new(BrokerVerb.DefaultTopics.Split(','));
+    private static readonly string? External = Environment.GetEnvironmentVariable("TEST_KAFKA_BROKERS");
+
+    private readonly EmbeddedBroker? _broker = External is null ? new(BrokerVerb.DefaultTopics.Split(',')) : null;
+    private readonly string _prefix = External is null ? "" : $"cybermesh-test-{Guid.NewGuid():N}.";
+
+    /// <summary>For what only a broker of our own does; elsewhere the test is left out.</summary>
+    public EmbeddedBroker Broker
+    {
+        get
+        {
+            Assert.SkipWhen(_broker is null, "needs a broker of its own");
+            return _broker!;
+        }
+    }
+
+    private string Brokers => External ?? _broker!.BootstrapServers;
+
+    /// <summary>Its name where others use the brokers too.</summary>
+    private string Topic(string name) => _prefix + name;
 
     public Genesis Genesis { get; private set; } = null!;
 
@@ -201,10 +220,11 @@ internal sealed class TestCluster : IAsyncDisposable
     {
         var cluster = new TestCluster();
         var homes = Testnet.Generate(
-            cluster._directory.Path, Testnet.FreePorts(validators), Testnet.FreePorts(validators), producers, cluster.Broker.BootstrapServers, time, parameters);
+            cluster._directory.Path, Testnet.FreePorts(validators), Testnet.FreePorts(validators), producers, cluster.Brokers, time, parameters);
         cluster.Genesis = GenesisFile.Load(Path.Combine(homes[0], "genesis.json"));
         cluster.Time = time;
-        cluster._environment = new Dictionary<string, string>(environment ?? cluster._environment) { ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "1500ms" };
+        cluster._environment = new Dictionary<string, string>(environment ?? cluster._environment) { ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = cluster._broker is null ? "6s" : "1500ms" };
+        if (cluster._broker is null) await cluster.UseExternalAsync();
         for (var i = 0; i < validators; i++)
         {
             cluster._nodes.Add(null!);
@@ -212,6 +232,30 @@ internal sealed class TestCluster : IAsyncDisposable
         }
 
         return cluster;
+    }
+
+    private async Task UseExternalAsync()
+    {
+        using var admin = new AdminClientBuilder(new AdminClientConfig { BootstrapServers = Brokers }).Build();
+        var topics = BrokerVerb.DefaultTopics.Split(',').Select(Topic).ToArray();
+        try
+        {
+            await admin.CreateTopicsAsync(topics.Select(name => new TopicSpecification { Name = name, NumPartitions = 4, ReplicationFactor = 1 }), new CreateTopicsOptions { RequestTimeout = TimeSpan.FromSeconds(3) });
+        }
+        catch (KafkaException)
+        {
+            // 'cybermesh broker' knows no administration and makes topics when they are asked for.
+            foreach (var name in topics) admin.GetMetadata(name, TimeSpan.FromSeconds(10));
+        }
+
+        _environment["KAFKA_CONSUMER_GROUP_ID"] = _prefix + "group";
+        _environment["KAFKA_INPUT_TOPICS"] = string.Join(',', new[] { "ai.anomalies.v1", "ai.evidence.v1", "ai.policy.v1" }.Select(Topic));
+        foreach (var (setting, name) in new[]
+                 {
+                     ("KAFKA_ORDERS_TOPIC", "control.orders.v1"), ("KAFKA_DECISIONS_TOPIC", "control.decisions.v1"), ("CONTROL_COMMITS_TOPIC", "control.commits.v1"),
+                     ("CONTROL_POLICY_TOPIC", "control.policy.v1"), ("CONTROL_REPUTATION_TOPIC", "control.reputation.v1"), ("KAFKA_DLQ_TOPIC", "ai.dlq.v1"),
+                 })
+            _environment[setting] = Topic(name);
     }
 
     /// <param name="more">Settings of this one alone.</param>
@@ -227,14 +271,14 @@ internal sealed class TestCluster : IAsyncDisposable
     /// <summary>Ends a validator as a crash would; <see cref="StartAsync(int, ValueTuple{string, string}[])"/> brings it back.</summary>
     public async Task KillAsync(int number) => await _nodes[number].DisposeAsync();
 
-    public IProducer<byte[]?, byte[]?> Producer() => KafkaClients.Producer(KafkaConnection.Plain(Broker.BootstrapServers), "test", _ => { });
+    public TestProducer Producer() => new(KafkaClients.Producer(KafkaConnection.Plain(Brokers), "test", _ => { }), Topic);
 
     /// <summary>Reads a topic from its start until <paramref name="enough"/> says so.</summary>
     public async Task<List<ConsumeResult<byte[]?, byte[]?>>> ReadAsync(string topic, Func<List<ConsumeResult<byte[]?, byte[]?>>, bool> enough)
     {
-        using var consumer = new ConsumerBuilder<byte[]?, byte[]?>(KafkaClients.Consumer(KafkaConnection.Plain(Broker.BootstrapServers), "test-" + Guid.NewGuid(), AutoOffsetReset.Earliest, 6000))
+        using var consumer = new ConsumerBuilder<byte[]?, byte[]?>(KafkaClients.Consumer(KafkaConnection.Plain(Brokers), "test-" + Guid.NewGuid(), AutoOffsetReset.Earliest, 6000))
             .SetLogHandler((_, _) => { }).SetErrorHandler((_, _) => { }).Build();
-        consumer.Subscribe(topic);
+        consumer.Subscribe(Topic(topic));
         var records = new List<ConsumeResult<byte[]?, byte[]?>>();
         var limit = Stopwatch.StartNew();
         while (!enough(records) && limit.Elapsed < TimeSpan.FromSeconds(120))
@@ -250,7 +294,19 @@ internal sealed class TestCluster : IAsyncDisposable
     public async ValueTask DisposeAsync()
     {
         foreach (var node in _nodes) await node.DisposeAsync();
-        Broker.Dispose();
+        _broker?.Dispose();
         _directory.Dispose();
     }
+}
+
+/// <summary>Publishes to the topics of one cluster.</summary>
+internal sealed class TestProducer(IProducer<byte[]?, byte[]?> kafka, Func<string, string> topic) : IDisposable
+{
+    public void Produce(string name, Message<byte[]?, byte[]?> message) => kafka.Produce(topic(name), message);
+
+    public void Produce(TopicPartition partition, Message<byte[]?, byte[]?> message) => kafka.Produce(new TopicPartition(topic(partition.Topic), partition.Partition), message);
+
+    public void Flush(TimeSpan limit) => kafka.Flush(limit);
+
+    public void Dispose() => kafka.Dispose();
 }
