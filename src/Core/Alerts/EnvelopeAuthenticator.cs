@@ -1,3 +1,4 @@
+using System;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 
@@ -21,9 +22,40 @@ public sealed class EnvelopeAuthenticator(ISignatureVerifier verifier, EpochSche
             return genuine;
         }
 
-        envelope.Profile = envelope.Content is AlertContent.Decided { Decision: var decision }
+        return TryComplete(envelope, envelope.Content is AlertContent.Decided { Decision: var decision }
             ? decision.Verify(verifier) ? SigningProfile.V2 : SigningProfile.None
-            : Match(envelope, profiles);
+            : Match(envelope, profiles), out verified);
+    }
+
+    /// <summary>As <see cref="TryAuthenticate(AlertEnvelope, SigningProfiles, out Verified{AlertEnvelope})"/> of each, with the signatures checked together.</summary>
+    /// <param name="likely">The profile of each that is tried first.</param>
+    /// <param name="verified">Null for what is not genuine.</param>
+    public void TryAuthenticate(ReadOnlySpan<AlertEnvelope> envelopes, ReadOnlySpan<SigningProfiles> profiles, ReadOnlySpan<SigningProfile> likely, Span<Verified<AlertEnvelope>?> verified)
+    {
+        var checks = new SignatureCheck[envelopes.Length];
+        var places = new int[envelopes.Length];
+        var count = 0;
+        for (var i = 0; i < envelopes.Length; i++)
+        {
+            var envelope = envelopes[i];
+            if (!envelope.Kind.IsControl() && envelope.Content is not AlertContent.Decided && (profiles[i] & Flag(likely[i])) != 0 && Signed(envelope, likely[i]) is { } signed)
+                (checks[count], places[count++]) = (new SignatureCheck(envelope.Producer, signed, envelope.Signature), i);
+            else verified[i] = TryAuthenticate(envelope, profiles[i], out var one) ? one : null;
+        }
+
+        var verdicts = new bool[count];
+        verifier.Verify(checks.AsSpan(0, count), verdicts);
+        for (var i = 0; i < count; i++)
+        {
+            var (envelope, first) = (envelopes[places[i]], likely[places[i]]);
+            var matching = verdicts[i] ? first : Match(envelope, profiles[places[i]] & ~Flag(first));
+            verified[places[i]] = TryComplete(envelope, matching, out var one) ? one : null;
+        }
+    }
+
+    private bool TryComplete(AlertEnvelope envelope, SigningProfile matching, out Verified<AlertEnvelope> verified)
+    {
+        envelope.Profile = matching;
         if (envelope.Profile == SigningProfile.V2) envelope.CustodyVerified = VerifyCustody(envelope);
         verified = envelope.Profile == SigningProfile.None ? default : new Verified<AlertEnvelope>(envelope);
         // Under v2 a chain of custody with a bad link is a false statement by the producer, so the whole message is refused.
@@ -53,17 +85,21 @@ public sealed class EnvelopeAuthenticator(ISignatureVerifier verifier, EpochSche
 
     private SigningProfile Match(AlertEnvelope envelope, SigningProfiles profiles)
     {
-        if ((profiles & SigningProfiles.V1) != 0)
-        {
-            var bytes = SigningBytes.V1(envelope.Kind, envelope.TimestampSeconds, envelope.Producer, envelope.Nonce, envelope.ContentHash);
-            if (verifier.Verify(envelope.Producer, bytes, envelope.Signature)) return SigningProfile.V1;
-        }
+        foreach (var profile in (ReadOnlySpan<SigningProfile>)[SigningProfile.V1, SigningProfile.V2])
+            if ((profiles & Flag(profile)) != 0 && Signed(envelope, profile) is { } signed && verifier.Verify(envelope.Producer, signed, envelope.Signature))
+                return profile;
+        return SigningProfile.None;
+    }
 
-        if ((profiles & SigningProfiles.V2) == 0 || !envelope.Canonical) return SigningProfile.None;
+    private static SigningProfiles Flag(SigningProfile profile) => (SigningProfiles)profile;
+
+    /// <summary>Null when nothing can be signed under this profile.</summary>
+    private static byte[]? Signed(AlertEnvelope envelope, SigningProfile profile)
+    {
+        if (profile == SigningProfile.V1) return SigningBytes.V1(envelope.Kind, envelope.TimestampSeconds, envelope.Producer, envelope.Nonce, envelope.ContentHash);
+        if (profile == SigningProfile.None || !envelope.Canonical) return null;
         var record = envelope.Record.Span;
-        var signed = SigningBytes.V2(
-            envelope.Kind, record[..envelope.SignatureField.Start.Value], record[envelope.SignatureField.End.Value..]);
-        return verifier.Verify(envelope.Producer, signed, envelope.Signature) ? SigningProfile.V2 : SigningProfile.None;
+        return SigningBytes.V2(envelope.Kind, record[..envelope.SignatureField.Start.Value], record[envelope.SignatureField.End.Value..]);
     }
 
     private bool VerifyCustody(AlertEnvelope envelope)

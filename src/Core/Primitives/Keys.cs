@@ -81,4 +81,13 @@ public sealed class SingleKey(ISigner signer) : IKeyring
 public interface ISignatureVerifier
 {
     bool Verify(PublicKey key, ReadOnlySpan<byte> message, Signature signature);
+
+    /// <summary>Many at once, which may be quicker; the verdicts are those of each alone.</summary>
+    void Verify(ReadOnlySpan<SignatureCheck> checks, Span<bool> verdicts)
+    {
+        for (var i = 0; i < checks.Length; i++) verdicts[i] = Verify(checks[i].Key, checks[i].Message.Span, checks[i].Signature);
+    }
 }
+
+/// <summary>Whether this key has signed this.</summary>
+public readonly record struct SignatureCheck(PublicKey Key, ReadOnlyMemory<byte> Message, Signature Signature);

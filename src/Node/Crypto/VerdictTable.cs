@@ -1,4 +1,6 @@
 using System;
+using System.Collections.Generic;
+using System.Linq;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Node.Crypto;
@@ -44,20 +46,11 @@ public static class VerdictTable
             "a9d55260f765261eb9b84e106f665e00b867287a761990d7135963ee0a7d59dca5bb704786be79fc476f91d3f3f89b03984d8068dcf1bb7dfc6637b45450ac04", false),
     ];
 
-    /// <summary>The verifier's verdicts as a string of V (accepted) and X (refused).</summary>
-    public static string Verdicts(ISignatureVerifier verifier)
-    {
-        var verdicts = new char[Cases.Length];
-        for (var i = 0; i < Cases.Length; i++)
-        {
-            var (message, key, signature, _) = Cases[i];
-            var accepted = verifier.Verify(
-                PublicKey.From(Convert.FromHexString(key)), Convert.FromHexString(message), Signature.From(Convert.FromHexString(signature)));
-            verdicts[i] = accepted ? 'V' : 'X';
-        }
+    public static IEnumerable<SignatureCheck> Checks =>
+        Cases.Select(c => new SignatureCheck(PublicKey.From(Convert.FromHexString(c.Key)), Convert.FromHexString(c.Message), Signature.From(Convert.FromHexString(c.Signature))));
 
-        return new string(verdicts);
-    }
+    /// <summary>The verifier's verdicts as a string of V (accepted) and X (refused).</summary>
+    public static string Verdicts(ISignatureVerifier verifier) => string.Concat(Checks.Select(c => verifier.Verify(c.Key, c.Message.Span, c.Signature) ? 'V' : 'X'));
 
     /// <summary>What every validator must answer.</summary>
     public static string Expected => string.Create(Cases.Length, Cases, (span, cases) =>

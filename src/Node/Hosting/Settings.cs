@@ -7,6 +7,7 @@ using System.Net;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using CyberMesh.Core.Chain;
+using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Projection;
 using Microsoft.Extensions.Logging;
@@ -46,6 +47,7 @@ public sealed partial class Settings
         ["P2P_ENCRYPTION"] = "true",
         ["API_LISTEN_ADDR"] = "127.0.0.1:8443",
         ["RETENTION_BODIES"] = "",
+        ["SIGNATURE_TABLES"] = KnownKeyVerifier.DefaultTablesMax.ToString(CultureInfo.InvariantCulture),
         ["DB_DSN"] = "",
         ["DB_DSN_FILE"] = "",
         ["DB_SCHEMA"] = "cybermesh",
@@ -102,6 +104,9 @@ public sealed partial class Settings
 
     /// <summary>How long the bodies of blocks are kept; null for ever.</summary>
     public required TimeSpan? RetentionBodies { get; init; }
+
+    /// <summary>Keys that may have a table for their signatures; 0 leaves everything to libsodium.</summary>
+    public required int SignatureTables { get; init; }
 
     /// <summary>The server with the queryable copy; null for a file of our own.</summary>
     public required PostgresSettings? Database { get; init; }
@@ -161,6 +166,7 @@ public sealed partial class Settings
             Peers = reader.Addresses("P2P_BOOTSTRAP_PEERS"),
             ApiListen = reader.EndPoint("API_LISTEN_ADDR", IPAddress.Any),
             RetentionBodies = reader.Text("RETENTION_BODIES").Length == 0 ? null : reader.Duration("RETENTION_BODIES", TimeSpan.FromHours(1), TimeSpan.FromDays(365)),
+            SignatureTables = reader.Integer("SIGNATURE_TABLES", 0, 4096),
             Database = reader.Database(environmentName != "development"),
         };
         var all = new[]

@@ -16,6 +16,7 @@ using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Api;
 using CyberMesh.Node.Crypto;
+using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Feedback;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Mesh;
@@ -59,6 +60,7 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly CircuitBreaker _consumerCircuit;
     private readonly CircuitBreaker _producerCircuit;
     private readonly CircuitBreaker _databaseCircuit;
+    private readonly KnownKeyVerifier? _knownKeys;
     private readonly SnapshotStore _snapshots;
     private readonly Retention _retention;
     private readonly Channel<BlockRequest> _blockRequests = Requests<BlockRequest>();
@@ -80,8 +82,9 @@ public sealed class ValidatorNode : IAsyncDisposable
         var genesis = options.Genesis;
         var settings = options.Settings;
         _keys = new Keyring(options.Home);
-        var verifier = new Ed25519Verifier();
+        ISignatureVerifier verifier = new Ed25519Verifier();
         VerdictTable.Check(verifier);
+        if (settings.SignatureTables > 0) verifier = _knownKeys = new KnownKeyVerifier(verifier, settings.SignatureTables);
 
         _store = LocalStore.Open(Path.Combine(options.Home, "data"), genesis.Chain.ChainId, Path.Combine(options.Home, "votes.mark"),
             () => DivergenceAccount.StartOver(options.Home, options.Time.GetUtcNow()), _space);
@@ -203,6 +206,9 @@ public sealed class ValidatorNode : IAsyncDisposable
         foreach (var circuit in new[] { _consumerCircuit, _producerCircuit, _databaseCircuit })
             _metrics.Gauge("cybermesh_circuit_state", "Use of a dependency: 0 works, 1 is about to be tried again, 2 is left alone after failures.", () => (int)circuit.Status.State, $"dependency=\"{circuit.Name}\"");
         _metrics.Gauge("cybermesh_disk_full", "1 while writes wait for space on the disk.", () => _space.IsFull ? 1 : 0);
+        _metrics.Gauge("cybermesh_signature_table_bytes", "Memory of the tables with which signatures of known keys are checked.", () => _knownKeys?.TableBytes ?? 0);
+        _metrics.Gauge("cybermesh_signatures_accepted_by_tables", "Signatures that the tables have accepted since the start.", () => _knownKeys?.Accepted ?? 0);
+        _metrics.Gauge("cybermesh_signatures_unconfirmed_by_tables", "Signatures that libsodium accepted and the tables did not; anything but 0 is worth a report.", () => _knownKeys?.Unconfirmed ?? 0);
         _metrics.Gauge("cybermesh_outbox_blocks", "Blocks whose control records this validator has to publish.", () => _publisher.Waiting);
         _metrics.Gauge("cybermesh_projection_height", "Last block of the queryable copy.", () => _projection.Height.Value);
     }

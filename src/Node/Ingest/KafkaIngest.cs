@@ -2,6 +2,7 @@ using System;
 using System.Collections.Concurrent;
 using System.Collections.Generic;
 using System.Collections.Immutable;
+using System.Runtime.InteropServices;
 using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
@@ -41,6 +42,9 @@ public sealed class KafkaIngest
     /// <summary>Records that are checked at a time.</summary>
     private const int BatchMax = 64;
 
+    /// <summary>Records that are worth a thread of their own.</summary>
+    private const int PartMin = 8;
+
     /// <summary>Records of one producer that are offered to the pool again at a time, when the last one found room.</summary>
     private const int OffersMax = 64;
 
@@ -70,6 +74,9 @@ public sealed class KafkaIngest
 
     /// <summary>Asking the client costs milliseconds.</summary>
     private readonly HashSet<TopicPartition> _assigned = [];
+
+    /// <summary>Profile of the last genuine message of each producer that does not use the first one.</summary>
+    private readonly ConcurrentDictionary<PublicKey, SigningProfile> _lastProfile = new();
 
     private readonly ConcurrentQueue<Action> _results = new();
     private readonly List<ConsumeResult<byte[]?, byte[]?>> _batch = [];
@@ -238,9 +245,10 @@ public sealed class KafkaIngest
         if (_batch.Count == 0) return;
         _metrics.RecordsConsumed.Add(_batch.Count);
         var results = new Checked[_batch.Count];
-        // Signatures are what costs; a few are not worth the threads.
-        if (_batch.Count < 4) for (var i = 0; i < results.Length; i++) results[i] = Check(_batch[i]);
-        else Parallel.For(0, results.Length, i => results[i] = Check(_batch[i]));
+        // Signatures are what costs, and many together cost less each; a few are not worth the threads.
+        var parts = Math.Clamp(results.Length / PartMin, 1, Environment.ProcessorCount);
+        if (parts == 1) Check(0, results.Length, results);
+        else Parallel.For(0, parts, part => Check(results.Length * part / parts, results.Length * (part + 1) / parts, results));
         for (var i = 0; i < results.Length; i++) Take(_batch[i], results[i], started, stop);
     }
 
@@ -304,17 +312,48 @@ public sealed class KafkaIngest
         }
     }
 
-    /// <summary>Everything that can be said of a record without the state of the chain. Runs on any thread.</summary>
-    private Checked Check(ConsumeResult<byte[]?, byte[]?> record)
+    /// <summary>Everything that can be said of some records of the batch without the state of the chain. Runs on any thread.</summary>
+    private void Check(int from, int to, Checked[] results)
     {
+        var envelopes = new List<AlertEnvelope>(to - from);
+        var profiles = new List<SigningProfiles>(to - from);
+        var likely = new List<SigningProfile>(to - from);
+        var places = new List<int>(to - from);
+        for (var i = from; i < to; i++)
+        {
+            if (Refusal(_batch[i], out var envelope) is { } rejection)
+            {
+                results[i] = new Checked(envelope?.Digest ?? (_batch[i].Message.Value is { } value ? Digest.Sha256(value) : default), null, rejection);
+                continue;
+            }
+
+            envelopes.Add(envelope!);
+            profiles.Add(ProfilesOf(envelope!));
+            likely.Add(_lastProfile.GetValueOrDefault(envelope!.Producer, SigningProfile.V1));
+            places.Add(i);
+        }
+
+        var verified = new Verified<AlertEnvelope>?[envelopes.Count];
+        _authenticator.TryAuthenticate(CollectionsMarshal.AsSpan(envelopes), CollectionsMarshal.AsSpan(profiles), CollectionsMarshal.AsSpan(likely), verified);
+        for (var i = 0; i < verified.Length; i++)
+        {
+            var envelope = envelopes[i];
+            results[places[i]] = new Checked(envelope.Digest, verified[i], verified[i] is null ? NotSigned(envelope.Kind) : null);
+            if (verified[i] is not null && envelope.Profile != likely[i]) _lastProfile[envelope.Producer] = envelope.Profile;
+        }
+    }
+
+    private static Rejection NotSigned(AlertKind kind) => new(
+        RejectionReason.BadSignature, kind.IsControl() ? "not enough operators of genesis have signed this order" : "the signature is not the producer's over these bytes");
+
+    /// <summary>Before its signature is looked at.</summary>
+    private Rejection? Refusal(ConsumeResult<byte[]?, byte[]?> record, out AlertEnvelope? envelope)
+    {
+        envelope = null;
         var kind = KindOf(record.Topic);
-        if (record.Message.Value is not { } value) return new Checked(default, null, new Rejection(RejectionReason.Malformed, "the record has no value"));
-        if (!EnvelopeDecoder.TryDecode(kind, value, out var envelope, out var rejection)) return new Checked(Digest.Sha256(value), null, rejection);
-        rejection = kind.IsControl() ? null : EnvelopeRules.CheckProducer(envelope, _producers, _height().Next) ?? CheckTime(envelope, record);
-        if (rejection is not null) return new Checked(envelope.Digest, null, rejection);
-        if (_authenticator.TryAuthenticate(envelope, ProfilesOf(envelope), out var verified)) return new Checked(envelope.Digest, verified, null);
-        return new Checked(envelope.Digest, null, new Rejection(
-            RejectionReason.BadSignature, kind.IsControl() ? "not enough operators of genesis have signed this order" : "the signature is not the producer's over these bytes"));
+        if (record.Message.Value is not { } value) return new Rejection(RejectionReason.Malformed, "the record has no value");
+        if (!EnvelopeDecoder.TryDecode(kind, value, out envelope, out var rejection)) return rejection;
+        return kind.IsControl() ? null : EnvelopeRules.CheckProducer(envelope, _producers, _height().Next) ?? CheckTime(envelope, record);
     }
 
     private void Take(ConsumeResult<byte[]?, byte[]?> record, Checked result, long readAt, CancellationToken stop)
