@@ -35,6 +35,11 @@ internal static class IngestBench
 {
     private const int Producers = 4;
 
+    /// <summary>The embedded broker keeps about 5 MiB of a partition; what is further ahead would be gone before it is read.</summary>
+    private const int AheadMax = 20_000;
+
+    private const int Samples = 10;
+
     /// <param name="VerifyMicroseconds">One signature check on one core in a batch, here and now.</param>
     /// <param name="OfTheLimit">Messages per second by what the cores could verify.</param>
     private sealed record Report(
@@ -44,10 +49,21 @@ internal static class IngestBench
     {
         var rate = new Option<int>("--rate") { Description = "Messages per second; 0 means as many as possible." };
         var seconds = new Option<int>("--seconds") { Description = "For so long.", DefaultValueFactory = _ => 10 };
+        var decide = new Option<int>("--decide") { Description = "Decide only so many per second, of at most 1,000 that wait: with a higher --rate this is overload, and memory is what is measured." };
         var json = new Option<bool>("--json") { Description = "One JSON object." };
-        var command = new Command("ingest", "Reading, decoding and verifying of one validator, from the embedded broker to the mempool.") { rate, seconds, json };
+        var command = new Command("ingest", "Reading, decoding and verifying of one validator, from the embedded broker to the mempool.") { rate, seconds, decide, json };
+        command.Validators.Add(result =>
+        {
+            if (result.GetValue(decide) > 0 && result.GetValue(rate) <= result.GetValue(decide)) result.AddError("--decide below --rate is overload; give a higher --rate");
+        });
         command.SetAction((parsed, stop) => Task.Run(() =>
         {
+            if (parsed.GetValue(decide) > 0)
+            {
+                Overload(parsed.GetValue(rate), parsed.GetValue(decide), parsed.GetValue(seconds), parsed.GetValue(json), stop);
+                return ExitCode.Ok;
+            }
+
             var report = Measure(parsed.GetValue(rate), parsed.GetValue(seconds), stop);
             if (parsed.GetValue(json)) Console.WriteLine(JsonSerializer.Serialize(report, BenchVerb.Json));
             else
@@ -65,54 +81,115 @@ internal static class IngestBench
 
     private static Report Measure(int rate, int seconds, CancellationToken stop)
     {
-        var directory = Directory.CreateTempSubdirectory("cybermesh-bench-");
-        try
+        using var bench = new Harness(new Pool(0, 0));
+        var messages = Sign(bench.Keys, rate == 0 ? 12_000 * seconds : rate * seconds);
+        var verifyMicroseconds = Verification(bench.Verifier, bench.Keys[0]);
+        bench.Start(stop);
+        // Compiled, connected and assigned before anything counts.
+        Publish(bench.Load, Sign(bench.Keys, 2000), 0, () => 0, stop);
+        var admission = bench.Metrics.Admission;
+        while (admission.Count < 2000) Thread.Sleep(10);
+        admission.Clear();
+        var (cpu, bytes) = (Process.GetCurrentProcess().TotalProcessorTime, GC.GetTotalAllocatedBytes());
+        var clock = Stopwatch.StartNew();
+        var publishing = Task.Run(() => Publish(bench.Load, messages, rate, () => admission.Count, stop), stop);
+        while (admission.Count < messages.Count && !stop.IsCancellationRequested) Thread.Sleep(1);
+        var elapsed = clock.Elapsed.TotalSeconds;
+        publishing.GetAwaiter().GetResult();
+        var perSecond = messages.Count / elapsed;
+        return new Report(
+            Environment.ProcessorCount, rate, elapsed, messages.Count, perSecond, verifyMicroseconds, perSecond * verifyMicroseconds / 1e6 / Environment.ProcessorCount,
+            admission.QuantileMs(0.5), admission.QuantileMs(0.99), (Process.GetCurrentProcess().TotalProcessorTime - cpu).TotalMicroseconds / messages.Count,
+            (GC.GetTotalAllocatedBytes() - bytes) / messages.Count);
+    }
+
+    /// <summary>More comes than is decided: what does not fit waits in Kafka (where the embedded broker forgets the oldest), and memory must not grow.</summary>
+    private static void Overload(int rate, int decide, int seconds, bool json, CancellationToken stop)
+    {
+        using var bench = new Harness(new Pool(1000, decide));
+        bench.Start(stop);
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
+        end.CancelAfter(TimeSpan.FromSeconds(seconds));
+        var publishing = Task.Run(() =>
         {
-            using var broker = new EmbeddedBroker(BrokerVerb.DefaultTopics.Split(','));
-            var keys = Enumerable.Range(0, Producers).Select(_ => new Ed25519Signer(RandomNumberGenerator.GetBytes(32))).ToArray();
-            var trusted = keys.Select((k, i) => new Producer(k.PublicKey, $"sensor-{i}", "bench", AlertKinds.All, SigningProfiles.V1 | SigningProfiles.V2, 1_000_000, default, null, false)).ToArray();
-            var verifier = new KnownKeyVerifier(new Ed25519Verifier());
-            var messages = Sign(keys, rate == 0 ? 12_000 * seconds : rate * seconds);
-            var verifyMicroseconds = Verification(verifier, keys[0]);
-            var chain = new Genesis("bench", new Core.Primitives.Timestamp(0), [new Validator("v1", keys[0].PublicKey, default, default, default)], trusted, new ChainParameters());
-            using var store = LocalStore.Open(Path.Combine(directory.FullName, "data"), chain.Chain.ChainId, Path.Combine(directory.FullName, "votes.mark"));
-            using var reader = store.OpenReader();
-            var connection = KafkaConnection.Plain(broker.BootstrapServers);
-            using var producer = KafkaClients.Producer(connection, "bench", _ => { });
-            // The embedded broker serves one batch of a partition per request, so batches must not be tiny.
-            using var load = new ProducerBuilder<byte[]?, byte[]?>(new ProducerConfig { BootstrapServers = broker.BootstrapServers, LingerMs = 20 }).Build();
-            var pool = new Pool();
-            var metrics = new Metrics();
-            var ingest = new KafkaIngest(
-                new IngestOptions(connection, "bench", "ai.anomalies.v1", "ai.evidence.v1", "ai.policy.v1", "control.orders.v1", "control.decisions.v1", "ai.dlq.v1", AutoOffsetReset.Earliest, 6000, 300_000, "bench"),
-                chain.Operators, new ProducerRegistry(trusted), new EpochSchedule(chain.Chain), () => default, verifier, pool.SubmitAsync, () => default, reader, producer,
-                new CircuitBreaker("consumer", TimeProvider.System), new CircuitBreaker("producer", TimeProvider.System), TimeProvider.System, metrics, NullLogger.Instance);
-            using var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
-            var reading = ingest.RunAsync(end.Token);
-            var deciding = Task.Run(() => pool.DecideAsync(chain, ingest.Decided, end.Token), end.Token);
-            // Compiled, connected and assigned before anything counts.
-            Publish(load, Sign(keys, 2000), 0, stop);
-            while (metrics.Admission.Count < 2000) Thread.Sleep(10);
-            metrics.Admission.Clear();
-            var (cpu, bytes) = (Process.GetCurrentProcess().TotalProcessorTime, GC.GetTotalAllocatedBytes());
-            var clock = Stopwatch.StartNew();
-            var publishing = Task.Run(() => Publish(load, messages, rate, stop), stop);
-            while (metrics.Admission.Count < messages.Count && !stop.IsCancellationRequested) Thread.Sleep(1);
-            var elapsed = clock.Elapsed.TotalSeconds;
-            publishing.GetAwaiter().GetResult();
-            var perSecond = messages.Count / elapsed;
-            var report = new Report(
-                Environment.ProcessorCount, rate, elapsed, messages.Count, perSecond, verifyMicroseconds, perSecond * verifyMicroseconds / 1e6 / Environment.ProcessorCount,
-                metrics.Admission.QuantileMs(0.5), metrics.Admission.QuantileMs(0.99), (Process.GetCurrentProcess().TotalProcessorTime - cpu).TotalMicroseconds / messages.Count,
-                (GC.GetTotalAllocatedBytes() - bytes) / messages.Count);
-            end.Cancel();
-            Task.WhenAll(reading, deciding).ContinueWith(_ => { }, TaskScheduler.Default).Wait(CancellationToken.None);
-            foreach (var key in keys) key.Dispose();
-            return report;
+            for (var second = 0; !end.IsCancellationRequested; second++) Publish(bench.Load, Sign(bench.Keys, rate), rate, () => 0, end.Token);
+        }, CancellationToken.None);
+        var samples = new List<(double Seconds, double Mebibytes, double Heap, long Admitted)>();
+        var clock = Stopwatch.StartNew();
+        for (var i = 1; i <= Samples; i++)
+        {
+            var until = TimeSpan.FromSeconds((double)seconds * i / Samples) - clock.Elapsed;
+            if (until > TimeSpan.Zero) stop.WaitHandle.WaitOne(until);
+            if (stop.IsCancellationRequested) break;
+            GC.Collect();
+            using var process = Process.GetCurrentProcess();
+            samples.Add((clock.Elapsed.TotalSeconds, process.WorkingSet64 / 1048576.0, GC.GetTotalMemory(false) / 1048576.0, bench.Metrics.Admission.Count));
         }
-        finally
+
+        publishing.GetAwaiter().GetResult();
+        if (json) Console.WriteLine(JsonSerializer.Serialize(samples.Select(s => new { s.Seconds, s.Mebibytes, s.Heap, s.Admitted }), BenchVerb.Json));
+        else
+            foreach (var (at, memory, heap, admitted) in samples)
+                Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"{at,6:F0} s  {memory,6:F0} MiB of the process, {heap,5:F0} MiB of it the heap, broker included; {admitted} admitted"));
+    }
+
+    /// <summary>A broker, and of a validator what is between it and the mempool.</summary>
+    private sealed class Harness : IDisposable
+    {
+        private readonly DirectoryInfo _directory = Directory.CreateTempSubdirectory("cybermesh-bench-");
+        private readonly EmbeddedBroker _broker = new(BrokerVerb.DefaultTopics.Split(','));
+        private readonly CancellationTokenSource _end = new();
+        private readonly Pool _pool;
+        private readonly Genesis _chain;
+        private readonly LocalStore _store;
+        private readonly BlockReader _reader;
+        private readonly IProducer<byte[]?, byte[]?> _deadLetters;
+        private readonly KafkaIngest _ingest;
+        private Task _running = Task.CompletedTask;
+
+        public Harness(Pool pool)
         {
-            directory.Delete(recursive: true);
+            _pool = pool;
+            var trusted = Keys.Select((k, i) => new Producer(k.PublicKey, $"sensor-{i}", "bench", AlertKinds.All, SigningProfiles.V1 | SigningProfiles.V2, 1_000_000, default, null, false)).ToArray();
+            _chain = new Genesis("bench", new Core.Primitives.Timestamp(0), [new Validator("v1", Keys[0].PublicKey, default, default, default)], trusted, new ChainParameters());
+            _store = LocalStore.Open(Path.Combine(_directory.FullName, "data"), _chain.Chain.ChainId, Path.Combine(_directory.FullName, "votes.mark"));
+            _reader = _store.OpenReader();
+            var connection = KafkaConnection.Plain(_broker.BootstrapServers);
+            _deadLetters = KafkaClients.Producer(connection, "bench", _ => { });
+            // The embedded broker serves one batch of a partition per request, so batches must not be tiny.
+            Load = new ProducerBuilder<byte[]?, byte[]?>(new ProducerConfig { BootstrapServers = _broker.BootstrapServers, LingerMs = 20 }).Build();
+            _ingest = new KafkaIngest(
+                new IngestOptions(connection, "bench", "ai.anomalies.v1", "ai.evidence.v1", "ai.policy.v1", "control.orders.v1", "control.decisions.v1", "ai.dlq.v1", AutoOffsetReset.Earliest, 6000, 300_000, "bench"),
+                _chain.Operators, new ProducerRegistry(trusted), new EpochSchedule(_chain.Chain), () => default, Verifier, pool.SubmitAsync, () => default, _reader, _deadLetters,
+                new CircuitBreaker("consumer", TimeProvider.System), new CircuitBreaker("producer", TimeProvider.System), TimeProvider.System, Metrics, NullLogger.Instance);
+        }
+
+        public Ed25519Signer[] Keys { get; } = [.. Enumerable.Range(0, Producers).Select(_ => new Ed25519Signer(RandomNumberGenerator.GetBytes(32)))];
+
+        public KnownKeyVerifier Verifier { get; } = new(new Ed25519Verifier());
+
+        public Metrics Metrics { get; } = new();
+
+        public IProducer<byte[]?, byte[]?> Load { get; }
+
+        public void Start(CancellationToken stop)
+        {
+            stop.Register(_end.Cancel);
+            _running = Task.WhenAll(_ingest.RunAsync(_end.Token), Task.Run(() => _pool.DecideAsync(_chain, _ingest.Decided, _end.Token), CancellationToken.None));
+        }
+
+        public void Dispose()
+        {
+            _end.Cancel();
+            _running.ContinueWith(_ => { }, TaskScheduler.Default).Wait(CancellationToken.None);
+            Load.Dispose();
+            _deadLetters.Dispose();
+            _reader.Dispose();
+            _store.Dispose();
+            _broker.Dispose();
+            foreach (var key in Keys) key.Dispose();
+            _end.Dispose();
+            _directory.Delete(recursive: true);
         }
     }
 
@@ -138,13 +215,14 @@ internal static class IngestBench
         return clock.Elapsed.TotalMicroseconds / count / batch.Length;
     }
 
-    /// <summary>At a fixed rate whatever the reader does (0: at once), over the partitions in turn.</summary>
-    private static void Publish(IProducer<byte[]?, byte[]?> producer, List<byte[]> messages, int rate, CancellationToken stop)
+    /// <summary>At a fixed rate whatever the reader does (0: as fast as it reads), over the partitions in turn.</summary>
+    private static void Publish(IProducer<byte[]?, byte[]?> producer, List<byte[]> messages, int rate, Func<long> read, CancellationToken stop)
     {
         var clock = Stopwatch.StartNew();
         for (var i = 0; i < messages.Count && !stop.IsCancellationRequested; i++)
         {
             while (rate > 0 && clock.Elapsed.TotalSeconds * rate < i) Thread.Sleep(1);
+            while (rate == 0 && i - read() > AheadMax && !stop.IsCancellationRequested) Thread.Sleep(1);
             try
             {
                 producer.Produce(new TopicPartition("ai.anomalies.v1", i % 4), new Message<byte[]?, byte[]?> { Value = messages[i] });
@@ -158,14 +236,18 @@ internal static class IngestBench
     }
 
     /// <summary>Admits what comes and has it decided a little later.</summary>
-    private sealed class Pool
+    /// <param name="places">No more may wait; 0: any number.</param>
+    /// <param name="perSecond">No more are decided; 0: all.</param>
+    private sealed class Pool(int places, int perSecond)
     {
+        private const int BlockMs = 20;
         private readonly ConcurrentQueue<Digest> _waiting = new();
 
         public ValueTask SubmitAsync(Submission submission, CancellationToken stop)
         {
-            _waiting.Enqueue(submission.Alert.Value.Digest);
-            submission.Answer(new Admission(AdmissionKind.Admitted));
+            var fits = places == 0 || _waiting.Count < places;
+            if (fits) _waiting.Enqueue(submission.Alert.Value.Digest);
+            submission.Answer(new Admission(fits ? AdmissionKind.Admitted : AdmissionKind.Full));
             return ValueTask.CompletedTask;
         }
 
@@ -173,9 +255,10 @@ internal static class IngestBench
         {
             while (!stop.IsCancellationRequested)
             {
-                await Task.Delay(20, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                await Task.Delay(BlockMs, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                var most = perSecond == 0 ? int.MaxValue : perSecond * BlockMs / 1000;
                 var receipts = new List<Receipt>();
-                while (_waiting.TryDequeue(out var digest)) receipts.Add(new Receipt(digest, AlertKind.Anomaly, RejectionReason.None));
+                while (receipts.Count < most && _waiting.TryDequeue(out var digest)) receipts.Add(new Receipt(digest, AlertKind.Anomaly, RejectionReason.None));
                 if (receipts.Count > 0) decided([new CommittedBlock(genesis.Block, null, [], [.. receipts], [], default)]);
             }
         }

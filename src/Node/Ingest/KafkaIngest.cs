@@ -120,6 +120,9 @@ public sealed class KafkaIngest
         _logger = logger;
     }
 
+    /// <summary>Stands between this and Kafka's client; tests let it fail there.</summary>
+    internal Func<IConsumer<byte[]?, byte[]?>, IConsumer<byte[]?, byte[]?>> Wrap { get; init; } = consumer => consumer;
+
     public int Open => _offsets.OpenCount;
 
     /// <summary>Partitions that are not read at the moment because what was read of them is not decided.</summary>
@@ -169,7 +172,7 @@ public sealed class KafkaIngest
     private void RunOnce(CancellationToken stop)
     {
         var config = KafkaClients.Consumer(_options.Kafka, _options.Group, _options.Start, _options.SessionTimeoutMs, report: true);
-        var consumer = new ConsumerBuilder<byte[]?, byte[]?>(config)
+        var consumer = Wrap(new ConsumerBuilder<byte[]?, byte[]?>(config)
             .SetErrorHandler((_, error) => _watch.OnError(error))
             .SetStatisticsHandler((_, statistics) => _watch.OnStatistics(KafkaClients.BrokersUp(statistics)))
             .SetLogHandler((_, _) => { })
@@ -180,12 +183,13 @@ public sealed class KafkaIngest
                 foreach (var partition in partitions)
                 {
                     _assigned.Add(partition);
-                    _paused.Remove(partition);
+                    // The client keeps a partition paused that was taken away and comes back; Regulate lets it be read.
+                    if (partition.Topic != _options.DeadLetterTopic) _paused.Add(partition);
                 }
             })
             .SetPartitionsRevokedHandler((_, partitions) => Forget(partitions))
             .SetPartitionsLostHandler((_, partitions) => Forget(partitions))
-            .Build();
+            .Build());
         _consumer = consumer;
         consumer.Subscribe([
             _options.AnomalyTopic, _options.EvidenceTopic, _options.PolicyTopic, _options.OrdersTopic, _options.DecisionsTopic, _options.DeadLetterTopic,
