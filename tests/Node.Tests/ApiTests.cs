@@ -53,6 +53,28 @@ public sealed class ApiTests
         Assert.Contains("cybermesh_transactions_total{result=\"accepted\"} 1", metrics, StringComparison.Ordinal);
         Assert.All(metrics.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(l => l[0] != '#'), l => Assert.Matches("^cybermesh_[a-z_]+(\\{[^}]*\\})? [0-9.E+]+$", l));
 
+        await Eventually.HoldsAsync(() => http.GetAsync("/health/ready").GetAwaiter().GetResult().IsSuccessStatusCode, "it is ready");
+
+        // The old routes stay at the root, and everything stands under /v1 as well.
+        foreach (var path in new[] { "/blocks/1", "/blocks?limit=2&before=2", "/health/live", "/health/startup", "/health/ready" })
+            Assert.Equal(await http.GetStringAsync(path), await http.GetStringAsync("/v1" + path));
+        foreach (var path in new[] { "/health", "/state", "/validators", "/metrics" }) Assert.Equal(HttpStatusCode.OK, (await http.GetAsync("/v1" + path)).StatusCode);
+        Assert.Equal("""{"status":"ready","reasons":[]}""", await http.GetStringAsync("/health/ready"));
+
+        var transaction = await Get($"/v1/transactions/{alert.Id}");
+        Assert.Equal(((string)one["digest"]!, "accepted", "anomaly"), ((string)transaction["digest"]!, (string)transaction["result"]!, (string)transaction["kind"]!));
+        foreach (var list in new[] { "views", "misbehaviour", "orders" }) Assert.Empty((await Get("/v1/" + list))[list]!.AsArray());
+
+        var day = DateTimeOffset.UtcNow;
+        foreach (var (filter, found) in new[]
+                 {
+                     ("type=scan", 1), ("type=other", 0), ("source=10.0.0.1", 1), ("source=10.0.0.2", 0), ("producer=sensor", 1), ("producer=s", 0), ("organisation=org", 1), ("organisation=Org", 0),
+                     ("severity_min=5", 1), ("severity_min=6", 0), ($"since={day.AddHours(-1):yyyy-MM-ddTHH:mm:ssZ}", 1), ($"since={day.AddHours(1):yyyy-MM-ddTHH:mm:ssZ}", 0),
+                     ($"until={day.AddHours(1):yyyy-MM-ddTHH:mm:ssZ}", 1), ($"until={day.AddHours(-1):yyyy-MM-ddTHH:mm:ssZ}", 0), ("type=scan&producer=sensor&severity_min=1&status=reported", 1),
+                     ("type=scan&producer=other", 0), ("source=%27%20OR%201%3D1%20--", 0),
+                 })
+            Assert.True((await Get("/v1/alerts?" + filter))["alerts"]!.AsArray().Count == found, filter);
+
         // What the state machine knows.
         Assert.Equal("reported", (string)one["status"]!);
         Assert.Single((await Get("/v1/alerts?status=reported"))["alerts"]!.AsArray());
@@ -86,7 +108,10 @@ public sealed class ApiTests
                      ("/v1/alerts?status=nothing", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/policies?status=reported", HttpStatusCode.BadRequest, "bad_parameter"),
                      ("/v1/policies?cursor=zz", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/policies/nothing", HttpStatusCode.NotFound, "policy_not_found"),
                      ("/v1/evidence/nothing", HttpStatusCode.NotFound, "evidence_not_found"), ("/v1/producers/nothing", HttpStatusCode.NotFound, "producer_not_found"),
-                     ("/v1/alerts/%27;--", HttpStatusCode.NotFound, "alert_not_found"),
+                     ("/v1/alerts/%27;--", HttpStatusCode.NotFound, "alert_not_found"), ("/v1/transactions/nothing", HttpStatusCode.NotFound, "transaction_not_found"),
+                     ("/v1/alerts?severity_min=11", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/alerts?severity_min=x", HttpStatusCode.BadRequest, "bad_parameter"),
+                     ("/v1/alerts?since=yesterday", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/views?before=x", HttpStatusCode.BadRequest, "bad_parameter"),
+                     ("/v1/misbehaviour?cursor=zz", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/orders?limit=501", HttpStatusCode.BadRequest, "bad_parameter"),
                  })
         {
             var answer = await http.GetAsync(path);

@@ -2,7 +2,10 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Net;
+using System.Net.Http;
 using System.Text;
+using System.Text.Json.Nodes;
 using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
@@ -54,6 +57,8 @@ public sealed class FeedbackTests
             Assert.Equal(["2001:db8:1:0:0:0:0:0/64", "203.0.113.7"], enforced.Blocked(DateTimeOffset.UtcNow).Select(b => b.Network.ToString()));
             Assert.Empty(enforced.Blocked(DateTimeOffset.UtcNow.AddSeconds(1000)));
         }
+
+        await CheckFeedsAsync(cluster.Nodes[0].ApiAddress);
 
         // Commits and reputations too; and whatever is changed about any of them is refused.
         foreach (var topic in new[] { "control.commits.v1", "control.policy.v1" })
@@ -136,6 +141,22 @@ public sealed class FeedbackTests
                 Assert.True(verifier.Verify(topic, value, Without(headers, name, changed), out _) is null, $"byte {i} of {name}");
             }
         }
+    }
+
+    /// <summary>The lists for firewalls that read them over HTTP say the same as the proofs.</summary>
+    private static async Task CheckFeedsAsync(Uri api)
+    {
+        using var http = new HttpClient { BaseAddress = new Uri(api, "/v1/feeds/") };
+        await Eventually.HoldsAsync(() => http.GetStringAsync("blocked.txt").GetAwaiter().GetResult() == "2001:db8:1:0:0:0:0:0/64\n203.0.113.7\n", "the feed names what is in force");
+        Assert.Equal("203.0.113.7\n", await http.GetStringAsync("blocked-ipv4.txt"));
+        Assert.Equal("2001:db8:1:0:0:0:0:0/64\n", await http.GetStringAsync("blocked-ipv6.txt"));
+        var entries = JsonNode.Parse(await http.GetStringAsync("blocked.json"))!["entries"]!.AsArray();
+        Assert.Equal([("2001:db8:1:0:0:0:0:0/64", "p-3"), ("203.0.113.7", "p-1")], entries.Select(e => ((string)e!["network"]!, (string)e["policy"]!)));
+        var answer = await http.GetAsync("blocked.txt");
+        using var again = new HttpRequestMessage(HttpMethod.Get, "blocked.txt");
+        again.Headers.IfNoneMatch.Add(answer.Headers.ETag!);
+        Assert.Equal(HttpStatusCode.NotModified, (await http.SendAsync(again)).StatusCode);
+        foreach (var nothing in new[] { "blocked", "blocked.xml", "others.txt", ".txt" }) Assert.Equal(HttpStatusCode.NotFound, (await http.GetAsync(nothing)).StatusCode);
     }
 
     private static Headers Without(Headers headers, string name, byte[]? instead)

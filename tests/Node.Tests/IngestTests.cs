@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Net;
 using System.Net.Http;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
@@ -100,6 +101,11 @@ public sealed class KafkaSecurityTests
         Assert.DoesNotContain("secret", health.ToJsonString(), StringComparison.Ordinal);
         var metrics = await http.GetStringAsync("/metrics");
         Assert.Matches("cybermesh_circuit_state\\{dependency=\"kafka_consumer\"\\} [12]", metrics);
+        // An orchestrator is told, and restarts nobody for it.
+        var ready = await http.GetAsync("/health/ready");
+        Assert.Equal(HttpStatusCode.ServiceUnavailable, ready.StatusCode);
+        Assert.Contains(reason, await ready.Content.ReadAsStringAsync(), StringComparison.OrdinalIgnoreCase);
+        Assert.Equal(HttpStatusCode.OK, (await http.GetAsync("/health/live")).StatusCode);
     }
 }
 

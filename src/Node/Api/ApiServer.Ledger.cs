@@ -8,6 +8,7 @@ using CyberMesh.Core.Chain;
 using CyberMesh.Core.Ledger;
 using CyberMesh.Node.Projection;
 using Microsoft.AspNetCore.Http;
+using Microsoft.AspNetCore.Mvc;
 
 namespace CyberMesh.Node.Api;
 
@@ -21,8 +22,24 @@ public sealed partial class ApiServer
 
     private static string[] Names<T>() where T : struct, Enum => [.. Enum.GetNames<T>().Select(JsonNamingPolicy.SnakeCaseLower.ConvertName)];
 
-    private IResult Alerts(string? cursor, string? limit, string? status) => Page(
-        "alerts", cursor, limit, status, AlertStatuses, _sources.Projection.Alerts, row => (row.Height, row.Index), row => View(row));
+    private IResult Alerts(
+        string? cursor, string? limit, string? status, string? type, string? source, string? producer, string? organisation, [FromQuery(Name = "severity_min")] string? severityMin, string? since, string? until)
+    {
+        var severity = 1;
+        if (severityMin is not null && (!int.TryParse(severityMin, NumberStyles.None, CultureInfo.InvariantCulture, out severity) || severity is < 1 or > 10))
+            return Problem(400, "bad_parameter", "severity_min must be a whole number from 1 to 10.", "Leave it out for all.");
+        if (!TryTime(since, DateTimeOffset.MinValue, out var from) || !TryTime(until, DateTimeOffset.MaxValue, out var to))
+            return Problem(400, "bad_parameter", "since and until are times in RFC 3339.", "Such as 2026-01-31T08:00:00Z.");
+        var filter = new AlertFilter(type, source, producer, organisation, severity, from, to);
+        return Page(
+            "alerts", cursor, limit, status, AlertStatuses, (height, index, count, of) => _sources.Projection.Alerts(height, index, count, of, filter), row => (row.Height, row.Index), row => View(row));
+    }
+
+    private static bool TryTime(string? text, DateTimeOffset missing, out DateTimeOffset time)
+    {
+        time = missing;
+        return text is null || DateTimeOffset.TryParse(text, CultureInfo.InvariantCulture, DateTimeStyles.AssumeUniversal, out time);
+    }
 
     /// <summary>One page of a list that is read newest first, of one status or of any.</summary>
     private static IResult Page<T>(

@@ -30,7 +30,7 @@ namespace CyberMesh.Node.Api;
 public sealed record ApiSources(
     Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<ImmutableArray<CircuitBreaker>> Circuits, Func<bool> DiskIsFull,
     Projection.Projection Projection, Func<Height, BlockWithBodies?> ReadBlock, Func<Height, int, BlockProof?> ProveTransaction,
-    Func<StateKey, CancellationToken, Task<BlockProof?>> ProveState, Metrics Metrics);
+    Func<StateKey, CancellationToken, Task<BlockProof?>> ProveState, TimeProvider Time, Metrics Metrics);
 
 /// <summary>The read-only HTTP API (docs/api.md). Errors are RFC 9457 problem details with a stable code and a hint.</summary>
 public sealed partial class ApiServer : IAsyncDisposable
@@ -84,17 +84,30 @@ public sealed partial class ApiServer : IAsyncDisposable
 
     private void Map()
     {
-        _app.MapGet("/health", Health);
-        _app.MapGet("/metrics", () => Results.Text(_sources.Metrics.Render(), "text/plain; version=0.0.4"));
-        _app.MapGet("/blocks", (string? before, string? limit) => Blocks(before, limit));
-        _app.MapGet("/blocks/{reference}", Block);
-        _app.MapGet("/state", State);
-        _app.MapGet("/validators", Validators);
-        _app.MapGet("/v1/alerts", (string? cursor, string? limit, string? status) => Alerts(cursor, limit, status));
+        // The old routes stay at the root.
+        foreach (var prefix in new[] { "", "/v1" })
+        {
+            _app.MapGet(prefix + "/health", Health);
+            _app.MapGet(prefix + "/health/live", () => Results.Ok(new { Status = "live" }));
+            _app.MapGet(prefix + "/health/startup", () => Results.Ok(new { Status = "started" })); // nobody listens before recovery is over
+            _app.MapGet(prefix + "/health/ready", Ready);
+            _app.MapGet(prefix + "/metrics", () => Results.Text(_sources.Metrics.Render(), "text/plain; version=0.0.4"));
+            _app.MapGet(prefix + "/blocks", (string? before, string? limit) => Blocks(before, limit));
+            _app.MapGet(prefix + "/blocks/{reference}", Block);
+            _app.MapGet(prefix + "/state", State);
+            _app.MapGet(prefix + "/validators", Validators);
+        }
+
+        _app.MapGet("/v1/transactions/{id}", Transaction);
+        _app.MapGet("/v1/views", (string? before, string? limit) => Views(before, limit));
+        _app.MapGet("/v1/misbehaviour", (string? cursor, string? limit) => Misbehaviour(cursor, limit));
+        _app.MapGet("/v1/orders", (string? cursor, string? limit) => Orders(cursor, limit));
+        _app.MapGet("/v1/alerts", Alerts);
         _app.MapGet("/v1/alerts/{id}", Alert);
         _app.MapGet("/v1/evidence/{id}", Evidence);
         _app.MapGet("/v1/policies", (string? cursor, string? limit, string? status) => Policies(cursor, limit, status));
         _app.MapGet("/v1/policies/{id}", Policy);
+        _app.MapGet("/v1/feeds/{file}", (string file, HttpContext context) => Feed(file, context));
         _app.MapGet("/v1/producers", Producers);
         _app.MapGet("/v1/producers/{name}", Producer);
         _app.MapGet("/v1/proofs/{id}", Proof);
@@ -158,6 +171,20 @@ public sealed partial class ApiServer : IAsyncDisposable
                 ["mempool"] = new JsonObject { ["transactions"] = status.PoolCount, ["bytes"] = status.PoolBytes },
             },
         });
+    }
+
+    /// <summary>
+    /// Whether it does its work and answers from fresh data; why not, otherwise. A lost quorum is not among the reasons: what is committed is served all the same, and no
+    /// orchestrator can bring a quorum back by moving this one.
+    /// </summary>
+    private IResult Ready()
+    {
+        var status = _sources.Status();
+        var reasons = new List<string>();
+        if (status.CatchingUp) reasons.Add($"it is catching up with the others, at height {status.Height}");
+        if (_sources.DiskIsFull()) reasons.Add("the disk is full, and writes wait");
+        reasons.AddRange(_sources.Circuits().Where(c => c.Status.State != CircuitState.Closed).Select(c => $"{c.Name}: {c.Status.Reason}"));
+        return Results.Json(new { Status = reasons.Count == 0 ? "ready" : "not_ready", Reasons = reasons }, statusCode: reasons.Count == 0 ? 200 : 503);
     }
 
     private static JsonNode Circuit(CircuitBreaker circuit)
@@ -233,6 +260,24 @@ public sealed partial class ApiServer : IAsyncDisposable
         if (row is null) return Problem(404, "block_not_found", "This validator has no such block.", $"Its last block is {_sources.Status().Height}.");
         return Results.Ok(new { Block = View(row), Transactions = _sources.Projection.Transactions(row.Height) });
     }
+
+    private IResult Transaction(string id) => Find(id) is { } row ? Results.Ok(row) : TransactionNotFound();
+
+    /// <summary>Where the leader changed within a term: somebody waited for it in vain.</summary>
+    private IResult Views(string? before, string? limit)
+    {
+        if (!TryLimit(limit, out var count)) return BadLimit();
+        if (!TryHeight(before ?? long.MaxValue.ToString(CultureInfo.InvariantCulture), out var below))
+            return Problem(400, "bad_parameter", "before must be a height.", "Pass 'next' as it is.");
+        var rows = _sources.Projection.ViewChanges(below, count);
+        return Results.Ok(new { Views = rows, Next = rows.Count == count ? rows[^1].Height.ToString(CultureInfo.InvariantCulture) : null });
+    }
+
+    private IResult Misbehaviour(string? cursor, string? limit) => Page(
+        "misbehaviour", cursor, limit, null, [], (height, index, count, _) => _sources.Projection.Misbehaviour(height, index, count), row => (row.Height, row.Index), row => row);
+
+    private IResult Orders(string? cursor, string? limit) => Page(
+        "orders", cursor, limit, null, [], (height, index, count, _) => _sources.Projection.Orders(height, index, count), row => (row.Height, row.Index), row => row);
 
     private static object View(BlockRow row) => new
     {

@@ -121,7 +121,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             _retention = new Retention(_store.OpenReader, _snapshots, settings.RetentionBodies, NeedsBodiesFrom, options.Time, _metrics.BlocksPruned);
             AddGauges();
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => [_consumerCircuit, _producerCircuit, _databaseCircuit], () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, _metrics), settings.ApiListen, options.Logger);
+                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => [_consumerCircuit, _producerCircuit, _databaseCircuit], () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, options.Time, _metrics), settings.ApiListen, options.Logger);
         }
         catch
         {

@@ -78,7 +78,7 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
     public IPEndPoint ListenEndPoint => (IPEndPoint)_listener.LocalEndpoint;
 
     /// <summary>Validators this one can send to at the moment.</summary>
-    public ImmutableArray<ValidatorIndex> Connected => [.. _links.Where(l => l.Peer is not null).Select(l => l.Peer!.Value).Distinct()];
+    public ImmutableArray<ValidatorIndex> Connected => [.. _links.Select(l => l.Peer).OfType<ValidatorIndex>().Distinct()];
 
     public int ConnectedCount => Connected.Length;
 

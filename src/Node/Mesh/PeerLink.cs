@@ -31,13 +31,18 @@ internal sealed class PeerLink(
     /// <summary>Who answered at this address the last time.</summary>
     private ValidatorIndex? _known;
 
+    private volatile int _peer = -1;
     private volatile Channel<byte[]>? _queue;
     private long _queuedBytes;
 
     public string Address { get; } = address;
 
-    /// <summary>Who answered at this address; null while there is no connection.</summary>
-    public ValidatorIndex? Peer { get; private set; }
+    /// <summary>Who answered at this address; null while there is no connection. It changes under whoever reads it: read it once.</summary>
+    public ValidatorIndex? Peer
+    {
+        get => _peer is var peer and >= 0 ? new ValidatorIndex((ushort)peer) : null;
+        private set => _peer = value is { } peer ? peer.Value : -1;
+    }
 
     public long Dropped { get; private set; }
 

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Data.Common;
+using System.Text;
 
 namespace CyberMesh.Node.Projection;
 
@@ -30,6 +31,20 @@ public sealed record PolicyRow(
 
 public sealed record ReputationChange(ulong Height, string Cause, int Before, int After, string Message, string MessageId, string Note);
 
+public sealed record ViewChangeRow(ulong Height, string View, string PreviousView, string Proposer);
+
+/// <param name="SlotHeight">What the validator has contradicted itself about.</param>
+public sealed record MisbehaviourRow(string Digest, string Validator, string Kind, string View, ulong SlotHeight, ulong Height, int Index);
+
+/// <param name="Change">Digest of what the operators have signed.</param>
+public sealed record OrderRow(string Digest, ulong Number, string Change, string Kind, ulong Height, int Index);
+
+/// <summary>Which alerts; null stands for all. Times are those that the sensors give.</summary>
+public sealed record AlertFilter(string? Type, string? Source, string? Producer, string? Organisation, int SeverityMin, DateTimeOffset Since, DateTimeOffset Until)
+{
+    public static AlertFilter None { get; } = new(null, null, null, null, 1, DateTimeOffset.MinValue, DateTimeOffset.MaxValue);
+}
+
 /// <summary>Queries; each reads beside the writer, on a connection of its own.</summary>
 public sealed partial class Projection
 {
@@ -51,8 +66,43 @@ public sealed partial class Projection
         First("WHERE digest = $1 OR id = $1 ORDER BY result <> 'accepted', height, position LIMIT 1", TransactionOf, TransactionColumns, digestOrId);
 
     /// <summary>Newest first, below the place (height, index); of one status, or of any.</summary>
-    public List<AlertRow> Alerts(ulong beforeHeight, int beforeIndex, int limit, string? status = null) =>
-        Query(AlertColumns + " WHERE ($4 = '' OR status = $4) AND " + Below, AlertOf, (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit, status ?? "");
+    public List<AlertRow> Alerts(ulong beforeHeight, int beforeIndex, int limit, string? status = null, AlertFilter? filter = null)
+    {
+        var (where, values) = (new StringBuilder(), new List<object> { (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit });
+        void Only(string condition, object value)
+        {
+            values.Add(value);
+            where.Append(condition).Append(" $").Append(values.Count).Append(" AND ");
+        }
+
+        // Only what is asked for, so that the database finds the index for it.
+        if (status is not null) Only("status =", status);
+        if (filter?.Type is { } type) Only("type =", type);
+        if (filter?.Source is { } source) Only("source =", source);
+        if (filter?.Producer is { } producer) Only("producer =", producer);
+        if (filter?.Organisation is { } organisation) Only("organisation =", organisation);
+        if (filter?.SeverityMin > 1) Only("severity >=", filter.SeverityMin);
+        if (filter is not null && filter.Since > DateTimeOffset.MinValue) Only("time_s >=", filter.Since.ToUnixTimeSeconds());
+        if (filter is not null && filter.Until < DateTimeOffset.MaxValue) Only("time_s <", filter.Until.ToUnixTimeSeconds());
+        return Query(AlertColumns + " WHERE " + where + Below, AlertOf, [.. values]);
+    }
+
+    /// <summary>Newest first, below a height.</summary>
+    public List<ViewChangeRow> ViewChanges(ulong before, int limit) => Query(
+        "SELECT height, view, previous_view, proposer FROM view_changes WHERE height < $1 ORDER BY height DESC LIMIT $2",
+        r => new ViewChangeRow((ulong)r.GetInt64(0), r.GetString(1), r.GetString(2), r.GetString(3)), (long)Math.Min(before, long.MaxValue), limit);
+
+    /// <summary>Newest first, below the place (height, index).</summary>
+    public List<MisbehaviourRow> Misbehaviour(ulong beforeHeight, int beforeIndex, int limit) => Query(
+        "SELECT digest, validator, kind, view, slot_height, height, position FROM misbehaviour WHERE " + Below,
+        r => new MisbehaviourRow(r.GetString(0), r.GetString(1), r.GetString(2), r.GetString(3), (ulong)r.GetInt64(4), (ulong)r.GetInt64(5), Int(r, 6)),
+        (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit);
+
+    /// <summary>Newest first, below the place (height, index).</summary>
+    public List<OrderRow> Orders(ulong beforeHeight, int beforeIndex, int limit) => Query(
+        "SELECT digest, number, change, kind, height, position FROM orders WHERE " + Below,
+        r => new OrderRow(r.GetString(0), (ulong)r.GetInt64(1), r.GetString(2), r.GetString(3), (ulong)r.GetInt64(4), Int(r, 5)),
+        (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit);
 
     private const string Below = "(height < $1 OR (height = $1 AND position < $2)) ORDER BY height DESC, position DESC LIMIT $3";
 

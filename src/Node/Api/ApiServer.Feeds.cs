@@ -1,0 +1,63 @@
+using System;
+using System.Collections.Generic;
+using System.Linq;
+using System.Security.Cryptography;
+using System.Text;
+using System.Text.Json;
+using CyberMesh.Core.Alerts;
+using CyberMesh.Node.Projection;
+using Microsoft.AspNetCore.Http;
+
+namespace CyberMesh.Node.Api;
+
+/// <summary>
+/// Block lists for firewalls that read lists over HTTP. A feed is the word of this one validator; who wants to obey the quorum alone runs <c>cybermesh enforce</c>,
+/// which checks the proof of each policy.
+/// </summary>
+public sealed partial class ApiServer
+{
+    /// <summary>Policies in force that a feed is made of at most.</summary>
+    private const int FeedPoliciesMax = 20_000;
+
+    private static readonly JsonSerializerOptions FeedJson = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+
+    private sealed record FeedEntry(string Network, string Policy, string Until);
+
+    private IResult Feed(string file, HttpContext context)
+    {
+        var (name, form) = file.LastIndexOf('.') is var dot and > 0 ? (file[..dot], file[(dot + 1)..]) : (file, "");
+        if (name is not ("blocked" or "blocked-ipv4" or "blocked-ipv6") || form is not ("txt" or "json"))
+            return Problem(404, "feed_not_found", "There is no such feed.", "Feeds are blocked, blocked-ipv4 and blocked-ipv6, each as .txt and .json.");
+        var entries = Blocked(name switch { "blocked-ipv4" => true, "blocked-ipv6" => false, _ => null });
+        var body = form == "txt"
+            ? Encoding.ASCII.GetBytes(string.Concat(entries.Select(e => e.Network).Distinct().Select(network => network + "\n")))
+            : JsonSerializer.SerializeToUtf8Bytes(new { Feed = name, Entries = entries }, FeedJson);
+        // The same content has the same tag on every validator.
+        var tag = $"\"{Convert.ToHexStringLower(SHA256.HashData(body).AsSpan(0, 16))}\"";
+        context.Response.Headers.ETag = tag;
+        context.Response.Headers.CacheControl = "no-cache";
+        if (context.Request.Headers.IfNoneMatch.ToString().Split(',').Any(known => known.Trim() == tag)) return Results.StatusCode(304);
+        return Results.Bytes(body, form == "txt" ? "text/plain; charset=utf-8" : "application/json");
+    }
+
+    private List<FeedEntry> Blocked(bool? isV4)
+    {
+        var now = _sources.Time.GetUtcNow();
+        var entries = new List<FeedEntry>();
+        var (height, index, read) = (ulong.MaxValue, int.MaxValue, 0);
+        List<PolicyRow> page;
+        do
+        {
+            page = _sources.Projection.Policies(height, index, PageMax, "active");
+            foreach (var policy in page)
+            {
+                (height, index, read) = (policy.Height, policy.Index, read + 1);
+                // A chain that stands still ends no policy; their time is over all the same.
+                if (policy.RuleType is not ("block" or "blacklist") || policy.Until <= now || !PolicyParams.TryRead(Encoding.UTF8.GetBytes(policy.Params), out var parameters, out _)) continue;
+                entries.AddRange(parameters.Targets.Where(network => isV4 is null || network.IsV4 == isV4).Select(network => new FeedEntry(network.ToString(), policy.Id, Time(policy.Until))));
+            }
+        }
+        while (page.Count == PageMax && read < FeedPoliciesMax);
+        return [.. entries.OrderBy(e => e.Network, StringComparer.Ordinal).ThenBy(e => e.Policy, StringComparer.Ordinal)];
+    }
+}
