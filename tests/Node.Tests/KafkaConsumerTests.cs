@@ -130,7 +130,7 @@ public sealed class KafkaConsumerTests : IAsyncDisposable
         var decided = Decide(400);
         await Eventually.HoldsAsync(() => _ingest.Open == read + 10 - decided, "some of it is decided");
         Assert.Equal((1, read + 10), (_ingest.Paused, _metrics.RecordsConsumed.Value));
-        decided += Decide(150);
+        decided += Decide(250);
         await Eventually.HoldsAsync(() => _metrics.RecordsConsumed.Value > read + 10, "reading goes on");
         await Eventually.HoldsAsync(() => _ingest.Paused == 1, "until it is full again");
         Assert.InRange(_ingest.Open, WaitingInPartition, WaitingInPartition + 10 + 64);

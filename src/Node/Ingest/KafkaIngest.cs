@@ -75,6 +75,9 @@ public sealed class KafkaIngest
     /// <summary>Asking the client costs milliseconds.</summary>
     private readonly HashSet<TopicPartition> _assigned = [];
 
+    /// <summary>Of those the ones that were assigned since the last look.</summary>
+    private readonly HashSet<TopicPartition> _fresh = [];
+
     /// <summary>Profile of the last genuine message of each producer that does not use the first one.</summary>
     private readonly ConcurrentDictionary<PublicKey, SigningProfile> _lastProfile = new();
 
@@ -179,12 +182,10 @@ public sealed class KafkaIngest
             .SetPartitionsAssignedHandler((_, partitions) =>
             {
                 Log.KafkaAssigned(_logger, partitions.Count);
-                // New ones are read at first; what is true of them then is seen before the next read.
                 foreach (var partition in partitions)
                 {
                     _assigned.Add(partition);
-                    // The client keeps a partition paused that was taken away and comes back; Regulate lets it be read.
-                    if (partition.Topic != _options.DeadLetterTopic) _paused.Add(partition);
+                    _fresh.Add(partition);
                 }
             })
             .SetPartitionsRevokedHandler((_, partitions) => Forget(partitions))
@@ -278,6 +279,7 @@ public sealed class KafkaIngest
             _deadLetters.Forget(partition.TopicPartition);
             _paused.Remove(partition.TopicPartition);
             _assigned.Remove(partition.TopicPartition);
+            _fresh.Remove(partition.TopicPartition);
         }
     }
 
@@ -290,11 +292,15 @@ public sealed class KafkaIngest
         _deadLetters.Clear();
         _paused.Clear();
         _assigned.Clear();
+        _fresh.Clear();
     }
 
     /// <summary>Pauses partitions of which too much is undecided, and goes on with those of which half of that is left.</summary>
     private void Regulate(IConsumer<byte[]?, byte[]?> consumer)
     {
+        // The client keeps a partition paused that was taken away and comes back.
+        if (_fresh.Count > 0) consumer.Resume(_fresh);
+        _fresh.Clear();
         var tooMuch = _offsets.OpenBytes >= OpenBytesMax;
         foreach (var partition in _assigned)
         {
