@@ -372,6 +372,23 @@ internal struct Field<T>
         Multiply(out result, t, eleventh);
     }
 
+    /// <summary>All of them for the price of one and three multiplications each (Montgomery's trick); none may be zero.</summary>
+    /// <param name="prefixes">Room for as many.</param>
+    public static void InvertAll(System.Span<Field<T>> values, System.Span<Field<T>> prefixes)
+    {
+        // Prefix i is the product of the first i + 1.
+        prefixes[0] = values[0];
+        for (var i = 1; i < values.Length; i++) Multiply(out prefixes[i], prefixes[i - 1], values[i]);
+        Invert(out var rest, prefixes[values.Length - 1]);
+        for (var i = values.Length - 1; i >= 0; i--)
+        {
+            var inverse = rest;
+            if (i > 0) Multiply(out inverse, rest, prefixes[i - 1]);
+            Multiply(out rest, rest, values[i]);
+            values[i] = inverse;
+        }
+    }
+
     /// <summary>f^((p - 5) / 8), of which square roots are made (RFC 8032, 5.1.3).</summary>
     public static void PowerForRoot(out Field<T> result, in Field<T> f)
     {

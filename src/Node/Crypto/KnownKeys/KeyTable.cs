@@ -140,6 +140,7 @@ internal sealed class KeyTable
         where T : unmanaged, ILanes<T>
     {
         var multiples = new Point<T>[EntriesPerWindow - 1]; // number i is i + 1 times the point
+        var inverses = new Field<T>[multiples.Length];
         var prefixes = new Field<T>[multiples.Length];
         Span<ulong> limbs = stackalloc ulong[4 * Field<Lanes1>.Limbs * T.Count];
         for (var window = 0; window < Scalars.Windows; window += T.Count)
@@ -164,17 +165,12 @@ internal sealed class KeyTable
                 multiples[i].Add(prepared);
             }
 
-            // One inversion for all (Montgomery): prefix i is the product of the first i + 1.
-            prefixes[0] = multiples[0].Z;
-            for (var i = 1; i < multiples.Length; i++) Field<T>.Multiply(out prefixes[i], prefixes[i - 1], multiples[i].Z);
-            Field<T>.Invert(out var inverse, prefixes[^1]);
-            for (var i = multiples.Length - 1; i >= 0; i--)
+            for (var i = 0; i < multiples.Length; i++) inverses[i] = multiples[i].Z;
+            Field<T>.InvertAll(inverses, prefixes);
+            for (var i = 0; i < multiples.Length; i++)
             {
-                var ofZ = inverse;
-                if (i > 0) Field<T>.Multiply(out ofZ, inverse, prefixes[i - 1]);
-                Field<T>.Multiply(out inverse, inverse, multiples[i].Z);
-                Field<T>.Multiply(out var x, multiples[i].X, ofZ);
-                Field<T>.Multiply(out var y, multiples[i].Y, ofZ);
+                Field<T>.Multiply(out var x, multiples[i].X, inverses[i]);
+                Field<T>.Multiply(out var y, multiples[i].Y, inverses[i]);
                 Field<T>.Add(out var sum, y, x);
                 Field<T>.Reduce(out sum, sum);
                 Field<T>.Subtract(out var difference, y, x);

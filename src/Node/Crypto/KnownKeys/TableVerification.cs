@@ -79,18 +79,14 @@ internal static class TableVerification
             }
         }
 
-        // One inversion for all groups (Montgomery): prefix i is the product of the first i + 1.
+        Span<Field<T>> inverses = stackalloc Field<T>[groups];
         Span<Field<T>> prefixes = stackalloc Field<T>[groups];
-        prefixes[0] = points[0].Z;
-        for (var i = 1; i < groups; i++) Field<T>.Multiply(out prefixes[i], prefixes[i - 1], points[i].Z);
-        Field<T>.Invert(out var inverse, prefixes[groups - 1]);
-        for (var i = groups - 1; i >= 0; i--)
+        for (var i = 0; i < groups; i++) inverses[i] = points[i].Z;
+        Field<T>.InvertAll(inverses, prefixes);
+        for (var i = 0; i < groups; i++)
         {
-            var ofZ = inverse;
-            if (i > 0) Field<T>.Multiply(out ofZ, inverse, prefixes[i - 1]);
-            Field<T>.Multiply(out inverse, inverse, points[i].Z);
             var first = i * T.Count;
-            Compare(points[i], ofZ, checks.Slice(first, Math.Min(T.Count, checks.Length - first)), accepted[first..]);
+            Compare(points[i], inverses[i], checks.Slice(first, Math.Min(T.Count, checks.Length - first)), accepted[first..]);
         }
     }
 
