@@ -45,15 +45,18 @@ public static class FuzzTargets
         if (!given.AsSpan().SequenceEqual(encoded)) throw new Finding($"{what} has a second encoding");
     }
 
-    /// <summary>A mesh stream: frame after frame until it ends.</summary>
+    /// <summary>A mesh stream: frame after frame until it ends, and what the mesh itself reads of them.</summary>
     private static void Frame(byte[] bytes)
     {
         using var stream = new MemoryStream(bytes);
         try
         {
-            while (Frames.ReadAsync(stream, CancellationToken.None).AsTask().GetAwaiter().GetResult() is { } frame)
-                if (frame.Length > bytes.Length)
-                    throw new Finding("a frame is longer than the stream");
+            using var reader = new FrameReader(stream, Timeout.InfiniteTimeSpan, Timeout.InfiniteTimeSpan, CancellationToken.None);
+            while (reader.ReadAsync().AsTask().GetAwaiter().GetResult() is { } frame)
+            {
+                if (frame.Length > bytes.Length) throw new Finding("a frame is longer than the stream");
+                if (MeshFrame.TryDecode(frame, out var decoded)) Same(frame, decoded.Encode(), decoded.GetType().Name);
+            }
         }
         catch (Exception declared) when (declared is InvalidDataException or EndOfStreamException)
         {

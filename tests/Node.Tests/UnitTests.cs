@@ -2,8 +2,6 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
-using System.Security.Cryptography;
-using System.Security.Cryptography.X509Certificates;
 using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
@@ -18,7 +16,6 @@ using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Feedback;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;
-using CyberMesh.Node.Mesh;
 using CyberMesh.Node.Sensors;
 using CyberMesh.Node.Storage;
 using Microsoft.Extensions.Logging.Abstractions;
@@ -111,85 +108,6 @@ public sealed class CryptoTests
             Assert.True(new EnvelopeAuthenticator(new Ed25519Verifier()).TryAuthenticate(envelope, SigningProfiles.V1 | SigningProfiles.V2, out _));
             Assert.Equal(profile, envelope.Profile);
         }
-    }
-}
-
-public sealed class MeshTests
-{
-    private static readonly Ed25519Verifier Verifier = new();
-    private readonly Ed25519Signer _one = new(Enumerable.Repeat((byte)1, 32).ToArray());
-    private readonly Ed25519Signer _stranger = new(Enumerable.Repeat((byte)9, 32).ToArray());
-    private readonly ChainContext _chain;
-
-    public MeshTests()
-    {
-        var validator = new Validator("v1", _one.PublicKey, default, default, default);
-        _chain = new ChainContext(Digest.Sha256([1]), 0, new ValidatorSet([validator]), new ChainParameters());
-    }
-
-    private bool Identifies(X509Certificate2 certificate) => MeshCertificate.TryIdentify(certificate, _chain.ChainId, new EpochSchedule(_chain), Verifier, out _);
-
-    [Fact]
-    public void Only_a_certificate_bound_by_a_validator_of_this_chain_identifies()
-    {
-        Assert.True(Identifies(MeshCertificate.Create(_one, _chain.ChainId, TimeProvider.System)));
-        Assert.False(Identifies(MeshCertificate.Create(_stranger, _chain.ChainId, TimeProvider.System)));
-        Assert.False(Identifies(MeshCertificate.Create(_one, Digest.Sha256([2]), TimeProvider.System)));
-        using var plain = ECDsa.Create(ECCurve.NamedCurves.nistP256);
-        var request = new CertificateRequest("CN=x", plain, HashAlgorithmName.SHA256);
-        Assert.False(Identifies(request.CreateSelfSigned(DateTimeOffset.UtcNow, DateTimeOffset.UtcNow.AddDays(1))));
-        // The binding of a real validator on another TLS key.
-        var stolen = MeshCertificate.Create(_one, _chain.ChainId, TimeProvider.System).Extensions.Single(e => e.Oid!.Value == MeshCertificate.BindingOid);
-        request.CertificateExtensions.Add(new X509Extension(MeshCertificate.BindingOid, stolen.RawData, false));
-        Assert.False(Identifies(request.CreateSelfSigned(DateTimeOffset.UtcNow, DateTimeOffset.UtcNow.AddDays(1))));
-        Assert.False(MeshCertificate.TryIdentify(null, _chain.ChainId, new EpochSchedule(_chain), Verifier, out _));
-    }
-
-    /// <summary>Found by the chaos run: the settings named proxies, genesis the ports behind them.</summary>
-    [Fact]
-    public async Task A_validator_with_two_addresses_is_connected_once_and_stays_so()
-    {
-        using var directory = new TemporaryDirectory();
-        using var broker = new EmbeddedBroker(BrokerVerb.DefaultTopics.Split(','));
-        var (meshPorts, apiPorts) = (Testnet.FreePorts(4), Testnet.FreePorts(4));
-        var homes = Testnet.Generate(directory.Path, meshPorts, apiPorts, [], broker.BootstrapServers, TimeProvider.System);
-        var genesis = GenesisFile.Load(Path.Combine(homes[0], "genesis.json"));
-        var nodes = new List<ValidatorNode>();
-        for (var i = 0; i < 4; i++)
-        {
-            Testnet.WriteConfig(homes[i], i + 1, $"127.0.0.1:{meshPorts[i]}", meshPorts.Where((_, j) => j != i).Select(port => $"localhost:{port}"), $"127.0.0.1:{apiPorts[i]}", broker.BootstrapServers);
-            nodes.Add(new ValidatorNode(new ValidatorOptions(homes[i], genesis, Settings.Load(Path.Combine(homes[i], "config.json"), new Dictionary<string, string>()), TimeProvider.System, NullLogger.Instance)));
-            await nodes[i].StartAsync();
-        }
-
-        await Eventually.HoldsAsync(() => nodes.All(n => n.ConnectedPeers.Length == 3), "all are connected");
-        // A hundred looks in a row find the same count; a pair that cuts and makes its connection for ever never lets that happen.
-        var (made, same) = (0, 0);
-        await Eventually.HoldsAsync(
-            () =>
-            {
-                var now = nodes.Sum(Made);
-                same = now == made ? same + 1 : 0;
-                made = now;
-                return same == 100;
-            },
-            "connections last");
-        Assert.All(nodes, n => Assert.Equal(3, n.ConnectedPeers.Length));
-        foreach (var node in nodes) await node.DisposeAsync();
-
-        static int Made(ValidatorNode node) =>
-            int.Parse(node.Metrics.Render().Split('\n').Single(l => l.StartsWith("cybermesh_peer_connections_made ", StringComparison.Ordinal)).Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture);
-    }
-
-    [Fact]
-    public async Task Frames_beyond_the_limit_or_cut_off_are_refused()
-    {
-        await Assert.ThrowsAsync<InvalidDataException>(async () => await Frames.ReadAsync(new MemoryStream([0xff, 0xff, 0xff, 0xff]), default));
-        await Assert.ThrowsAsync<InvalidDataException>(async () => await Frames.ReadAsync(new MemoryStream([0, 0, 0, 0]), default));
-        await Assert.ThrowsAsync<EndOfStreamException>(async () => await Frames.ReadAsync(new MemoryStream([0, 0, 0, 5, 1]), default));
-        await Assert.ThrowsAsync<EndOfStreamException>(async () => await Frames.ReadAsync(new MemoryStream([0, 0]), default));
-        Assert.Null(await Frames.ReadAsync(new MemoryStream([]), default));
-        Assert.Equal([7, 8], await Frames.ReadAsync(new MemoryStream([0, 0, 0, 2, 7, 8]), default));
     }
 }
 

@@ -25,7 +25,7 @@ internal sealed record ChaosEvent(TimeSpan At, string Fault, int Target, TimeSpa
 internal static class ChaosSchedule
 {
     /// <summary>Those that take a validator out; one at a time, because more than f are not tolerated.</summary>
-    private static readonly string[] OfOne = ["kill", "suspend", "partition", "partition-one-way", "rebalance", "disk-full"];
+    private static readonly string[] OfOne = ["kill", "suspend", "partition", "partition-one-way", "link-slow", "link-trickle", "link-spoiled", "rebalance", "disk-full"];
 
     private static readonly string[] OfAll = ["broker-down", "broker-slow", "broker-errors", "database-stop"];
 
@@ -80,10 +80,20 @@ internal sealed class ChaosFaults(
                 validators[target].Resume();
                 break;
             case "partition":
-                await HoldAsync(links.Where(l => l.Key.From == target || l.Key.To == target).Select(l => l.Value).ToArray());
+                await WhileAsync(LinksOf(target), link => link.Stalls = true, link => link.Stalls = false);
                 break;
             case "partition-one-way":
-                await HoldAsync([.. links.Where(l => l.Key.From == target).Select(l => l.Value)]);
+                await WhileAsync([.. links.Where(l => l.Key.From == target).Select(l => l.Value)], link => link.Stalls = true, link => link.Stalls = false);
+                break;
+            case "link-slow":
+                await WhileAsync(
+                    LinksOf(target), link => (link.Delay, link.Jitter) = (TimeSpan.FromMilliseconds(50), TimeSpan.FromMilliseconds(200)), link => link.Delay = link.Jitter = TimeSpan.Zero);
+                break;
+            case "link-trickle":
+                await WhileAsync(LinksOf(target), link => link.TricklePerSecond = 2000, link => link.TricklePerSecond = 0);
+                break;
+            case "link-spoiled":
+                await WhileAsync(LinksOf(target), link => link.Pieces = new PieceFaults(0.02, 0.02, 0.02, 0.02), link => link.Pieces = PieceFaults.None);
                 break;
             case "rebalance":
                 await StealAsync(groups[target], fault.Length, stop);
@@ -121,13 +131,15 @@ internal sealed class ChaosFaults(
 
         Task WaitAsync() => Task.Delay(fault.Length, stop).ContinueWith(_ => { }, CancellationToken.None, TaskContinuationOptions.None, TaskScheduler.Default);
 
-        async Task HoldAsync(FaultProxy[] held)
+        async Task WhileAsync(FaultProxy[] hit, Action<FaultProxy> begin, Action<FaultProxy> end)
         {
-            foreach (var link in held) link.Stalls = true;
+            foreach (var link in hit) begin(link);
             await WaitAsync();
-            foreach (var link in held) link.Stalls = false;
+            foreach (var link in hit) end(link);
         }
     }
+
+    private FaultProxy[] LinksOf(int validator) => [.. links.Where(l => l.Key.From == validator || l.Key.To == validator).Select(l => l.Value)];
 
     /// <summary>Somebody joins the validator's consumer group, takes partitions from it and reads them, and leaves without having decided anything.</summary>
     private Task StealAsync(string group, TimeSpan length, CancellationToken stop) => Task.Run(() =>

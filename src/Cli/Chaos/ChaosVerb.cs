@@ -116,7 +116,8 @@ internal static class ChaosVerb
 
     private static Dictionary<string, string> SettingsOf(int number, FaultProxy? database, PostgresServer? postgres)
     {
-        var environment = new Dictionary<string, string> { ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "1500ms" };
+        // Nobody learns an address that leads around the proxies.
+        var environment = new Dictionary<string, string> { ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "1500ms", ["P2P_ADVERTISE"] = "none" };
         if (postgres is null) return environment;
         environment["DB_DSN"] = postgres.Url(port: database!.EndPoint.Port);
         environment["DB_SCHEMA"] = $"v{number + 1}";

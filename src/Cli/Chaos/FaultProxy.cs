@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Concurrent;
+using System.Collections.Generic;
 using System.Net;
 using System.Net.Sockets;
 using System.Threading;
@@ -33,6 +34,15 @@ internal sealed class FaultProxy : IAsyncDisposable
 
     /// <summary>Every piece waits so long, in either direction.</summary>
     public TimeSpan Delay { get; set; }
+
+    /// <summary>Up to so long on top of it, differently each time.</summary>
+    public TimeSpan Jitter { get; set; }
+
+    /// <summary>Bytes that pass in a second, a few at a time; 0 for no limit.</summary>
+    public int TricklePerSecond { get; set; }
+
+    /// <summary>What happens to some of the pieces.</summary>
+    public PieceFaults Pieces { get; set; } = PieceFaults.None;
 
     /// <summary>Sees what a client sends before it passes; after false it still passes, no answer comes back, and the connection is cut.</summary>
     public Func<ReadOnlyMemory<byte>, bool>? OnClientData { get; set; }
@@ -105,10 +115,28 @@ internal sealed class FaultProxy : IAsyncDisposable
         }
     }
 
+    private async Task SendAsync(Socket to, ReadOnlyMemory<byte> bytes)
+    {
+        while (bytes.Length > 0)
+        {
+            var some = bytes.Length;
+            if (TricklePerSecond is var rate and > 0)
+            {
+                some = Math.Clamp(rate / 20, 1, bytes.Length);
+                await Task.Delay(TimeSpan.FromSeconds((double)some / rate), _stop.Token).ConfigureAwait(false);
+            }
+
+            bytes = bytes[await to.SendAsync(bytes[..some], _stop.Token).ConfigureAwait(false)..];
+        }
+    }
+
     /// <summary>One direction of a connection.</summary>
-    private sealed class Way
+    internal sealed class Way
     {
         public volatile bool IsClosed;
+
+        /// <summary>Comes after its successor.</summary>
+        public byte[]? HeldBack { get; set; }
     }
 
     /// <param name="answers">The other direction, when this one is the client's.</param>
@@ -120,11 +148,11 @@ internal sealed class FaultProxy : IAsyncDisposable
             var count = await from.ReceiveAsync(buffer, _stop.Token).ConfigureAwait(false);
             if (count == 0) return;
             while (Stalls) await Task.Delay(20, _stop.Token).ConfigureAwait(false);
-            if (Delay > TimeSpan.Zero) await Task.Delay(Delay, _stop.Token).ConfigureAwait(false);
+            if (Delay + Jitter > TimeSpan.Zero) await Task.Delay(Delay + (Jitter * Random.Shared.NextDouble()), _stop.Token).ConfigureAwait(false);
             if (way.IsClosed) continue;
             var cuts = answers is not null && OnClientData is { } look && !look(buffer.AsMemory(0, count));
             if (cuts) answers!.IsClosed = true;
-            for (var sent = 0; sent < count;) sent += await to.SendAsync(buffer.AsMemory(sent, count - sent), _stop.Token).ConfigureAwait(false);
+            foreach (var piece in Pieces.Spoil(buffer.AsMemory(0, count), way)) await SendAsync(to, piece).ConfigureAwait(false);
             if (!cuts) continue;
             // The server has it and carries it out; its answer never comes.
             await Task.Delay(200, _stop.Token).ConfigureAwait(false);
@@ -140,4 +168,42 @@ internal sealed class FaultProxy : IAsyncDisposable
         await _accepting.ConfigureAwait(false);
         _stop.Dispose();
     }
+}
+
+/// <summary>What a bad path does to pieces of a stream, each with a probability. TLS notices all of it and ends the connection; what runs without TLS has to notice by itself.</summary>
+internal sealed record PieceFaults(double Lost = 0, double Corrupted = 0, double Doubled = 0, double Swapped = 0)
+{
+    public static readonly PieceFaults None = new();
+
+    /// <summary>What passes instead of a piece, in order.</summary>
+    public IReadOnlyList<ReadOnlyMemory<byte>> Spoil(ReadOnlyMemory<byte> piece, FaultProxy.Way way)
+    {
+        var earlier = way.HeldBack;
+        way.HeldBack = null;
+        List<ReadOnlyMemory<byte>> passing = [piece];
+        if (Happens(Lost))
+        {
+            passing.Clear();
+        }
+        else if (Happens(Corrupted))
+        {
+            var copy = piece.ToArray();
+            copy[Random.Shared.Next(copy.Length)] ^= (byte)(1 << Random.Shared.Next(8));
+            passing = [copy];
+        }
+        else if (Happens(Doubled))
+        {
+            passing.Add(piece);
+        }
+        else if (earlier is null && Happens(Swapped))
+        {
+            way.HeldBack = piece.ToArray();
+            passing.Clear();
+        }
+
+        if (earlier is not null) passing.Add(earlier);
+        return passing;
+    }
+
+    private static bool Happens(double probability) => probability > 0 && Random.Shared.NextDouble() < probability;
 }

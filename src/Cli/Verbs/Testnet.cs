@@ -94,7 +94,7 @@ internal static class Testnet
         new(key, name, organisation, kinds, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false);
 
     /// <summary>The settings a validator needs to start; all others have defaults.</summary>
-    public static void WriteConfig(string home, int number, string mesh, IEnumerable<string> peers, string api, string? brokers)
+    public static void WriteConfig(string home, int number, string mesh, IEnumerable<string> peers, string api, string? brokers, bool isObserver = false)
     {
         var config = new Dictionary<string, string>
         {
@@ -104,6 +104,7 @@ internal static class Testnet
             ["API_LISTEN_ADDR"] = api,
         };
         if (brokers is not null) config["KAFKA_BROKERS"] = brokers;
+        if (isObserver) config["NODE_ROLE"] = "observer";
         File.WriteAllText(Path.Combine(home, "config.json"), JsonSerializer.Serialize(config, JsonSerializerOptions.Web) + "\n");
     }
 

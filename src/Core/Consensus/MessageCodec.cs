@@ -8,6 +8,16 @@ using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Consensus;
 
+/// <summary>What a peer message is about; each has its own queues and budgets, so that one never delays another (protocol, section 16).</summary>
+public enum MessageClass : byte
+{
+    Consensus = 0,
+    Transactions = 1,
+
+    /// <summary>Blocks and snapshots for whoever is behind.</summary>
+    Sync = 2,
+}
+
 /// <summary>Transport form of <see cref="PeerMessage"/>: a tag byte, then the fields. One encoding per value.</summary>
 public static class MessageCodec
 {
@@ -24,6 +34,18 @@ public static class MessageCodec
         Write(new CanonicalWriter(buffer), message);
         return buffer.WrittenSpan.ToArray();
     }
+
+    /// <summary>By the tag alone, before anything else of an encoded message is looked at.</summary>
+    public static MessageClass ClassOf(ReadOnlySpan<byte> encoded) => encoded.IsEmpty ? MessageClass.Consensus : (Tag)encoded[0] switch
+    {
+        Tag.GetTransactions or Tag.Transactions or Tag.GetProposal or Tag.Proposal or Tag.Announcement => MessageClass.Transactions,
+        Tag.GetBlocks or Tag.Blocks or Tag.GetSnapshot or Tag.SnapshotOffer or Tag.GetChunk or Tag.Chunk => MessageClass.Sync,
+        _ => MessageClass.Consensus,
+    };
+
+    /// <summary>Asks for something that was committed or proposed, and says nothing itself.</summary>
+    public static bool IsQuestion(ReadOnlySpan<byte> encoded) =>
+        !encoded.IsEmpty && (Tag)encoded[0] is Tag.GetTransactions or Tag.GetProposal or Tag.GetBlocks or Tag.GetSnapshot or Tag.GetChunk;
 
     public static bool TryDecode(ReadOnlySpan<byte> bytes, [NotNullWhen(true)] out PeerMessage? message, out DecodeError error)
     {

@@ -40,9 +40,6 @@ public sealed class ReplicaLoop
 {
     private const int TickMs = 10;
 
-    /// <summary>Peers are a few hundred messages a block at most; beyond this a peer loop waits, and TCP pushes back on the sender.</summary>
-    private const int PeerQueueMax = 4096;
-
     private const int SubmissionQueueMax = 2048;
 
     private const int QuestionQueueMax = 64;
@@ -71,7 +68,7 @@ public sealed class ReplicaLoop
     private readonly string? _lostVotes;
     private readonly Effects _effects = new();
     private readonly SemaphoreSlim _signal = new(0);
-    private readonly Channel<PeerInput> _peers = Channel.CreateBounded<PeerInput>(PeerQueueMax);
+    private readonly PeerQueues _peers = new();
     private readonly Channel<Submission> _submissions = Channel.CreateBounded<Submission>(SubmissionQueueMax);
     private readonly Channel<StateQuestion> _questions = Channel.CreateBounded<StateQuestion>(QuestionQueueMax);
     private readonly Channel<PeerInput> _own = Channel.CreateUnbounded<PeerInput>(); // bounded by what the loop itself sends
@@ -114,10 +111,10 @@ public sealed class ReplicaLoop
 
     public ReplicaStatus Status => _status;
 
-    /// <summary>Waits while the queue is full, which stops reading from that peer.</summary>
+    /// <summary>Waits while the queue of this peer is full, which stops reading from it.</summary>
     public async ValueTask ReceiveAsync(PeerInput input, CancellationToken stop)
     {
-        await _peers.Writer.WriteAsync(input, stop).ConfigureAwait(false);
+        await _peers.WriteAsync(input, stop).ConfigureAwait(false);
         Wake();
     }
 
@@ -178,7 +175,7 @@ public sealed class ReplicaLoop
     {
         while (_stored.Reader.TryRead(out var height)) _replica.Stored(height, _clock.Now(), _effects);
         while (_own.Reader.TryRead(out var own)) _replica.Receive(own.From, own.Message, _clock.Now(), _effects);
-        for (var i = 0; i < 256 && _peers.Reader.TryRead(out var input); i++) _replica.Receive(input.From, input.Message, _clock.Now(), _effects);
+        for (var i = 0; i < 256 && _peers.TryRead(out var input); i++) _replica.Receive(input.From, input.Message, _clock.Now(), _effects);
         for (var i = 0; i < 64 && _submissions.Reader.TryRead(out var submission); i++)
             submission.Answer(_replica.Submit(submission.Alert, _clock.Now(), _effects));
         for (var i = 0; i < 8 && _questions.Reader.TryRead(out var question); i++) question.Answer.SetResult(_replica.Prove(question.Key, question.Height));
@@ -188,7 +185,7 @@ public sealed class ReplicaLoop
             _replica.HandOver(_effects);
         }
 
-        if (_peers.Reader.Count > 0 || _submissions.Reader.Count > 0 || _questions.Reader.Count > 0) Wake();
+        if (!_peers.IsEmpty || _submissions.Reader.Count > 0 || _questions.Reader.Count > 0) Wake();
     }
 
     /// <summary>Hands the effects to the writer, in the order Core defines.</summary>

@@ -7,8 +7,10 @@ using System.Net;
 using System.Text.Json;
 using System.Text.RegularExpressions;
 using CyberMesh.Core.Chain;
+using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Ingest;
+using CyberMesh.Node.Mesh;
 using CyberMesh.Node.Projection;
 using Microsoft.Extensions.Logging;
 
@@ -23,6 +25,7 @@ public sealed partial class Settings
     private static readonly Dictionary<string, string> Defaults = new(KafkaSecurity.Names.Select(name => KeyValuePair.Create(name, "")), StringComparer.Ordinal)
     {
         ["NODE_ID"] = "",
+        ["NODE_ROLE"] = "validator",
         ["ENVIRONMENT"] = "development",
         ["LOG_LEVEL"] = "info",
         ["KAFKA_BROKERS"] = "",
@@ -44,6 +47,8 @@ public sealed partial class Settings
         ["MEMPOOL_RATE_PER_SECOND"] = "1000",
         ["P2P_LISTEN_PORT"] = "8000",
         ["P2P_BOOTSTRAP_PEERS"] = "",
+        ["P2P_ADVERTISE"] = "",
+        ["P2P_OBSERVERS"] = "",
         ["P2P_ENCRYPTION"] = "true",
         ["API_LISTEN_ADDR"] = "127.0.0.1:8443",
         ["RETENTION_BODIES"] = "",
@@ -59,6 +64,7 @@ public sealed partial class Settings
     };
 
     private const int SecretBytesMax = 4096;
+    private const int ObserversMax = 64;
 
     /// <summary>Names of the deployment description that a later version honours; setting one now must not be silently ignored.</summary>
     private static readonly string[] NotYet =
@@ -72,6 +78,10 @@ public sealed partial class Settings
     private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "CONSENSUS_", "CONTROL_", "RETENTION_"];
 
     public required string NodeId { get; init; }
+
+    /// <summary>It follows, verifies and serves, and has no vote.</summary>
+    public required bool IsObserver { get; init; }
+
     public required LogLevel LogLevel { get; init; }
     public required KafkaConnection Kafka { get; init; }
     public required string AnomalyTopic { get; init; }
@@ -100,6 +110,12 @@ public sealed partial class Settings
     public required int MempoolRatePerSecond { get; init; }
     public required IPEndPoint MeshListen { get; init; }
     public required IReadOnlyList<string> Peers { get; init; }
+
+    /// <summary>Where the others reach this one; empty when only its own connections lead to it.</summary>
+    public required IReadOnlyList<string> Advertise { get; init; }
+
+    /// <summary>Nodes without a vote that may connect and read everything.</summary>
+    public required IReadOnlyList<PublicKey> Observers { get; init; }
     public required IPEndPoint ApiListen { get; init; }
 
     /// <summary>How long the bodies of blocks are kept; null for ever.</summary>
@@ -126,16 +142,19 @@ public sealed partial class Settings
         var reader = new Reader(values, problems);
         var topics = reader.List("KAFKA_INPUT_TOPICS");
         if (topics.Count != 3) problems.Add($"KAFKA_INPUT_TOPICS names {topics.Count} topics; name three: anomalies, evidence, policy");
-        if (reader.Text("KAFKA_BROKERS").Length == 0) problems.Add("KAFKA_BROKERS is not set; name the brokers as host:port, separated by commas");
+        var isObserver = reader.OneOf("NODE_ROLE", "validator", "observer") == "observer";
+        if (isObserver && values.Keys.FirstOrDefault(name => name.StartsWith("KAFKA_", StringComparison.Ordinal)) is { } kafka) problems.Add($"{kafka} is set, and NODE_ROLE is observer; an observer has nothing to do with Kafka, remove one of them");
+        if (!isObserver && reader.Text("KAFKA_BROKERS").Length == 0) problems.Add("KAFKA_BROKERS is not set; name the brokers as host:port, separated by commas");
         if (!reader.Boolean("P2P_ENCRYPTION")) problems.Add("P2P_ENCRYPTION is false; validators speak only over TLS, remove the setting");
         var environmentName = reader.OneOf("ENVIRONMENT", "development", "staging", "production");
         var security = KafkaSecurity.Read(reader.Text, problems);
-        if (environmentName != "development" && !security.UsesTls) problems.Add($"ENVIRONMENT is {environmentName} and KAFKA_TLS_ENABLED is not true; outside development validators speak to Kafka over TLS only");
+        if (environmentName != "development" && !isObserver && !security.UsesTls) problems.Add($"ENVIRONMENT is {environmentName} and KAFKA_TLS_ENABLED is not true; outside development validators speak to Kafka over TLS only");
         if (reader.Text("CONTROL_COMMITS_TOPIC") is { Length: > 0 } other && values.TryGetValue("KAFKA_OUTPUT_TOPIC_COMMITS", out var given) && given != other)
             problems.Add($"KAFKA_OUTPUT_TOPIC_COMMITS is '{given}' and CONTROL_COMMITS_TOPIC is '{other}'; they are two names of one setting, keep one");
         var settings = new Settings
         {
             NodeId = reader.NodeId("NODE_ID"),
+            IsObserver = isObserver,
             LogLevel = reader.OneOf("LOG_LEVEL", "trace", "debug", "info", "warn", "error") switch
             {
                 "trace" => LogLevel.Trace,
@@ -164,6 +183,8 @@ public sealed partial class Settings
             MempoolRatePerSecond = reader.Integer("MEMPOOL_RATE_PER_SECOND", 1, 1_000_000),
             MeshListen = reader.EndPoint("P2P_LISTEN_PORT", IPAddress.Any),
             Peers = reader.Addresses("P2P_BOOTSTRAP_PEERS"),
+            Advertise = reader.Advertise("P2P_ADVERTISE", "P2P_LISTEN_PORT"),
+            Observers = reader.PublicKeys("P2P_OBSERVERS", ObserversMax),
             ApiListen = reader.EndPoint("API_LISTEN_ADDR", IPAddress.Any),
             RetentionBodies = reader.Text("RETENTION_BODIES").Length == 0 ? null : reader.Duration("RETENTION_BODIES", TimeSpan.FromHours(1), TimeSpan.FromDays(365)),
             SignatureTables = reader.Integer("SIGNATURE_TABLES", 0, 4096),
@@ -355,13 +376,31 @@ public sealed partial class Settings
         {
             var addresses = List(name);
             foreach (var address in addresses)
-            {
-                var separator = address.LastIndexOf(':');
-                if (separator < 1 || !int.TryParse(address[(separator + 1)..], NumberStyles.None, CultureInfo.InvariantCulture, out var port) || port is < 1 or > 65535)
+                if (!PeerAddress.TryParse(address, out _, out _))
                     problems.Add($"{name} contains '{address}'; each entry must be host:port");
-            }
-
             return addresses;
+        }
+
+        /// <summary>By default the address it listens on, when that is one and not all of the machine; <c>none</c> for none.</summary>
+        public List<string> Advertise(string name, string listenName)
+        {
+            if (Text(name) == "none") return [];
+            var addresses = Addresses(name);
+            if (addresses.Count > PeerRecord.AddressesMax) problems.Add($"{name} has {addresses.Count} entries; name at most {PeerRecord.AddressesMax}");
+            if (addresses.Count > 0 || Text(listenName).LastIndexOf(':') < 1) return addresses;
+            var listen = EndPoint(listenName, IPAddress.Any);
+            return listen.Port == 0 || listen.Address.Equals(IPAddress.Any) || listen.Address.Equals(IPAddress.IPv6Any) ? [] : [listen.ToString()];
+        }
+
+        public List<PublicKey> PublicKeys(string name, int max)
+        {
+            var keys = new List<PublicKey>();
+            foreach (var text in List(name))
+                if (!PublicKey.TryParse(text, out var key)) problems.Add($"{name} contains '{text}'; each entry must be a public key, 64 hex digits");
+                else if (keys.Contains(key)) problems.Add($"{name} contains {text} twice");
+                else keys.Add(key);
+            if (keys.Count > max) problems.Add($"{name} has {keys.Count} entries; name at most {max}");
+            return keys;
         }
     }
 }

@@ -7,7 +7,6 @@ using System.Net;
 using System.Threading;
 using System.Threading.Channels;
 using System.Threading.Tasks;
-using Confluent.Kafka;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Ledger;
@@ -17,8 +16,6 @@ using CyberMesh.Core.Replica;
 using CyberMesh.Node.Api;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Crypto.KnownKeys;
-using CyberMesh.Node.Feedback;
-using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Mesh;
 using CyberMesh.Node.Projection;
 using CyberMesh.Node.Storage;
@@ -34,7 +31,7 @@ public sealed record ValidatorOptions(
     string Home, Genesis Genesis, Settings Settings, TimeProvider Time, ILogger Logger,
     Func<IPeerTransport, ValidatorIndex, ISigner, IPeerTransport>? WrapTransport = null, Action<IReadOnlyList<CommittedBlock>>? OnCommitted = null);
 
-/// <summary>One validator: builds its parts in start order, runs them, and stops when any of them fails.</summary>
+/// <summary>One validator, or an observer, which is one without a vote and without Kafka: builds its parts in start order, runs them, and stops when any of them fails.</summary>
 public sealed class ValidatorNode : IAsyncDisposable
 {
     private const int RequestsMax = 64;
@@ -46,19 +43,14 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly LocalStore _store;
     private readonly MeshTransport _mesh;
     private readonly ReplicaLoop _loop;
-    private readonly KafkaIngest _ingest;
-    private readonly OutboxPublisher _publisher;
-    private readonly PublishedRecords _published;
+    private readonly KafkaSide? _kafka;
     private readonly Projection.Projection _projection;
     private readonly ApiServer _api;
-    private readonly IProducer<byte[]?, byte[]?> _producer;
     private readonly IPeerTransport _transport;
     private readonly List<BlockReader> _readers = [];
     private readonly Metrics _metrics = new();
     private readonly NoticeLog _notices;
     private readonly DiskSpace _space;
-    private readonly CircuitBreaker _consumerCircuit;
-    private readonly CircuitBreaker _producerCircuit;
     private readonly CircuitBreaker _databaseCircuit;
     private readonly KnownKeyVerifier? _knownKeys;
     private readonly SnapshotStore _snapshots;
@@ -74,8 +66,6 @@ public sealed class ValidatorNode : IAsyncDisposable
     {
         _options = options;
         _space = new DiskSpace(_stop.Token);
-        _consumerCircuit = new CircuitBreaker("kafka_consumer", options.Time);
-        _producerCircuit = new CircuitBreaker("kafka_producer", options.Time);
         _databaseCircuit = new CircuitBreaker("database", options.Time);
         if (File.Exists(ForkProofPath))
             throw new UserError($"this chain has forked; the proof is {ForkProofPath}", "verify it with 'cybermesh evidence verify' and agree with the other operators how to go on; this validator does not");
@@ -99,29 +89,22 @@ public sealed class ValidatorNode : IAsyncDisposable
             _epochs = replica.Epochs;
             settings.CheckQuorum(_epochs.Current.Validators);
             _keys.TryPromote(_epochs.Current.Validators);
+            if (settings.IsObserver && _epochs.TryIdentify(_keys.Active.Consensus.PublicKey, out _))
+                throw new UserError("NODE_ROLE is observer, and this identity is a validator's", "remove NODE_ROLE, or give the observer an identity of its own ('cybermesh observer prepare')");
             _notices = new NoticeLog(_epochs, _metrics, options.Logger);
-            _mesh = new MeshTransport(genesis, _epochs, _keys, verifier, settings.MeshListen, settings.Peers, options.Time, options.Logger);
+            var mesh = new MeshOptions(settings.MeshListen, settings.Peers, settings.Advertise, settings.Observers, Path.Combine(options.Home, "data", "peers"), new MeshLimits());
+            _mesh = new MeshTransport(genesis, _epochs, _keys, verifier, mesh, options.Time, options.Logger);
             _transport = options.WrapTransport?.Invoke(_mesh, replica.Me, _keys.Active.Consensus) ?? _mesh;
-            _loop = new ReplicaLoop(replica, _store, _snapshots, _transport, options.Time, OnStored, _notices.Write, refusal => _ingest!.Refused(refusal), evicted => _ingest!.Evicted(evicted), request => _blockRequests.Writer.TryWrite(request),
+            _loop = new ReplicaLoop(replica, _store, _snapshots, _transport, options.Time, OnStored, _notices.Write, refusal => _kafka?.Ingest.Refused(refusal), evicted => _kafka?.Ingest.Evicted(evicted), request => _blockRequests.Writer.TryWrite(request),
                 request => _snapshotRequests.Writer.TryWrite(request), KeepForkProof, KeepDivergence, KeepLogCheckpoint, log.Loss);
-            var watch = new KafkaWatch(_producerCircuit, options.Logger);
-            _producer = KafkaClients.Producer(settings.Kafka, $"cybermesh-{settings.NodeId}", watch.OnError, watch.OnStatistics);
             _projection = new Projection.Projection(settings.OpenDatabase(options.Home), Reader(), new ProjectionSource(genesis, _epochs, replica.Producers, $"node {settings.NodeId}"), _databaseCircuit, options.Time, options.Logger);
             // A server may be away, and nothing waits for it; the file is there before anybody asks for a page.
             if (settings.Database is null) _projection.TryCopy();
-            var control = new ControlTopics(settings.CommitsTopic, settings.ControlPolicyTopic, settings.ReputationTopic);
-            _published = new PublishedRecords(() => KafkaClients.Reader(settings.Kafka, settings.ConsumerGroupOfNode + "-control"), control, new ControlVerifier(Epoch, ControlKeyOf, verifier), options.Time, options.Logger);
-            _publisher = new OutboxPublisher(Reader(), _producer, _producerCircuit, control, () => _keys.Active.Control, ProveStateAsync, _published, options.Time, _metrics, options.Logger);
-            _ingest = new KafkaIngest(
-                new IngestOptions(
-                    settings.Kafka, settings.ConsumerGroupOfNode, settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic,
-                    settings.OrdersTopic, settings.DecisionsTopic, settings.DeadLetterTopic, settings.StartAtEarliest ? AutoOffsetReset.Earliest : AutoOffsetReset.Latest,
-                    (int)settings.SessionTimeout.TotalMilliseconds, (long)settings.TimestampSkew.TotalMilliseconds, Name),
-                genesis.Operators, replica.Producers, _epochs, () => Index, verifier, _loop.SubmitAsync, () => _loop.Status.Height, Reader(), _producer, _consumerCircuit, _producerCircuit, options.Time, _metrics, options.Logger);
+            if (!settings.IsObserver) _kafka = new KafkaSide(options, _epochs, replica.Producers, _keys, verifier, _loop, Reader, () => Name, ProveStateAsync, _metrics);
             _retention = new Retention(_store.OpenReader, _snapshots, settings.RetentionBodies, NeedsBodiesFrom, options.Time, _metrics.BlocksPruned);
             AddGauges();
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => [_consumerCircuit, _producerCircuit, _databaseCircuit], () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, options.Time, _metrics), settings.ApiListen, options.Logger);
+                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => Circuits, () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, options.Time, _metrics), settings.ApiListen, options.Logger);
         }
         catch
         {
@@ -155,17 +138,14 @@ public sealed class ValidatorNode : IAsyncDisposable
     /// <summary>What does not fit is asked for again.</summary>
     private static Channel<T> Requests<T>() => Channel.CreateBounded<T>(new BoundedChannelOptions(RequestsMax) { FullMode = BoundedChannelFullMode.DropWrite });
 
+    private ImmutableArray<CircuitBreaker> Circuits => [.. _kafka?.Circuits ?? [], _databaseCircuit];
+
     private BlockReader Reader()
     {
         var reader = _store.OpenReader();
         _readers.Add(reader);
         return reader;
     }
-
-    private ChainContext? Epoch(ulong number) => _epochs.All.FirstOrDefault(e => e.Context.Epoch == number).Context;
-
-    /// <summary>Of any epoch: records of a validator that has left, or has new keys, are still genuine.</summary>
-    private string? ControlKeyOf(PublicKey key) => _epochs.All.SelectMany(e => e.Context.Validators.Members).FirstOrDefault(v => v.ControlKey == key)?.Name;
 
     private BlockWithBodies? ReadBlock(Height height)
     {
@@ -198,18 +178,18 @@ public sealed class ValidatorNode : IAsyncDisposable
         _metrics.Gauge("cybermesh_mempool_transactions", "Transactions waiting.", () => _loop.Status.PoolCount);
         _metrics.Gauge("cybermesh_mempool_bytes", "Bytes waiting.", () => _loop.Status.PoolBytes);
         _metrics.Gauge("cybermesh_peers_connected", "Validators this one can send to.", () => _mesh.Connected.Length);
+        _metrics.Gauge("cybermesh_observers_connected", "Nodes without a vote that are connected.", () => _mesh.ConnectedObservers);
+        _metrics.Gauge("cybermesh_peer_handshakes", "Connections whose peer has not shown yet who it is.", () => _mesh.Handshakes);
+        _metrics.Gauge("cybermesh_peer_records", "Validators whose signed addresses are known.", () => _mesh.Book.All.Length);
         _metrics.Gauge("cybermesh_peer_connections_made", "Connections to other validators made since the start; when it grows they do not last.", () => _mesh.Connections);
-        _metrics.Gauge("cybermesh_peer_messages_refused", "Connections and messages that were not genuine.", () => _mesh.Refused);
+        _metrics.Gauge("cybermesh_peer_messages_refused", "Connections and messages that were not genuine, or too many.", () => _mesh.Refused);
         _metrics.Gauge("cybermesh_peer_messages_dropped", "Messages dropped because a peer was too slow.", () => _mesh.Dropped);
-        _metrics.Gauge("cybermesh_kafka_records_open", "Records read and not decided yet.", () => _ingest.Open);
-        _metrics.Gauge("cybermesh_kafka_partitions_paused", "Partitions that are not read because too much of them is undecided.", () => _ingest.Paused);
-        foreach (var circuit in new[] { _consumerCircuit, _producerCircuit, _databaseCircuit })
+        foreach (var circuit in Circuits)
             _metrics.Gauge("cybermesh_circuit_state", "Use of a dependency: 0 works, 1 is about to be tried again, 2 is left alone after failures.", () => (int)circuit.Status.State, $"dependency=\"{circuit.Name}\"");
         _metrics.Gauge("cybermesh_disk_full", "1 while writes wait for space on the disk.", () => _space.IsFull ? 1 : 0);
         _metrics.Gauge("cybermesh_signature_table_bytes", "Memory of the tables with which signatures of known keys are checked.", () => _knownKeys?.TableBytes ?? 0);
         _metrics.Gauge("cybermesh_signatures_accepted_by_tables", "Signatures that the tables have accepted since the start.", () => _knownKeys?.Accepted ?? 0);
         _metrics.Gauge("cybermesh_signatures_unconfirmed_by_tables", "Signatures that libsodium accepted and the tables did not; anything but 0 is worth a report.", () => _knownKeys?.Unconfirmed ?? 0);
-        _metrics.Gauge("cybermesh_outbox_blocks", "Blocks whose control records this validator has to publish.", () => _publisher.Waiting);
         _metrics.Gauge("cybermesh_projection_height", "Last block of the queryable copy.", () => _projection.Height.Value);
     }
 
@@ -228,21 +208,21 @@ public sealed class ValidatorNode : IAsyncDisposable
         }
 
         _options.OnCommitted?.Invoke(run);
-        _ingest.Decided(run);
+        _kafka?.OnStored(run);
         _projection.Wake();
-        _publisher.Wake();
     }
 
     public async Task StartAsync()
     {
         Log.Starting(_options.Logger, Name, _options.Genesis.Chain.ChainId.ToString(), _loop.Status.Height.Value);
-        if (Index == ValidatorIndex.None) Log.NotAMember(_options.Logger);
+        if (_options.Settings.IsObserver) Log.IsObserver(_options.Logger, _keys.Active.Consensus.PublicKey.ToString());
+        else if (Index == ValidatorIndex.None) Log.NotAMember(_options.Logger);
         await _api.StartAsync().ConfigureAwait(false);
         var stop = _stop.Token;
         Task[] parts =
         [
-            _mesh.RunAsync(_loop.ReceiveAsync, stop), Task.Run(() => _loop.RunAsync(stop)), _ingest.RunAsync(stop), _publisher.RunAsync(stop), _published.RunAsync(stop),
-            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop), _retention.RunAsync(stop),
+            _mesh.RunAsync(_loop.ReceiveAsync, stop), Task.Run(() => _loop.RunAsync(stop)),
+            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop), _retention.RunAsync(stop), .. _kafka?.Run(stop) ?? [],
         ];
         _run = SuperviseAsync(parts);
     }
@@ -343,7 +323,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         await KillAsync().ConfigureAwait(false);
         await _api.DisposeAsync().ConfigureAwait(false);
         await _mesh.DisposeAsync().ConfigureAwait(false);
-        _producer.Dispose();
+        _kafka?.Dispose();
         _projection.Dispose();
         foreach (var reader in _readers) reader.Dispose();
         _store.Dispose();

@@ -1,7 +1,7 @@
 using System;
+using System.Linq;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
-using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using PublicKey = CyberMesh.Core.Primitives.PublicKey;
 
@@ -17,6 +17,15 @@ public static class MeshCertificate
     /// <summary>A UUID-style arc (ITU-T X.667), nobody else's.</summary>
     public const string BindingOid = "2.25.1839202411.1";
 
+    private const string ServerAuthentication = "1.3.6.1.5.5.7.3.1";
+    private const string ClientAuthentication = "1.3.6.1.5.5.7.3.2";
+
+    /// <summary>Its key never leaves the process, which makes a new one at half of this.</summary>
+    public static readonly TimeSpan Lifetime = TimeSpan.FromDays(90);
+
+    /// <summary>Clocks of validators may differ so much.</summary>
+    private static readonly TimeSpan Skew = TimeSpan.FromDays(2);
+
     private const int BindingBytes = PublicKey.Size + Signature.Size;
 
     public static X509Certificate2 Create(ISigner consensus, Digest chainId, TimeProvider time)
@@ -28,28 +37,40 @@ public static class MeshCertificate
         consensus.Sign(BindingMessage(chainId, key.ExportSubjectPublicKeyInfo())).CopyTo(binding.AsSpan(PublicKey.Size));
         request.CertificateExtensions.Add(new X509Extension(BindingOid, binding, critical: false));
         request.CertificateExtensions.Add(new X509EnhancedKeyUsageExtension(
-            [new Oid("1.3.6.1.5.5.7.3.1"), new Oid("1.3.6.1.5.5.7.3.2")], critical: false));
-        // The certificate lives as long as the process; the dates only have to hold for peers whose clocks differ.
+            [new Oid(ServerAuthentication), new Oid(ClientAuthentication)], critical: false));
         var now = time.GetUtcNow();
-        return request.CreateSelfSigned(now.AddDays(-2), now.AddYears(2));
+        return request.CreateSelfSigned(now - Skew, now + Lifetime);
     }
 
-    /// <summary>Which validator presented this certificate; false when it is neither of the set nor about to be.</summary>
-    public static bool TryIdentify(X509Certificate? certificate, Digest chainId, EpochSchedule epochs, ISignatureVerifier verifier, out ValidatorIndex validator)
+    /// <summary>Who presented this certificate; false when its key has no place, or when it is expired, not valid yet, meant for something else or not P-256.</summary>
+    public static bool TryIdentify(X509Certificate? certificate, Digest chainId, Func<PublicKey, ValidatorIndex?> placeOf, ISignatureVerifier verifier, TimeProvider time, out ValidatorIndex peer)
     {
-        validator = default;
-        if (certificate is not X509Certificate2 presented) return false;
-        foreach (var extension in presented.Extensions)
+        peer = default;
+        try
         {
-            if (extension.Oid?.Value != BindingOid) continue;
-            if (extension.RawData.Length != BindingBytes) return false;
-            var key = PublicKey.From(extension.RawData.AsSpan(0, PublicKey.Size));
-            var signature = Signature.From(extension.RawData.AsSpan(PublicKey.Size));
-            return epochs.TryIdentify(key, out validator)
-                   && verifier.Verify(key, BindingMessage(chainId, presented.PublicKey.ExportSubjectPublicKeyInfo()), signature);
+            if (certificate is not X509Certificate2 presented || !IsSound(presented, time.GetUtcNow())) return false;
+            var bindings = presented.Extensions.Where(e => e.Oid?.Value == BindingOid).ToArray();
+            if (bindings is not [{ RawData: { Length: BindingBytes } binding }]) return false;
+            var key = PublicKey.From(binding.AsSpan(0, PublicKey.Size));
+            var signature = Signature.From(binding.AsSpan(PublicKey.Size));
+            if (placeOf(key) is not { } place || !verifier.Verify(key, BindingMessage(chainId, presented.PublicKey.ExportSubjectPublicKeyInfo()), signature)) return false;
+            peer = place;
+            return true;
         }
+        catch (CryptographicException)
+        {
+            // something in it cannot even be read
+            return false;
+        }
+    }
 
-        return false;
+    private static bool IsSound(X509Certificate2 presented, DateTimeOffset now)
+    {
+        if (now < presented.NotBefore || now > presented.NotAfter) return false;
+        var uses = presented.Extensions.OfType<X509EnhancedKeyUsageExtension>().SelectMany(e => e.EnhancedKeyUsages.Cast<Oid>()).Select(o => o.Value).ToArray();
+        if (!uses.Contains(ServerAuthentication) || !uses.Contains(ClientAuthentication)) return false;
+        using var key = presented.GetECDsaPublicKey();
+        return key?.ExportParameters(false).Curve.Oid?.Value == ECCurve.NamedCurves.nistP256.Oid.Value;
     }
 
     /// <summary><c>"tls-id.v1\0" ‖ chain id ‖ "\0" ‖ SubjectPublicKeyInfo</c></summary>

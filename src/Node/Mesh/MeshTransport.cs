@@ -13,56 +13,84 @@ using System.Threading;
 using System.Threading.Tasks;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using Microsoft.Extensions.Logging;
+using PublicKey = CyberMesh.Core.Primitives.PublicKey;
 
 namespace CyberMesh.Node.Mesh;
 
+/// <summary>Where a node of the mesh listens and finds others.</summary>
+/// <param name="Peers">First addresses; those of everybody else come from the orders of the operators and from <see cref="PeerRecord"/>s.</param>
+/// <param name="Advertise">Where others reach this one.</param>
+/// <param name="Observers">Keys of nodes without a vote that may connect, and read everything.</param>
+/// <param name="BookPath">Where records of the others are kept.</param>
+public sealed record MeshOptions(
+    IPEndPoint Listen, IReadOnlyList<string> Peers, IReadOnlyList<string> Advertise, IReadOnlyList<PublicKey> Observers, string? BookPath, MeshLimits Limits);
+
 /// <summary>
-/// Mutual TLS 1.3 between the validators of the set and those about to join it. Every validator dials every other and sends only on the connections it dialled, so
-/// there is nothing to agree on about connections. Each receive loop verifies what its peer says before the replica sees it.
+/// Mutual TLS 1.3 between the validators of the set, those about to join it, and observers. Every node dials every validator it knows an address of; to one it
+/// cannot dial it speaks over the connection that one made. Each receive loop verifies what its peer says before the replica sees it.
 /// </summary>
 public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
 {
-    private const int HandshakesMax = 64;
-    private static readonly TimeSpan HandshakeTimeout = TimeSpan.FromSeconds(5);
-
-    /// <summary>How soon a change of the set is followed.</summary>
+    /// <summary>How soon a change of the set, or of an address, is followed.</summary>
     private static readonly TimeSpan ReconcilePeriod = TimeSpan.FromMilliseconds(500);
+
+    /// <summary>Between two lookups of validators that cannot be reached.</summary>
+    private static readonly TimeSpan LookupPeriod = TimeSpan.FromSeconds(10);
+
+    /// <summary>How long a lookup waits for a connection to a member it wants to ask.</summary>
+    private static readonly TimeSpan ReachTimeout = TimeSpan.FromSeconds(3);
 
     private readonly Genesis _genesis;
     private readonly EpochSchedule _epochs;
     private readonly Keyring _keys;
     private readonly ISignatureVerifier _verifier;
     private readonly TimeProvider _time;
-    private readonly TcpListener _listener;
-    private readonly string[] _configured;
-    private readonly List<X509Certificate2> _certificates = []; // the last is in use; earlier ones may still serve a handshake
-    private volatile X509Certificate2 _certificate;
-    private Core.Primitives.PublicKey _certified;
-    private ImmutableArray<PeerLink> _links = [];
     private readonly ILogger _logger;
-    private readonly SemaphoreSlim _handshakes = new(HandshakesMax);
-    private readonly ConcurrentDictionary<ValidatorIndex, CancellationTokenSource> _inbound = new();
+    private readonly MeshOptions _options;
+    private readonly TcpListener _listener;
+    private readonly HandshakeRoom _room;
+    private readonly MeshHandshake _handshake;
+    private readonly Discovery _discovery;
+    private readonly Dictionary<PublicKey, ValidatorIndex> _observers;
+    private readonly List<X509Certificate2> _certificates = []; // the last is in use; earlier ones may still serve a handshake
+    private volatile X509Certificate2? _certificate;
+    private PublicKey _certified;
+    private DateTimeOffset _certifyAgainAt;
+    private readonly Lock _lock = new();
+    private readonly Dictionary<ValidatorIndex, PeerConnection> _dialled = [];
+    private readonly Dictionary<ValidatorIndex, PeerConnection> _accepted = [];
+    private readonly ConcurrentDictionary<ValidatorIndex, long> _excludedSince = new();
+    private ImmutableArray<PeerConnection> _reached = [];
+    private ImmutableArray<PeerLink> _links = [];
     private long _refused;
     private long _connections;
+    private long _dropped;
 
-    public MeshTransport(
-        Genesis genesis, EpochSchedule epochs, Keyring keys, ISignatureVerifier verifier, IPEndPoint listen, IEnumerable<string> peers,
-        TimeProvider time, ILogger logger)
+    /// <exception cref="UserError">The port is taken.</exception>
+    public MeshTransport(Genesis genesis, EpochSchedule epochs, Keyring keys, ISignatureVerifier verifier, MeshOptions options, TimeProvider time, ILogger logger)
     {
         _genesis = genesis;
         _epochs = epochs;
         _keys = keys;
         _verifier = verifier;
+        _options = options;
         _time = time;
         _logger = logger;
-        _configured = [.. peers];
-        _certificate = Certify();
-        _listener = new TcpListener(listen);
+        // Places are below this, so the numbers of observers, which only this node knows, are nobody's.
+        _observers = options.Observers.Select((key, i) => (key, i)).ToDictionary(o => o.key, o => new ValidatorIndex((ushort)(Limits.PlacesMax + o.i)));
+        _room = new HandshakeRoom(options.Limits);
+        _handshake = new MeshHandshake(() => _certificate!, Identify);
+        var book = new PeerBook(ChainId, NodeId.Of(keys.Active.Consensus.PublicKey), key => epochs.TryIdentify(key, out _), verifier, time, options.BookPath);
+        book.Load();
+        _discovery = new Discovery(book, () => _keys.Active.Consensus, () => epochs.TryIdentify(_keys.Active.Consensus.PublicKey, out _), [.. options.Advertise], () => _reached, options.Limits, time);
+        Certify();
+        _listener = new TcpListener(options.Listen);
         // A restarted validator must get its port back while old connections linger.
         _listener.Server.SetSocketOption(SocketOptionLevel.Socket, SocketOptionName.ReuseAddress, true);
         try
@@ -71,43 +99,54 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
         }
         catch (SocketException problem)
         {
-            throw new UserError($"cannot listen on {listen} for other validators: {problem.Message}", "choose another P2P_LISTEN_PORT or stop what uses it");
+            throw new UserError($"cannot listen on {options.Listen} for other validators: {problem.Message}", "choose another P2P_LISTEN_PORT or stop what uses it");
         }
     }
+
+    private Digest ChainId => _genesis.Chain.ChainId;
 
     public IPEndPoint ListenEndPoint => (IPEndPoint)_listener.LocalEndpoint;
 
     /// <summary>Validators this one can send to at the moment.</summary>
-    public ImmutableArray<ValidatorIndex> Connected => [.. _links.Select(l => l.Peer).OfType<ValidatorIndex>().Distinct()];
+    public ImmutableArray<ValidatorIndex> Connected => [.. _reached.Select(c => c.Peer).Where(p => !IsObserver(p))];
 
     public int ConnectedCount => Connected.Length;
 
-    /// <summary>Connections and frames that were not a validator's.</summary>
+    public int ConnectedObservers => _reached.Count(c => IsObserver(c.Peer));
+
+    /// <summary>Connections whose peer has not shown yet who it is.</summary>
+    public int Handshakes => _room.Count;
+
+    /// <summary>Connections and frames that were not genuine, or one too many.</summary>
     public long Refused => Interlocked.Read(ref _refused);
 
     /// <summary>Connections to other validators made so far; many mean that they do not last.</summary>
     public long Connections => Interlocked.Read(ref _connections);
 
-    public long Dropped => _links.Sum(l => l.Dropped);
+    public long Dropped => Interlocked.Read(ref _dropped);
+
+    public PeerBook Book => _discovery.Book;
 
     public void Send(Outgoing message)
     {
         var frame = MessageCodec.Encode(message.Message);
-        var links = _links;
-        foreach (var link in links)
-            if (link.Peer is { } peer && (message.To is null || message.To == peer))
-                link.Send(frame);
+        var of = MessageCodec.ClassOf(frame);
+        foreach (var connection in _reached)
+            if ((message.To is null || message.To == connection.Peer) && !connection.TrySend(of, frame))
+                Interlocked.Increment(ref _dropped);
     }
+
+    /// <summary>Finds where a member is by asking others; null when nobody says.</summary>
+    public async Task<PeerRecord?> LookUpAsync(PublicKey member, CancellationToken stop) => (await _discovery.NewLookup(ReachAsync).FindAsync(member, stop).ConfigureAwait(false)).Found;
 
     /// <summary>Accepts and dials until stopped.</summary>
     public async Task RunAsync(Func<PeerInput, CancellationToken, ValueTask> deliver, CancellationToken stop)
     {
-        var reconcile = ReconcileAsync(stop);
+        var (reconcile, lookups) = (ReconcileAsync(deliver, stop), LookForTheUnreachedAsync(stop));
         try
         {
             while (!stop.IsCancellationRequested)
             {
-                await _handshakes.WaitAsync(stop).ConfigureAwait(false);
                 var client = await _listener.AcceptTcpClientAsync(stop).ConfigureAwait(false);
                 _ = ServeAsync(client, deliver, stop);
             }
@@ -117,31 +156,35 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
             // a planned stop
         }
 
-        await reconcile.ConfigureAwait(false);
+        await Task.WhenAll(reconcile, lookups).ConfigureAwait(false);
     }
 
-    private X509Certificate2 Certify()
+    /// <summary>A certificate for the key in use, and a new one in time before it expires.</summary>
+    private void Certify()
     {
         var consensus = _keys.Active.Consensus;
-        var certificate = MeshCertificate.Create(consensus, _genesis.Chain.ChainId, _time);
-        (_certified, _certificate) = (consensus.PublicKey, certificate);
-        _certificates.Add(certificate);
-        return certificate;
+        if (consensus.PublicKey == _certified && _time.GetUtcNow() < _certifyAgainAt) return;
+        _certifyAgainAt = _time.GetUtcNow() + MeshCertificate.Lifetime / 2;
+        (_certified, _certificate) = (consensus.PublicKey, MeshCertificate.Create(consensus, ChainId, _time));
+        _certificates.Add(_certificate);
     }
 
+    // ---- Whom to speak to -------------------------------------------------------------------------------------
+
     /// <summary>Follows the set: dials the addresses of its members, lets go of those that have left, and presents the key in use.</summary>
-    private async Task ReconcileAsync(CancellationToken stop)
+    private async Task ReconcileAsync(Func<PeerInput, CancellationToken, ValueTask> deliver, CancellationToken stop)
     {
         var dials = new Dictionary<string, (PeerLink Link, CancellationTokenSource Stop, Task Run)>(StringComparer.Ordinal);
         while (!stop.IsCancellationRequested)
         {
             _keys.TryPromote(_epochs.Current.Validators);
-            if (_keys.Active.Consensus.PublicKey != _certified) Certify();
+            Certify();
+            _discovery.Tick();
             var wanted = Addresses();
             foreach (var address in wanted)
             {
                 if (dials.ContainsKey(address)) continue;
-                var link = new PeerLink(address, DialHandshakeAsync, (asking, peer) => _links.Any(l => l != asking && l.Peer == peer), LogLink);
+                var link = new PeerLink(address, IsDialled, (dialling, end) => DialAsync(dialling, deliver, end));
                 var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
                 dials[address] = (link, end, link.RunAsync(end.Token));
             }
@@ -156,9 +199,9 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
             }
 
             _links = [.. dials.Values.Select(d => d.Link)];
-            foreach (var (peer, connection) in _inbound)
-                if (!Belongs(peer))
-                    await connection.CancelAsync().ConfigureAwait(false);
+            foreach (var connection in Accepted())
+                if (!Belongs(connection.Peer))
+                    connection.Close("it has left the set");
             await Task.Delay(ReconcilePeriod, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
 
@@ -169,138 +212,217 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
         }
     }
 
-    /// <summary>Those of the settings, and those that orders of the operators gave; not the own one.</summary>
+    /// <summary>Those of the settings, those that orders of the operators gave, and those of the records; not the own ones.</summary>
     private HashSet<string> Addresses()
     {
-        var addresses = new HashSet<string>(_configured, StringComparer.Ordinal);
-        foreach (var set in (ReadOnlySpan<ValidatorSet>)[_epochs.Current.Validators, _epochs.Latest.Validators])
-            foreach (var member in set.Members)
-                Add(member);
-        if (_epochs.Open is { } candidate) Add(candidate.Validator);
+        var addresses = new HashSet<string>(_options.Peers, StringComparer.Ordinal);
+        foreach (var member in Members())
+            if (_keys.Find(member.ConsensusKey) is null && PeerAddress.TryParse(member.Address, out _, out _))
+                addresses.Add(member.Address);
+        foreach (var record in Book.All)
+            if (_keys.Find(record.Key) is null)
+                addresses.UnionWith(record.Addresses);
+        addresses.ExceptWith(_options.Advertise);
         return addresses;
+    }
 
-        void Add(Validator validator)
+    private IEnumerable<Validator> Members()
+    {
+        var members = _epochs.Current.Validators.Members.Concat(_epochs.Latest.Validators.Members);
+        return _epochs.Open is { } candidate ? members.Append(candidate.Validator) : members;
+    }
+
+    /// <summary>Of those without a connection one is looked for, drawn by chance; once connected at all, this node itself, so that its neighbours know it.</summary>
+    private async Task LookForTheUnreachedAsync(CancellationToken stop)
+    {
+        var hasJoined = false;
+        while (!stop.IsCancellationRequested)
         {
-            if (validator.Address.Length > 0 && _keys.Find(validator.ConsensusKey) is null) addresses.Add(validator.Address);
+            await Task.Delay(hasJoined ? LookupPeriod : ReconcilePeriod, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            var connected = Connected;
+            if (connected.IsEmpty) continue;
+            var missing = Members().Select(m => m.ConsensusKey).Where(key => _keys.Find(key) is null && _epochs.TryIdentify(key, out var index) && !connected.Contains(index)).ToArray();
+            try
+            {
+                if (!hasJoined) await _discovery.NewLookup(ReachAsync).ExploreAsync(NodeId.Of(_certified), stop).ConfigureAwait(false);
+                else if (missing.Length > 0) await LookUpAsync(missing[Random.Shared.Next(missing.Length)], stop).ConfigureAwait(false);
+                hasJoined = true;
+            }
+            catch (OperationCanceledException) when (stop.IsCancellationRequested)
+            {
+                return;
+            }
         }
     }
 
+    private async Task<PeerConnection?> ReachAsync(PublicKey member, CancellationToken stop)
+    {
+        if (!_epochs.TryIdentify(member, out var index)) return null;
+        var begun = _time.GetTimestamp();
+        while (_time.GetElapsedTime(begun) < ReachTimeout)
+        {
+            // A record that the lookup found is in the book, so the member is being dialled.
+            if (_reached.FirstOrDefault(c => c.Peer == index) is { } connection) return connection;
+            await Task.Delay(50, stop).ConfigureAwait(false);
+        }
+
+        return null;
+    }
+
     private bool Belongs(ValidatorIndex peer) =>
-        _epochs.Current.Validators.Contains(peer) || _epochs.Latest.Validators.Contains(peer) || _epochs.Open?.Index == peer;
+        IsObserver(peer) || _epochs.Current.Validators.Contains(peer) || _epochs.Latest.Validators.Contains(peer) || _epochs.Open?.Index == peer;
+
+    private static bool IsObserver(ValidatorIndex peer) => peer.Value >= Limits.PlacesMax;
+
+    private ValidatorIndex? Identify(X509Certificate? certificate) =>
+        MeshCertificate.TryIdentify(certificate, ChainId, PlaceOf, _verifier, _time, out var peer) && !IsExcluded(peer) ? peer : null;
+
+    /// <summary>Nobody's when it is the own key.</summary>
+    private ValidatorIndex? PlaceOf(PublicKey key)
+    {
+        if (_keys.Find(key) is not null) return null;
+        if (_epochs.TryIdentify(key, out var index)) return index;
+        return _observers.TryGetValue(key, out var observer) ? observer : null;
+    }
+
+    // ---- Connections ------------------------------------------------------------------------------------------
 
     private async Task ServeAsync(TcpClient client, Func<PeerInput, CancellationToken, ValueTask> deliver, CancellationToken stop)
     {
         using var ownedClient = client;
-        var inHandshake = true;
         try
         {
             client.NoDelay = true;
-            ValidatorIndex? peer = null;
-            var stream = new SslStream(client.GetStream());
-            await using var ownedStream = stream.ConfigureAwait(false);
-            using (var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop))
+            var remote = ((IPEndPoint)client.Client.RemoteEndPoint!).Address;
+            SslStream stream;
+            ValidatorIndex peer;
+            using (var handshake = _room.Enter(remote))
             {
-                deadline.CancelAfter(HandshakeTimeout);
-                await stream.AuthenticateAsServerAsync(new SslServerAuthenticationOptions
+                if (handshake is null)
                 {
-                    ServerCertificate = _certificate,
-                    ClientCertificateRequired = true,
-                    EnabledSslProtocols = SslProtocols.Tls13,
-                    AllowTlsResume = false,
-                    AllowRenegotiation = false,
-                    RemoteCertificateValidationCallback = (_, certificate, _, _) => Identify(certificate, out peer),
-                }, deadline.Token).ConfigureAwait(false);
-            }
-
-            _handshakes.Release();
-            inHandshake = false;
-            if (peer is { } from) await ReceiveAsync(stream, from, deliver, stop).ConfigureAwait(false);
-        }
-        catch (Exception problem) when (problem is IOException or SocketException or AuthenticationException or OperationCanceledException
-                                            or InvalidDataException or ObjectDisposedException)
-        {
-            if (!stop.IsCancellationRequested && problem is AuthenticationException or InvalidDataException)
-            {
-                Interlocked.Increment(ref _refused);
-                Telemetry.Log.PeerRefused(_logger, problem.Message);
-            }
-        }
-        finally
-        {
-            if (inHandshake) _handshakes.Release();
-        }
-    }
-
-    private async Task ReceiveAsync(SslStream stream, ValidatorIndex from, Func<PeerInput, CancellationToken, ValueTask> deliver, CancellationToken stop)
-    {
-        using var mine = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        // One receive loop per validator: a new connection of the same validator replaces the old one.
-        _inbound.AddOrUpdate(from, mine, (_, old) =>
-        {
-            old.Cancel();
-            return mine;
-        });
-        try
-        {
-            var authenticator = new PeerAuthenticator(_epochs, _genesis.Block.Digest, _genesis.Operators, _verifier);
-            while (await Frames.ReadAsync(stream, mine.Token).ConfigureAwait(false) is { } frame)
-            {
-                if (authenticator.TryVerify(frame, out var verified, out var problem))
-                {
-                    await deliver(new PeerInput(from, verified), mine.Token).ConfigureAwait(false);
-                    continue;
+                    Interlocked.Increment(ref _refused);
+                    return;
                 }
 
-                Interlocked.Increment(ref _refused);
-                Telemetry.Log.MessageRefused(_logger, _epochs.Name(from), problem ?? "");
+                using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop, handshake.PushedOut);
+                deadline.CancelAfter(_options.Limits.HandshakeTimeout);
+                (stream, peer) = await _handshake.AcceptAsync(client.GetStream(), deadline.Token).ConfigureAwait(false);
             }
+
+            await using var ownedStream = stream.ConfigureAwait(false);
+            _room.Remember(peer, remote);
+            foreach (var link in _links)
+                if (link.Known is null || link.Known == peer)
+                    link.Nudge();
+            var connection = new PeerConnection(stream, peer, _options.Limits);
+            await UseAsync(connection, _accepted, deliver, stop).ConfigureAwait(false);
+        }
+        catch (Exception problem) when (IsOrdinary(problem))
+        {
+            Refuse(problem, stop);
+        }
+    }
+
+    /// <summary>One connection to an address, from dialling to its end.</summary>
+    private async Task DialAsync(PeerLink link, Func<PeerInput, CancellationToken, ValueTask> deliver, CancellationToken stop)
+    {
+        if (!PeerAddress.TryParse(link.Address, out var host, out var port)) return;
+        using var client = new TcpClient { NoDelay = true };
+        try
+        {
+            SslStream stream;
+            ValidatorIndex peer;
+            using (var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop))
+            {
+                deadline.CancelAfter(_options.Limits.HandshakeTimeout);
+                await client.ConnectAsync(host, port, deadline.Token).ConfigureAwait(false);
+                (stream, peer) = await _handshake.DialAsync(client.GetStream(), deadline.Token).ConfigureAwait(false);
+            }
+
+            await using var ownedStream = stream.ConfigureAwait(false);
+            link.Known = peer;
+            if (IsDialled(peer)) return;
+            Interlocked.Increment(ref _connections);
+            Telemetry.Log.PeerLink(_logger, NameOf(peer), link.Address, "connected");
+            var reason = await UseAsync(new PeerConnection(stream, peer, _options.Limits), _dialled, deliver, stop).ConfigureAwait(false);
+            if (!stop.IsCancellationRequested) Telemetry.Log.PeerLink(_logger, NameOf(peer), link.Address, reason);
+        }
+        catch (Exception problem) when (IsOrdinary(problem))
+        {
+            Refuse(problem, stop);
+        }
+    }
+
+    /// <summary>A younger connection of the same kind takes the place of an older one, whose peer may be long gone without our knowing.</summary>
+    private async Task<string> UseAsync(PeerConnection connection, Dictionary<ValidatorIndex, PeerConnection> kind, Func<PeerInput, CancellationToken, ValueTask> deliver, CancellationToken stop)
+    {
+        lock (_lock)
+        {
+            if (kind.TryGetValue(connection.Peer, out var older)) older.Close("replaced by a younger connection");
+            kind[connection.Peer] = connection;
+            UpdateReached();
+        }
+
+        try
+        {
+            _discovery.Greet(connection);
+            var authenticator = new PeerAuthenticator(_epochs, _genesis.Block.Digest, _genesis.Operators, _verifier);
+            using var receiver = new PeerReceiver(authenticator, _discovery, _options.Limits, !IsObserver(connection.Peer), deliver, RefuseFrame);
+            return await connection.RunAsync(receiver.ReceiveAsync, stop).ConfigureAwait(false);
         }
         finally
         {
-            _inbound.TryRemove(new KeyValuePair<ValidatorIndex, CancellationTokenSource>(from, mine));
+            lock (_lock)
+            {
+                if (kind.GetValueOrDefault(connection.Peer) == connection) kind.Remove(connection.Peer);
+                UpdateReached();
+            }
         }
     }
 
-    private async Task<(SslStream, ValidatorIndex)> DialHandshakeAsync(TcpClient client, CancellationToken stop)
+    /// <summary>One for each peer: the one this node made, if there is one.</summary>
+    private void UpdateReached() => _reached = [.. _dialled.Values, .. _accepted.Where(a => !_dialled.ContainsKey(a.Key)).Select(a => a.Value)];
+
+    private bool IsDialled(ValidatorIndex peer)
     {
-        ValidatorIndex? peer = null;
-        var stream = new SslStream(client.GetStream());
-        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        deadline.CancelAfter(HandshakeTimeout);
-        await stream.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
-        {
-            TargetHost = "cybermesh",
-            ClientCertificates = [_certificate],
-            EnabledSslProtocols = SslProtocols.Tls13,
-            AllowTlsResume = false,
-            AllowRenegotiation = false,
-            RemoteCertificateValidationCallback = (_, certificate, _, _) => Identify(certificate, out peer),
-        }, deadline.Token).ConfigureAwait(false);
-        if (peer is not { } index) throw new AuthenticationException("the address is this validator's own");
-        return (stream, index);
+        lock (_lock) return _dialled.ContainsKey(peer);
     }
 
-    private bool Identify(X509Certificate? certificate, out ValidatorIndex? peer)
+    private PeerConnection[] Accepted()
     {
-        peer = MeshCertificate.TryIdentify(certificate, _genesis.Chain.ChainId, _epochs, _verifier, out var index) && !IsMe(index) ? index : null;
-        return peer is not null;
+        lock (_lock) return [.. _accepted.Values];
     }
 
-    private bool IsMe(ValidatorIndex index) =>
-        (_epochs.Current.Validators.Contains(index) && _keys.Find(_epochs.Current.Validators[index].ConsensusKey) is not null)
-        || (_epochs.Open is { } candidate && candidate.Index == index && _keys.Find(candidate.Validator.ConsensusKey) is not null);
+    // ---- What is refused --------------------------------------------------------------------------------------
 
-    private void LogLink(PeerLink link, string what)
+    private static bool IsOrdinary(Exception problem) =>
+        problem is IOException or SocketException or AuthenticationException or OperationCanceledException or InvalidDataException or ObjectDisposedException;
+
+    private void Refuse(Exception problem, CancellationToken stop)
     {
-        if (what == PeerLink.ConnectedText) Interlocked.Increment(ref _connections);
-        Telemetry.Log.PeerLink(_logger, link.Peer is { } peer ? _epochs.Name(peer) : "?", link.Address, what);
+        if (stop.IsCancellationRequested || problem is not (AuthenticationException or InvalidDataException)) return;
+        Interlocked.Increment(ref _refused);
+        Telemetry.Log.PeerRefused(_logger, problem.Message);
     }
+
+    private void RefuseFrame(PeerConnection from, string reason)
+    {
+        Interlocked.Increment(ref _refused);
+        Telemetry.Log.MessageRefused(_logger, NameOf(from.Peer), reason);
+        if (++from.FramesRefused <= _options.Limits.FramesNotGenuine) return;
+        _excludedSince[from.Peer] = _time.GetTimestamp();
+        from.Close("it sends what is not genuine");
+    }
+
+    private bool IsExcluded(ValidatorIndex peer) => _excludedSince.TryGetValue(peer, out var since) && _time.GetElapsedTime(since) < _options.Limits.Exclusion;
+
+    private string NameOf(ValidatorIndex peer) => IsObserver(peer) ? $"observer {peer.Value - Limits.PlacesMax + 1}" : _epochs.Name(peer);
 
     public ValueTask DisposeAsync()
     {
         _listener.Dispose();
         foreach (var certificate in _certificates) certificate.Dispose();
-        _handshakes.Dispose();
+        _room.Dispose();
         return ValueTask.CompletedTask;
     }
 }

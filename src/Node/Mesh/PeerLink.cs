@@ -1,56 +1,45 @@
 using System;
-using System.Buffers;
-using System.Net.Security;
-using System.Net.Sockets;
+using System.Diagnostics;
 using System.Threading;
-using System.Threading.Channels;
 using System.Threading.Tasks;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Node.Mesh;
 
 /// <summary>
-/// The sending half towards one peer address: dials, says what is queued, dials again. Messages queued while there is no connection are
+/// Keeps a connection to one address: dials, waits until it ends, dials again, later each time. Messages meant for a peer without a connection are
 /// dropped: on reconnection the protocol asks for what is missing, and old votes are of no use.
 /// </summary>
 /// <param name="isReached">Another address leads to this validator at the moment. Of two connections the other side keeps the younger, so they would
 /// end one another for ever.</param>
-internal sealed class PeerLink(
-    string address, Func<TcpClient, CancellationToken, Task<(SslStream, ValidatorIndex)>> handshake, Func<PeerLink, ValidatorIndex, bool> isReached, Action<PeerLink, string> log)
+/// <param name="connect">Ends with the connection, normally or with any exception.</param>
+internal sealed class PeerLink(string address, Func<ValidatorIndex, bool> isReached, Func<PeerLink, CancellationToken, Task> connect)
 {
-    public const string ConnectedText = "connected";
-
-    /// <summary>Full frames a slow peer may have waiting; beyond this new ones are dropped and counted.</summary>
-    private const int QueueMax = 4096;
-
-    private const long QueueBytesMax = 64 << 20;
-    private const int WriteBatchBytes = 64 * 1024;
     private static readonly TimeSpan BackOffMin = TimeSpan.FromMilliseconds(50);
-    private static readonly TimeSpan BackOffMax = TimeSpan.FromSeconds(1);
+    private static readonly TimeSpan BackOffMax = TimeSpan.FromSeconds(5);
 
-    /// <summary>Who answered at this address the last time.</summary>
-    private ValidatorIndex? _known;
+    /// <summary>A connection that lasted so long was a success.</summary>
+    private static readonly TimeSpan Lasting = TimeSpan.FromSeconds(5);
 
-    private volatile int _peer = -1;
-    private volatile Channel<byte[]>? _queue;
-    private long _queuedBytes;
+    private readonly SemaphoreSlim _nudge = new(0, 1);
 
     public string Address { get; } = address;
 
-    /// <summary>Who answered at this address; null while there is no connection. It changes under whoever reads it: read it once.</summary>
-    public ValidatorIndex? Peer
-    {
-        get => _peer is var peer and >= 0 ? new ValidatorIndex((ushort)peer) : null;
-        private set => _peer = value is { } peer ? peer.Value : -1;
-    }
+    /// <summary>Who answered at this address the last time.</summary>
+    public ValidatorIndex? Known { get; set; }
 
-    public long Dropped { get; private set; }
-
-    public void Send(byte[] frame)
+    /// <summary>There is a sign that the peer is alive: dial now.</summary>
+    public void Nudge()
     {
-        if (_queue is not { } queue) return;
-        if (Interlocked.Read(ref _queuedBytes) + frame.Length <= QueueBytesMax && queue.Writer.TryWrite(frame)) Interlocked.Add(ref _queuedBytes, frame.Length);
-        else Dropped++;
+        if (_nudge.CurrentCount > 0) return;
+        try
+        {
+            _nudge.Release();
+        }
+        catch (SemaphoreFullException)
+        {
+            // somebody else was faster
+        }
     }
 
     public async Task RunAsync(CancellationToken stop)
@@ -58,91 +47,24 @@ internal sealed class PeerLink(
         var backOff = BackOffMin;
         while (!stop.IsCancellationRequested)
         {
-            if (_known is { } known && isReached(this, known))
+            if (Known is not { } known || !isReached(known))
             {
-                await Task.Delay(BackOffMax, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-                continue;
-            }
-
-            try
-            {
-                if (!await ConnectAndSendAsync(stop).ConfigureAwait(false)) return;
-                backOff = BackOffMin;
-            }
-            catch (Exception problem) when (problem is SocketException or System.IO.IOException or System.Security.Authentication.AuthenticationException
-                                                or OperationCanceledException or ObjectDisposedException or FormatException)
-            {
-                if (Peer is not null) log(this, problem.Message);
-            }
-            finally
-            {
-                _queue = null;
-                Peer = null;
+                var begun = Stopwatch.GetTimestamp();
+                await connect(this, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+                if (Stopwatch.GetElapsedTime(begun) > Lasting) backOff = BackOffMin;
             }
 
             // Jitter keeps restarting validators from dialling in step.
-            var delay = backOff + TimeSpan.FromMilliseconds(Random.Shared.Next(50));
+            var delay = backOff * (0.5 + Random.Shared.NextDouble());
             backOff = backOff * 2 > BackOffMax ? BackOffMax : backOff * 2;
-            await Task.Delay(delay, stop).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-        }
-    }
-
-    /// <summary>False when the address turned out to be this validator's own.</summary>
-    private async Task<bool> ConnectAndSendAsync(CancellationToken stop)
-    {
-        using var client = new TcpClient { NoDelay = true };
-        var separator = Address.LastIndexOf(':');
-        await client.ConnectAsync(Address[..separator], int.Parse(Address[(separator + 1)..], System.Globalization.CultureInfo.InvariantCulture), stop).ConfigureAwait(false);
-        var (stream, peer) = await handshake(client, stop).ConfigureAwait(false);
-        await using var ownedStream = stream.ConfigureAwait(false);
-        var queue = Channel.CreateBounded<byte[]>(QueueMax);
-        Interlocked.Exchange(ref _queuedBytes, 0);
-        (Peer, _known) = (peer, peer);
-        _queue = queue;
-        log(this, ConnectedText);
-        using var closed = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        var watch = WatchAsync(stream, closed);
-        try
-        {
-            await PumpAsync(stream, queue, closed.Token).ConfigureAwait(false);
-        }
-        finally
-        {
-            await closed.CancelAsync().ConfigureAwait(false);
-            await watch.ConfigureAwait(false);
-        }
-
-        return true;
-    }
-
-    /// <summary>The peer never sends on this connection, so any read ends it: that is how a closed connection is noticed while idle.</summary>
-    private static async Task WatchAsync(SslStream stream, CancellationTokenSource closed)
-    {
-        try
-        {
-            await stream.ReadAsync(new byte[1], closed.Token).ConfigureAwait(false);
-        }
-        catch (Exception problem) when (problem is System.IO.IOException or OperationCanceledException or ObjectDisposedException)
-        {
-            // closed either way
-        }
-
-        await closed.CancelAsync().ConfigureAwait(false);
-    }
-
-    private async Task PumpAsync(SslStream stream, Channel<byte[]> queue, CancellationToken stop)
-    {
-        var buffer = new ArrayBufferWriter<byte>(WriteBatchBytes);
-        while (await queue.Reader.WaitToReadAsync(stop).ConfigureAwait(false))
-        {
-            buffer.ResetWrittenCount();
-            while (buffer.WrittenCount < WriteBatchBytes && queue.Reader.TryRead(out var frame))
+            try
             {
-                Interlocked.Add(ref _queuedBytes, -frame.Length);
-                Frames.Write(buffer, frame);
+                if (await _nudge.WaitAsync(delay, stop).ConfigureAwait(false)) backOff = BackOffMin;
             }
-
-            await stream.WriteAsync(buffer.WrittenMemory, stop).ConfigureAwait(false);
+            catch (OperationCanceledException)
+            {
+                return;
+            }
         }
     }
 }

@@ -92,6 +92,9 @@ internal static partial class Log
     [LoggerMessage(63, LogLevel.Warning, "this identity is not of the validator set; it follows the chain and waits for an order of the operators")]
     public static partial void NotAMember(ILogger logger);
 
+    [LoggerMessage(67, LogLevel.Information, "this node observes; validators let it in that name {Key} in P2P_OBSERVERS")]
+    public static partial void IsObserver(ILogger logger, string key);
+
     [LoggerMessage(61, LogLevel.Warning, "abstains from voting until term {Term}, when nothing it forgot can matter any more")]
     public static partial void Abstaining(ILogger logger, ulong term);
 }
