@@ -7,5 +7,8 @@ internal static class ExitCode
     public const int Failure = 1;
     public const int Usage = 2;
     public const int Connection = 3;
+    public const int NotFound = 4;
     public const int VerificationFailed = 5;
+    public const int Permission = 6;
+    public const int Conflict = 8;
 }

@@ -32,6 +32,11 @@ internal static class Program
             await Console.Error.WriteLineAsync("error: " + problem.Message);
             return ExitCode.Failure;
         }
+        catch (RefusedError problem)
+        {
+            await Console.Error.WriteLineAsync("error: " + problem.Message);
+            return problem.Code;
+        }
         catch (ConnectionError problem)
         {
             await Console.Error.WriteLineAsync("error: " + problem.Message);

@@ -1,7 +1,11 @@
 using System;
 using System.CommandLine;
+using System.IO;
 using System.Net;
 using System.Net.Http;
+using System.Net.Http.Headers;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Threading;
@@ -13,7 +17,22 @@ namespace CyberMesh.Cli.Verbs;
 /// <summary>Nobody answers, or not as a validator does (exit code 3).</summary>
 internal sealed class ConnectionError(string what) : Exception(what);
 
-/// <summary>Reads from the HTTP API of one validator.</summary>
+/// <summary>A validator answers and refuses, with its reason.</summary>
+internal sealed class RefusedError(HttpStatusCode status, string what, string fix) : Exception(what + ". " + char.ToUpperInvariant(fix[0]) + fix[1..] + ".")
+{
+    public int Code => status switch
+    {
+        HttpStatusCode.NotFound => ExitCode.NotFound,
+        HttpStatusCode.Unauthorized or HttpStatusCode.Forbidden => ExitCode.Permission,
+        HttpStatusCode.Conflict => ExitCode.Conflict,
+        _ => ExitCode.Failure,
+    };
+}
+
+/// <summary>
+/// Reads from the HTTP API of one validator. Credentials come from the environment: <c>CYBERMESH_TOKEN</c> or <c>CYBERMESH_TOKEN_FILE</c>, and with
+/// <c>CYBERMESH_CA_FILE</c> the authorities its certificate must come from.
+/// </summary>
 internal sealed class ValidatorClient : IDisposable
 {
     private const int AnswerBytesMax = 16 << 20;
@@ -40,7 +59,7 @@ internal sealed class ValidatorClient : IDisposable
                 var found = await ask();
                 if (over || isWanted(found)) return found;
             }
-            catch (Exception problem) when (!over && problem is UserError or ConnectionError)
+            catch (Exception problem) when (!over && problem is RefusedError or ConnectionError)
             {
                 // not yet
             }
@@ -54,7 +73,39 @@ internal sealed class ValidatorClient : IDisposable
     {
         if (!Uri.TryCreate(url, UriKind.Absolute, out var address) || address.Scheme is not ("http" or "https"))
             throw new UserError($"--url {url} is not an HTTP address", "write it like http://127.0.0.1:8443");
-        _http = new HttpClient { BaseAddress = address, Timeout = TimeSpan.FromSeconds(10), MaxResponseContentBufferSize = AnswerBytesMax };
+        _http = new HttpClient(Handler()) { BaseAddress = address, Timeout = TimeSpan.FromSeconds(10), MaxResponseContentBufferSize = AnswerBytesMax };
+        if (Token() is not { } token) return;
+        if (address.Scheme != "https" && !address.IsLoopback) throw new UserError($"{url} would be sent a token in the clear", "use https");
+        _http.DefaultRequestHeaders.Authorization = new AuthenticationHeaderValue("Bearer", token);
+    }
+
+    private static string? Variable(string name) => Environment.GetEnvironmentVariable(name) is { Length: > 0 } value ? value : null;
+
+    private static string? Token()
+    {
+        var (token, file) = (Variable("CYBERMESH_TOKEN"), Variable("CYBERMESH_TOKEN_FILE"));
+        if (token is not null && file is not null) throw new UserError("CYBERMESH_TOKEN and CYBERMESH_TOKEN_FILE are both set", "keep one");
+        if (file is not null && !File.Exists(file)) throw new UserError($"CYBERMESH_TOKEN_FILE is '{file}', which does not exist", "name the file with the token");
+        return file is null ? token : File.ReadAllText(file).Trim();
+    }
+
+    private static SocketsHttpHandler Handler()
+    {
+        // Redirects would carry the question elsewhere; a validator makes none.
+        var handler = new SocketsHttpHandler { AllowAutoRedirect = false };
+        if (Variable("CYBERMESH_CA_FILE") is not { } path) return handler;
+        var policy = new X509ChainPolicy { TrustMode = X509ChainTrustMode.CustomRootTrust, RevocationMode = X509RevocationMode.NoCheck };
+        try
+        {
+            policy.CustomTrustStore.ImportFromPemFile(path);
+        }
+        catch (Exception problem) when (problem is IOException or CryptographicException)
+        {
+            throw new UserError($"CYBERMESH_CA_FILE is '{path}', which cannot be read: {problem.Message}", "name a file of certificates in PEM form");
+        }
+
+        handler.SslOptions.CertificateChainPolicy = policy;
+        return handler;
     }
 
     /// <summary>The answer, or what the validator says is wrong with the question (null body).</summary>
@@ -72,7 +123,7 @@ internal sealed class ValidatorClient : IDisposable
         }
     }
 
-    /// <exception cref="UserError">The validator refuses, with its reason.</exception>
+    /// <exception cref="RefusedError">The validator refuses, with its reason.</exception>
     /// <exception cref="ConnectionError">No answer, or not one of a validator.</exception>
     public async Task<byte[]> ReadAsync(string path, CancellationToken stop)
     {
@@ -80,7 +131,7 @@ internal sealed class ValidatorClient : IDisposable
         if (status == HttpStatusCode.OK) return body;
         var problem = Json(body);
         throw (string?)problem?["detail"] is { } detail
-            ? new UserError(detail.TrimEnd('.'), ((string?)problem["hint"] ?? "see docs/api.md").TrimEnd('.'))
+            ? new RefusedError(status, detail.TrimEnd('.'), ((string?)problem["hint"] ?? "see docs/api.md").TrimEnd('.'))
             : new ConnectionError($"{_http.BaseAddress} does not answer as a validator: status {(int)status}");
     }
 

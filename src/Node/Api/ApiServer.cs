@@ -3,7 +3,10 @@ using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Globalization;
 using System.Linq;
-using System.Net;
+using System.Net.Security;
+using System.Security.Authentication;
+using System.Security.Cryptography;
+using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Threading;
@@ -14,6 +17,7 @@ using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
+using CyberMesh.Node.Api.Access;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Projection;
 using CyberMesh.Node.Telemetry;
@@ -21,6 +25,9 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Json;
+using Microsoft.AspNetCore.Routing;
+using Microsoft.AspNetCore.Server.Kestrel.Core;
+using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 
@@ -39,16 +46,19 @@ public sealed partial class ApiServer : IAsyncDisposable
     private const int PageMax = 500;
     private readonly ApiSources _sources;
     private readonly WebApplication _app;
+    private readonly AccessControl _access;
+    private readonly CancellationTokenSource _stopping = new();
 
-    public ApiServer(ApiSources sources, IPEndPoint listen, ILogger logger)
+    public ApiServer(ApiSources sources, ApiAccess access, ILogger logger)
     {
         _sources = sources;
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
-        builder.WebHost.UseKestrelCore().ConfigureKestrel(kestrel =>
+        builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
         {
-            kestrel.Listen(listen);
+            kestrel.Listen(access.Listen, options => Secure(options, access));
+            if (access.AdminListen is { } admin) kestrel.Listen(admin, options => Secure(options, access));
             kestrel.AddServerHeader = false;
-            kestrel.Limits.MaxConcurrentConnections = 1000;
+            kestrel.Limits.MaxConcurrentConnections = StreamsMax + 1000;
             kestrel.Limits.MaxRequestBodySize = 4096;
             kestrel.Limits.MaxRequestLineSize = 8 * 1024;
             kestrel.Limits.MaxRequestHeadersTotalSize = 32 * 1024;
@@ -59,7 +69,10 @@ public sealed partial class ApiServer : IAsyncDisposable
         builder.Services.Configure<JsonOptions>(json => json.SerializerOptions.PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower);
         builder.Services.AddSingleton(new ForwardedLogger(logger));
         _app = builder.Build();
+        _access = new AccessControl(access, (context, status, code, detail, hint) => Problem(status, code, detail, hint).ExecuteAsync(context));
         _app.Use(HandleErrorsAsync);
+        _app.UseRouting();
+        _app.Use(_access.InvokeAsync);
         Map();
     }
 
@@ -80,45 +93,84 @@ public sealed partial class ApiServer : IAsyncDisposable
         }
     }
 
-    public async ValueTask DisposeAsync() => await _app.DisposeAsync().ConfigureAwait(false);
+    /// <summary>Every route with the role it wants, for tests that walk them.</summary>
+    internal IEnumerable<(string Method, string Route, Role? Role)> Routes => ((IEndpointRouteBuilder)_app).DataSources.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>()
+        .Select(e => (e.Metadata.GetMetadata<HttpMethodMetadata>()?.HttpMethods[0] ?? "", e.RoutePattern.RawText ?? "", e.Metadata.GetMetadata<RequiredRole>()?.Role));
+
+    public async ValueTask DisposeAsync()
+    {
+        await _stopping.CancelAsync().ConfigureAwait(false);
+        await _app.DisposeAsync().ConfigureAwait(false);
+        _access.Dispose();
+        _stopping.Dispose();
+    }
+
+    private static void Secure(ListenOptions options, ApiAccess access)
+    {
+        if (access.Certificate is not { } certificate) return;
+        options.UseHttps(new TlsHandshakeCallbackOptions
+        {
+            HandshakeTimeout = TimeSpan.FromSeconds(10),
+            OnConnection = _ => ValueTask.FromResult(new SslServerAuthenticationOptions
+            {
+                ServerCertificateContext = certificate.Current,
+                EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
+                // Optional: a client without one may have a token. One that is shown must be good.
+                ClientCertificateRequired = access.ClientAuthorities is not null,
+                RemoteCertificateValidationCallback = (_, shown, _, _) => shown is null || (access.ClientAuthorities is { } authorities && IsOf(authorities, (X509Certificate2)shown)),
+            }),
+        });
+    }
+
+    private static bool IsOf(X509Certificate2Collection authorities, X509Certificate2 certificate)
+    {
+        using var chain = new X509Chain();
+        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
+        chain.ChainPolicy.CustomTrustStore.AddRange(authorities);
+        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck; // a certificate is withdrawn by taking its name out of API_CLIENT_ROLES, or by a short life
+        chain.ChainPolicy.ApplicationPolicy.Add(new Oid("1.3.6.1.5.5.7.3.2"));
+        return chain.Build(certificate);
+    }
 
     private void Map()
     {
         // The old routes stay at the root.
         foreach (var prefix in new[] { "", "/v1" })
         {
-            _app.MapGet(prefix + "/health", Health);
-            _app.MapGet(prefix + "/health/live", () => Results.Ok(new { Status = "live" }));
-            _app.MapGet(prefix + "/health/startup", () => Results.Ok(new { Status = "started" })); // nobody listens before recovery is over
-            _app.MapGet(prefix + "/health/ready", Ready);
-            _app.MapGet(prefix + "/metrics", () => Results.Text(_sources.Metrics.Render(), "text/plain; version=0.0.4"));
-            _app.MapGet(prefix + "/blocks", (string? before, string? limit) => Blocks(before, limit));
-            _app.MapGet(prefix + "/blocks/{reference}", Block);
-            _app.MapGet(prefix + "/state", State);
-            _app.MapGet(prefix + "/validators", Validators);
+            _app.MapGet(prefix + "/health", Health).For(Role.Viewer);
+            // An orchestrator's probes have no credentials.
+            _app.MapGet(prefix + "/health/live", () => Results.Ok(new { Status = "live" })).For(Role.None);
+            _app.MapGet(prefix + "/health/startup", () => Results.Ok(new { Status = "started" })).For(Role.None); // nobody listens before recovery is over
+            _app.MapGet(prefix + "/health/ready", Ready).For(Role.None);
+            _app.MapGet(prefix + "/metrics", () => Results.Text(_sources.Metrics.Render(), "text/plain; version=0.0.4")).For(Role.Viewer).WithMetadata(new ForAdministration());
+            _app.MapGet(prefix + "/blocks", (string? before, string? limit) => Blocks(before, limit)).For(Role.Viewer);
+            _app.MapGet(prefix + "/blocks/{reference}", Block).For(Role.Viewer);
+            _app.MapGet(prefix + "/state", State).For(Role.Viewer);
+            _app.MapGet(prefix + "/validators", Validators).For(Role.Viewer);
         }
 
-        _app.MapGet("/v1/transactions/{id}", Transaction);
-        _app.MapGet("/v1/views", (string? before, string? limit) => Views(before, limit));
-        _app.MapGet("/v1/misbehaviour", (string? cursor, string? limit) => Misbehaviour(cursor, limit));
-        _app.MapGet("/v1/orders", (string? cursor, string? limit) => Orders(cursor, limit));
-        _app.MapGet("/v1/alerts", Alerts);
-        _app.MapGet("/v1/alerts/{id}", Alert);
-        _app.MapGet("/v1/evidence/{id}", Evidence);
-        _app.MapGet("/v1/policies", (string? cursor, string? limit, string? status) => Policies(cursor, limit, status));
-        _app.MapGet("/v1/policies/{id}", Policy);
-        _app.MapGet("/v1/feeds/{file}", (string file, HttpContext context) => Feed(file, context));
-        _app.MapGet("/v1/producers", Producers);
-        _app.MapGet("/v1/producers/{name}", Producer);
-        _app.MapGet("/v1/proofs/{id}", Proof);
-        _app.MapGet("/v1/block-proofs/{id}", BlockProofOf);
-        _app.MapGet("/v1/state/{key}", (string key, HttpContext context) => StateProofAsync(key, context));
-        _app.MapGet("/v1/messages/{id}", Message);
-        _app.MapGet("/checkpoint", Checkpoint);
-        _app.MapGet("/tile/{**path}", (string path, HttpContext context) => Tile(path, context));
+        _app.MapGet("/v1/transactions/{id}", Transaction).For(Role.Viewer);
+        _app.MapGet("/v1/views", (string? before, string? limit) => Views(before, limit)).For(Role.Viewer);
+        _app.MapGet("/v1/misbehaviour", (string? cursor, string? limit) => Misbehaviour(cursor, limit)).For(Role.Viewer);
+        _app.MapGet("/v1/orders", (string? cursor, string? limit) => Orders(cursor, limit)).For(Role.Viewer);
+        _app.MapGet("/v1/events", (RequestDelegate)EventsAsync).For(Role.Viewer);
+        _app.MapGet("/v1/alerts", Alerts).For(Role.Viewer);
+        _app.MapGet("/v1/alerts/{id}", Alert).For(Role.Viewer);
+        _app.MapGet("/v1/evidence/{id}", Evidence).For(Role.Viewer);
+        _app.MapGet("/v1/policies", (string? cursor, string? limit, string? status) => Policies(cursor, limit, status)).For(Role.Viewer);
+        _app.MapGet("/v1/policies/{id}", Policy).For(Role.Viewer);
+        _app.MapGet("/v1/feeds/{file}", (string file, HttpContext context) => Feed(file, context)).For(Role.Viewer);
+        _app.MapGet("/v1/producers", Producers).For(Role.Viewer);
+        _app.MapGet("/v1/producers/{name}", Producer).For(Role.Viewer);
+        _app.MapGet("/v1/proofs/{id}", Proof).For(Role.Viewer);
+        _app.MapGet("/v1/block-proofs/{id}", BlockProofOf).For(Role.Viewer);
+        _app.MapGet("/v1/state/{key}", (string key, HttpContext context) => StateProofAsync(key, context)).For(Role.Viewer);
+        _app.MapGet("/v1/messages/{id}", Message).For(Role.Viewer);
+        _app.MapGet("/checkpoint", Checkpoint).For(Role.Viewer);
+        _app.MapGet("/tile/{**path}", (string path, HttpContext context) => Tile(path, context)).For(Role.Viewer);
         _app.MapFallback((HttpRequest request) => HttpMethods.IsGet(request.Method) || HttpMethods.IsHead(request.Method)
             ? Problem(404, "not_found", "There is nothing at this path.", "See docs/api.md for the routes.")
-            : Problem(405, "method_not_allowed", "The API is read-only.", "Use GET."));
+            : Problem(405, "method_not_allowed", "The API is read-only.", "Use GET.")).For(Role.Viewer);
     }
 
     private static async Task HandleErrorsAsync(HttpContext context, RequestDelegate next)
@@ -127,7 +179,7 @@ public sealed partial class ApiServer : IAsyncDisposable
         {
             await next(context).ConfigureAwait(false);
         }
-        catch (BadHttpRequestException problem)
+        catch (Microsoft.AspNetCore.Http.BadHttpRequestException problem)
         {
             await Problem(problem.StatusCode, "bad_request", "The request is not well formed.", "Check the URL and its parameters.").ExecuteAsync(context).ConfigureAwait(false);
         }

@@ -8,6 +8,7 @@ using System.Text.Json;
 using System.Text.RegularExpressions;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Node.Api.Access;
 using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Mesh;
@@ -22,7 +23,7 @@ namespace CyberMesh.Node.Hosting;
 /// </summary>
 public sealed partial class Settings
 {
-    private static readonly Dictionary<string, string> Defaults = new(KafkaSecurity.Names.Select(name => KeyValuePair.Create(name, "")), StringComparer.Ordinal)
+    private static readonly Dictionary<string, string> Defaults = new(KafkaSecurity.Names.Select(name => KeyValuePair.Create(name, "")).Concat(ApiDefaults), StringComparer.Ordinal)
     {
         ["NODE_ID"] = "",
         ["NODE_ROLE"] = "validator",
@@ -50,7 +51,6 @@ public sealed partial class Settings
         ["P2P_ADVERTISE"] = "",
         ["P2P_OBSERVERS"] = "",
         ["P2P_ENCRYPTION"] = "true",
-        ["API_LISTEN_ADDR"] = "127.0.0.1:8443",
         ["RETENTION_BODIES"] = "",
         ["SIGNATURE_TABLES"] = KnownKeyVerifier.DefaultTablesMax.ToString(CultureInfo.InvariantCulture),
         ["DB_DSN"] = "",
@@ -64,18 +64,18 @@ public sealed partial class Settings
     };
 
     private const int SecretBytesMax = 4096;
+    private const int SecretsBytesMax = 64 * 1024;
     private const int ObserversMax = 64;
 
     /// <summary>Names of the deployment description that a later version honours; setting one now must not be silently ignored.</summary>
     private static readonly string[] NotYet =
     [
         "CLUSTER_TOPOLOGY",
-        "CONSENSUS_NODES", "TRUSTED_NODES", "MEMPOOL_NONCE_TTL", "TLS_CERT_PATH", "TLS_KEY_PATH", "API_TLS_CLIENT_CA_FILE",
-        "API_BEARER_TOKENS", "AUDIT_SIGNING_KEY",
+        "CONSENSUS_NODES", "TRUSTED_NODES", "MEMPOOL_NONCE_TTL", "AUDIT_SIGNING_KEY",
     ];
 
     /// <summary>A name starting like this is meant for us, so an unknown one is a mistake and not somebody else's variable.</summary>
-    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "CONSENSUS_", "CONTROL_", "RETENTION_"];
+    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "TLS_", "CONSENSUS_", "CONTROL_", "RETENTION_"];
 
     public required string NodeId { get; init; }
 
@@ -116,7 +116,9 @@ public sealed partial class Settings
 
     /// <summary>Nodes without a vote that may connect and read everything.</summary>
     public required IReadOnlyList<PublicKey> Observers { get; init; }
-    public required IPEndPoint ApiListen { get; init; }
+
+    /// <summary>How the HTTP API listens, and to whom.</summary>
+    public required ApiAccess Api { get; init; }
 
     /// <summary>How long the bodies of blocks are kept; null for ever.</summary>
     public required TimeSpan? RetentionBodies { get; init; }
@@ -185,7 +187,7 @@ public sealed partial class Settings
             Peers = reader.Addresses("P2P_BOOTSTRAP_PEERS"),
             Advertise = reader.Advertise("P2P_ADVERTISE", "P2P_LISTEN_PORT"),
             Observers = reader.PublicKeys("P2P_OBSERVERS", ObserversMax),
-            ApiListen = reader.EndPoint("API_LISTEN_ADDR", IPAddress.Any),
+            Api = reader.Api(environmentName == "development"),
             RetentionBodies = reader.Text("RETENTION_BODIES").Length == 0 ? null : reader.Duration("RETENTION_BODIES", TimeSpan.FromHours(1), TimeSpan.FromDays(365)),
             SignatureTables = reader.Integer("SIGNATURE_TABLES", 0, 4096),
             Database = reader.Database(environmentName != "development"),
@@ -294,7 +296,7 @@ public sealed partial class Settings
         return true;
     }
 
-    private sealed class Reader(Dictionary<string, string> values, List<string> problems)
+    private sealed partial class Reader(Dictionary<string, string> values, List<string> problems)
     {
         public string Text(string name) => values.TryGetValue(name, out var value) ? value.Trim() : Defaults[name];
 
@@ -349,13 +351,13 @@ public sealed partial class Settings
         }
 
         /// <summary>Given itself, or in a file.</summary>
-        private string? Secret(string name)
+        private string? Secret(string name, int bytesMax = SecretBytesMax)
         {
             var (plain, file) = (Text(name), Text(name + "_FILE"));
             if (plain.Length > 0 && file.Length > 0) problems.Add($"{name} and {name}_FILE are both set; keep one");
             if (file.Length == 0) return plain.Length == 0 ? null : plain;
             if (!File.Exists(file)) problems.Add($"{name}_FILE is '{file}', which does not exist");
-            else if (new FileInfo(file).Length > SecretBytesMax) problems.Add($"{name}_FILE is '{file}', which is too large");
+            else if (new FileInfo(file).Length > bytesMax) problems.Add($"{name}_FILE is '{file}', which is too large");
             else return File.ReadAllText(file).Trim();
             return null;
         }

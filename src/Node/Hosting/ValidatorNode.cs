@@ -104,7 +104,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             _retention = new Retention(_store.OpenReader, _snapshots, settings.RetentionBodies, NeedsBodiesFrom, options.Time, _metrics.BlocksPruned);
             AddGauges();
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => Circuits, () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, options.Time, _metrics), settings.ApiListen, options.Logger);
+                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => Circuits, () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, options.Time, _metrics), settings.Api, options.Logger);
         }
         catch
         {
@@ -129,6 +129,8 @@ public sealed class ValidatorNode : IAsyncDisposable
     public IPEndPoint MeshEndPoint => _mesh.ListenEndPoint;
 
     public Uri ApiAddress => _api.Address;
+
+    internal ApiServer Api => _api;
 
     public ImmutableArray<ValidatorIndex> ConnectedPeers => _mesh.Connected;
 

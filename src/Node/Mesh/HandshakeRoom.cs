@@ -2,10 +2,10 @@ using System;
 using System.Collections.Generic;
 using System.Linq;
 using System.Net;
-using System.Net.Sockets;
 using System.Threading;
 using System.Threading.RateLimiting;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Node.Hosting;
 
 namespace CyberMesh.Node.Mesh;
 
@@ -23,7 +23,7 @@ internal sealed class HandshakeRoom(MeshLimits limits) : IDisposable
     /// <summary>Null when too many handshakes were begun in this second. Dispose it when the handshake is over.</summary>
     public Handshake? Enter(IPAddress remote)
     {
-        var address = Network(remote);
+        var address = RemoteNetwork.Of(remote);
         lock (_lock)
         {
             var room = _validators.ContainsValue(address) ? _reserved : _strangers;
@@ -35,7 +35,7 @@ internal sealed class HandshakeRoom(MeshLimits limits) : IDisposable
     /// <summary>A validator came from here: its next connection finds room.</summary>
     public void Remember(ValidatorIndex validator, IPAddress remote)
     {
-        lock (_lock) _validators[validator] = Network(remote);
+        lock (_lock) _validators[validator] = RemoteNetwork.Of(remote);
     }
 
     public int Count
@@ -53,16 +53,6 @@ internal sealed class HandshakeRoom(MeshLimits limits) : IDisposable
             _strangers.Waiting.Remove(handshake);
             _reserved.Waiting.Remove(handshake);
         }
-    }
-
-    /// <summary>Whoever has one IPv6 address has 2^64 of them.</summary>
-    private static IPAddress Network(IPAddress address)
-    {
-        if (address.IsIPv4MappedToIPv6) return address.MapToIPv4();
-        if (address.AddressFamily != AddressFamily.InterNetworkV6) return address;
-        var bytes = address.GetAddressBytes();
-        bytes.AsSpan(8).Clear();
-        return new IPAddress(bytes);
     }
 
     public void Dispose()

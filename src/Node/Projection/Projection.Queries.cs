@@ -18,6 +18,8 @@ public sealed record AlertRow(
 /// <param name="Status">The new one.</param>
 public sealed record StatusChange(ulong Height, string Status, string By);
 
+public sealed record SubjectChange(string Digest, string Status, string By);
+
 /// <param name="Alert">Transaction digest of the alert the reference names; null when it is dangling.</param>
 public sealed record EvidenceLink(string Evidence, string Reference, string? Alert);
 
@@ -110,6 +112,21 @@ public sealed partial class Projection
     public List<StatusChange> AlertChanges(string digest) => Changes("alert_changes", digest);
 
     public List<StatusChange> PolicyChanges(string digest) => Changes("policy_changes", digest);
+
+    /// <summary>Those that one block brought, in order.</summary>
+    public List<AlertRow> AlertsAt(ulong height) => Query(AlertColumns + " WHERE height = $1 ORDER BY position", AlertOf, (long)Math.Min(height, long.MaxValue));
+
+    /// <summary>What one block did to alerts, in order.</summary>
+    public List<SubjectChange> AlertChangesAt(ulong height) => ChangesAt("alert_changes", height);
+
+    public List<SubjectChange> PolicyChangesAt(ulong height) => ChangesAt("policy_changes", height);
+
+    private List<SubjectChange> ChangesAt(string table, ulong height) =>
+        Query($"SELECT digest, status, decided_by FROM {table} WHERE height = $1 ORDER BY event", r => new SubjectChange(r.GetString(0), r.GetString(1), r.GetString(2)), (long)Math.Min(height, long.MaxValue));
+
+    /// <summary>The first block of the copy from a height on; a height above the last one when there is none.</summary>
+    public ulong FirstHeightFrom(ulong height) =>
+        Query("SELECT height FROM blocks WHERE height >= $1 ORDER BY height LIMIT 1", r => (ulong)r.GetInt64(0), (long)Math.Min(height, long.MaxValue)) is [var first] ? first : Height.Value + 1;
 
     private List<StatusChange> Changes(string table, string digest) =>
         Query($"SELECT height, status, decided_by FROM {table} WHERE digest = $1 ORDER BY height, event", r => new StatusChange((ulong)r.GetInt64(0), r.GetString(1), r.GetString(2)), digest);

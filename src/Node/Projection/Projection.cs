@@ -38,6 +38,7 @@ public sealed partial class Projection : IDisposable
     private readonly TimeProvider _time;
     private readonly ILogger _logger;
     private readonly SemaphoreSlim _signal = new(0);
+    private TaskCompletionSource _advanced = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly string _holder;
     private DbConnection? _connection;
     private BlockRows? _rows;
@@ -68,6 +69,34 @@ public sealed partial class Projection : IDisposable
     public void Wake()
     {
         if (_signal.CurrentCount == 0) _signal.Release();
+    }
+
+    private void Advance(long height)
+    {
+        Interlocked.Exchange(ref _height, height);
+        Interlocked.Exchange(ref _advanced, new TaskCompletionSource(TaskCreationOptions.RunContinuationsAsynchronously)).TrySetResult();
+    }
+
+    /// <summary>Until the copy holds a block; false when it does not after so long.</summary>
+    public async Task<bool> WaitAsync(Height height, TimeSpan timeout, CancellationToken stop)
+    {
+        var begun = _time.GetTimestamp();
+        while (true)
+        {
+            // First the promise, then the look: what comes in between is not missed.
+            var advanced = _advanced.Task;
+            if (Height >= height) return true;
+            var left = timeout - _time.GetElapsedTime(begun);
+            if (left <= TimeSpan.Zero) return false;
+            try
+            {
+                await advanced.WaitAsync(left, _time, stop).ConfigureAwait(false);
+            }
+            catch (TimeoutException)
+            {
+                return false;
+            }
+        }
     }
 
     public Task RunAsync(CancellationToken stop) => Task.Run(async () =>
@@ -160,7 +189,7 @@ public sealed partial class Projection : IDisposable
     private bool TryLoad(DbConnection connection)
     {
         if (_database.Scalar(connection, null, "SELECT height FROM cursor WHERE name = 'blocks'") is not long height) return false;
-        Interlocked.Exchange(ref _height, height);
+        Advance(height);
         TransparencyLog.Load(connection);
         _rows = new BlockRows(_database, connection, _source, TransparencyLog);
         return true;
@@ -195,7 +224,7 @@ public sealed partial class Projection : IDisposable
         TransparencyLog.KeepCheckpoint(batch);
         if (isStatusDue) WriteStatus(batch);
         transaction.Commit();
-        Interlocked.Exchange(ref _height, height);
+        Advance(height);
         if (isStatusDue) _statusAt = _time.GetTimestamp();
         return blocks.Count > 0;
     }

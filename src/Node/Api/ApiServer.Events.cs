@@ -1,0 +1,124 @@
+using System;
+using System.Collections.Concurrent;
+using System.Globalization;
+using System.Linq;
+using System.Text;
+using System.Text.Json;
+using System.Threading;
+using System.Threading.Tasks;
+using CyberMesh.Core.Primitives;
+using Microsoft.AspNetCore.Http;
+
+namespace CyberMesh.Node.Api;
+
+/// <summary>
+/// Committed blocks as they come, as server-sent events (WHATWG HTML, section 9.2): one event for each block with its transactions and what changed, the height its
+/// id, so that a client that was cut off goes on where it was. Each block is read and written down once for all who listen.
+/// </summary>
+public sealed partial class ApiServer
+{
+    /// <summary>Streams at one time; each holds a connection.</summary>
+    internal const int StreamsMax = 2048;
+
+    /// <summary>Written blocks that are remembered: for those who listen all are about the newest.</summary>
+    private const int EventsRemembered = 256;
+
+    private static readonly TimeSpan KeepAlivePeriod = TimeSpan.FromSeconds(15);
+    private static readonly JsonSerializerOptions EventJson = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
+    private static readonly byte[] KeepAlive = ": keep-alive\n\n"u8.ToArray();
+
+    private readonly ConcurrentDictionary<ulong, Lazy<byte[]?>> _events = new();
+    private int _streams;
+
+    private async Task EventsAsync(HttpContext context)
+    {
+        var after = context.Request.Headers["Last-Event-ID"].ToString() is { Length: > 0 } header ? header : context.Request.Query["after"].ToString();
+        var next = _sources.Projection.Height.Value + 1;
+        if (after.Length > 0)
+        {
+            if (!TryHeight(after, out var seen) || seen == ulong.MaxValue)
+            {
+                await Problem(400, "bad_parameter", "Last-Event-ID is the height of the last block you have.", "Leave it out to begin with the next block.").ExecuteAsync(context).ConfigureAwait(false);
+                return;
+            }
+
+            next = seen + 1;
+        }
+
+        if (Interlocked.Increment(ref _streams) > StreamsMax)
+        {
+            Interlocked.Decrement(ref _streams);
+            context.Response.Headers.RetryAfter = "10";
+            await Problem(503, "too_many_streams", $"{StreamsMax} streams are open.", "Try again later, or at another validator.").ExecuteAsync(context).ConfigureAwait(false);
+            return;
+        }
+
+        using var end = CancellationTokenSource.CreateLinkedTokenSource(context.RequestAborted, _stopping.Token);
+        try
+        {
+            context.Response.ContentType = "text/event-stream; charset=utf-8";
+            context.Response.Headers.CacheControl = "no-cache";
+            context.Response.Headers["X-Accel-Buffering"] = "no"; // proxies that collect answers would hold events back
+            await context.Response.Body.FlushAsync(end.Token).ConfigureAwait(false);
+            while (!end.IsCancellationRequested)
+            {
+                var bytes = KeepAlive;
+                if (next <= _sources.Projection.Height.Value)
+                {
+                    // Where this validator began with a snapshot there is a hole.
+                    if (EventOf(next) is not { } written) written = Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"event: missing\nid: {(next = _sources.Projection.FirstHeightFrom(next)) - 1}\ndata: {{\"up_to\":{next - 1}}}\n\n"));
+                    else next++;
+                    bytes = written;
+                }
+                else if (await _sources.Projection.WaitAsync(new Height(next), KeepAlivePeriod, end.Token).ConfigureAwait(false))
+                {
+                    continue;
+                }
+
+                await context.Response.Body.WriteAsync(bytes, end.Token).ConfigureAwait(false);
+                await context.Response.Body.FlushAsync(end.Token).ConfigureAwait(false);
+            }
+        }
+        catch (OperationCanceledException) when (end.IsCancellationRequested)
+        {
+            // the client has gone, or this validator stops
+        }
+        finally
+        {
+            Interlocked.Decrement(ref _streams);
+        }
+    }
+
+    /// <summary>Null where the copy has no such block.</summary>
+    private byte[]? EventOf(ulong height)
+    {
+        var written = _events.GetOrAdd(height, h => new Lazy<byte[]?>(() => WriteEvent(h)));
+        if (_events.Count > EventsRemembered)
+            foreach (var old in _events.Keys.OrderDescending().Skip(EventsRemembered / 2))
+                _events.TryRemove(old, out _);
+        try
+        {
+            return written.Value;
+        }
+        catch
+        {
+            // The database may be back at the next try.
+            _events.TryRemove(height, out _);
+            throw;
+        }
+    }
+
+    private byte[]? WriteEvent(ulong height)
+    {
+        if (_sources.Projection.Block(height) is not { } row) return null;
+        var data = JsonSerializer.Serialize(new
+        {
+            Block = View(row),
+            Transactions = _sources.Projection.Transactions(height),
+            Alerts = _sources.Projection.AlertsAt(height).Select(a => new { a.Id, a.Digest, a.Type, a.Source, a.Severity, Time = Time(a.Time), a.Producer, a.Organisation }),
+            AlertChanges = _sources.Projection.AlertChangesAt(height),
+            PolicyChanges = _sources.Projection.PolicyChangesAt(height),
+        }, EventJson);
+        return Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"event: block\nid: {height}\ndata: {data}\n\n"));
+    }
+}
