@@ -75,6 +75,28 @@ public sealed class ApiTests
                  })
             Assert.True((await Get("/v1/alerts?" + filter))["alerts"]!.AsArray().Count == found, filter);
 
+        // A block never changes, so whoever has it need not ask again; the latest is another one soon.
+        var immutable = await http.GetAsync($"/v1/blocks/{one["height"]}");
+        Assert.Equal("\"" + block["block"]!["hash"] + "\"", immutable.Headers.ETag!.Tag);
+        Assert.Contains("immutable", immutable.Headers.GetValues("Cache-Control").Single(), StringComparison.Ordinal);
+        using (var again = new HttpRequestMessage(HttpMethod.Get, $"/v1/blocks/{one["height"]}"))
+        {
+            again.Headers.IfNoneMatch.Add(immutable.Headers.ETag!);
+            Assert.Equal(HttpStatusCode.NotModified, (await http.SendAsync(again)).StatusCode);
+        }
+
+        Assert.True((await http.GetAsync("/v1/blocks/latest")).Headers.CacheControl!.NoCache);
+        Assert.Empty((await Get("/v1/evidence"))["evidence"]!.AsArray());
+
+        // The description is the committed one: whoever changes a route sees it in the review.
+        var committed = System.IO.Path.Combine(Paths.Root, "docs/openapi.json");
+        var described = (await Get("/v1/openapi.json")).ToJsonString(new() { WriteIndented = true, Encoder = System.Text.Encodings.Web.JavaScriptEncoder.UnsafeRelaxedJsonEscaping }) + "\n";
+        if (Environment.GetEnvironmentVariable("CYBERMESH_WRITE_GOLDEN") is not null) await System.IO.File.WriteAllTextAsync(committed, described);
+        Assert.Equal(await System.IO.File.ReadAllTextAsync(committed), described);
+        Assert.StartsWith("3.1", (string)JsonNode.Parse(described)!["openapi"]!, StringComparison.Ordinal);
+        var operations = JsonNode.Parse(described)!["paths"]!.AsObject().Select(p => p.Key).ToHashSet();
+        Assert.All(node.Api.Routes.Where(r => r.Method == "GET" && !r.Route.Contains("documentName", StringComparison.Ordinal)), r => Assert.Contains(r.Route.Replace("**", "", StringComparison.Ordinal), operations));
+
         // What the state machine knows.
         Assert.Equal("reported", (string)one["status"]!);
         Assert.Single((await Get("/v1/alerts?status=reported"))["alerts"]!.AsArray());

@@ -267,7 +267,7 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
             })));
             using var looked = fixture.Database(schema);
             var status = new CopyAdmin(looked, "test").Status();
-            Assert.Equal((1, 0), (status.Steps.Count, status.Missing.Count));
+            Assert.Equal((Schema.Migrations.Length, 0), (status.Steps.Count, status.Missing.Count));
         }
     }
 

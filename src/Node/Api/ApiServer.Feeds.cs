@@ -33,10 +33,7 @@ public sealed partial class ApiServer
             ? Encoding.ASCII.GetBytes(string.Concat(entries.Select(e => e.Network).Distinct().Select(network => network + "\n")))
             : JsonSerializer.SerializeToUtf8Bytes(new { Feed = name, Entries = entries }, FeedJson);
         // The same content has the same tag on every validator.
-        var tag = $"\"{Convert.ToHexStringLower(SHA256.HashData(body).AsSpan(0, 16))}\"";
-        context.Response.Headers.ETag = tag;
-        context.Response.Headers.CacheControl = "no-cache";
-        if (context.Request.Headers.IfNoneMatch.ToString().Split(',').Any(known => known.Trim() == tag)) return Results.StatusCode(304);
+        if (IsKnown(context, Convert.ToHexStringLower(SHA256.HashData(body).AsSpan(0, 16)), isForGood: false)) return Results.StatusCode(304);
         return Results.Bytes(body, form == "txt" ? "text/plain; charset=utf-8" : "application/json");
     }
 

@@ -84,24 +84,26 @@ public sealed partial class ApiServer
         Evidence = evidence?.Select(link => link.Evidence),
     };
 
-    private IResult Evidence(string id)
+    private IResult Evidence(string id) => IsId(id) && _sources.Projection.Evidence(id) is { } row
+        ? Results.Ok(View(row))
+        : Problem(404, "evidence_not_found", "No committed evidence has this id or digest.", "It may still be waiting; see /health for the mempool.");
+
+    private IResult EvidenceList(string? cursor, string? limit) => Page(
+        "evidence", cursor, limit, null, [], (height, index, count, _) => _sources.Projection.Evidence(height, index, count), row => (row.Height, row.Index), View);
+
+    private object View(EvidenceRow row) => new
     {
-        if (!IsId(id) || _sources.Projection.Evidence(id) is not { } row)
-            return Problem(404, "evidence_not_found", "No committed evidence has this id or digest.", "It may still be waiting; see /health for the mempool.");
-        return Results.Ok(new
-        {
-            row.Id,
-            row.Digest,
-            row.Type,
-            Time = Time(row.Time),
-            row.Producer,
-            row.CustodyCount,
-            row.CustodyVerified,
-            row.Height,
-            row.Index,
-            References = _sources.Projection.Links(row.Digest).Select(link => new { link.Reference, link.Alert, Dangling = link.Alert is null }),
-        });
-    }
+        row.Id,
+        row.Digest,
+        row.Type,
+        Time = Time(row.Time),
+        row.Producer,
+        row.CustodyCount,
+        row.CustodyVerified,
+        row.Height,
+        row.Index,
+        References = _sources.Projection.Links(row.Digest).Select(link => new { link.Reference, link.Alert, Dangling = link.Alert is null }),
+    };
 
     private IResult Policies(string? cursor, string? limit, string? status) => Page(
         "policies", cursor, limit, status, PolicyStatuses, _sources.Projection.Policies, row => (row.Height, row.Index), row => View(row));

@@ -3,10 +3,6 @@ using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Globalization;
 using System.Linq;
-using System.Net.Security;
-using System.Security.Authentication;
-using System.Security.Cryptography;
-using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
 using System.Text.Json.Nodes;
 using System.Threading;
@@ -25,9 +21,6 @@ using Microsoft.AspNetCore.Builder;
 using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Json;
-using Microsoft.AspNetCore.Routing;
-using Microsoft.AspNetCore.Server.Kestrel.Core;
-using Microsoft.AspNetCore.Server.Kestrel.Https;
 using Microsoft.Extensions.DependencyInjection;
 using Microsoft.Extensions.Logging;
 
@@ -55,8 +48,8 @@ public sealed partial class ApiServer : IAsyncDisposable
         var builder = WebApplication.CreateEmptyBuilder(new WebApplicationOptions());
         builder.WebHost.UseKestrelCore().UseKestrelHttpsConfiguration().ConfigureKestrel(kestrel =>
         {
-            kestrel.Listen(access.Listen, options => Secure(options, access));
-            if (access.AdminListen is { } admin) kestrel.Listen(admin, options => Secure(options, access));
+            kestrel.Listen(access.Listen, options => ApiTls.Use(options, access));
+            if (access.AdminListen is { } admin) kestrel.Listen(admin, options => ApiTls.Use(options, access));
             kestrel.AddServerHeader = false;
             kestrel.Limits.MaxConcurrentConnections = StreamsMax + 1000;
             kestrel.Limits.MaxRequestBodySize = 4096;
@@ -68,6 +61,7 @@ public sealed partial class ApiServer : IAsyncDisposable
         builder.Services.AddRoutingCore();
         builder.Services.Configure<JsonOptions>(json => json.SerializerOptions.PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower);
         builder.Services.AddSingleton(new ForwardedLogger(logger));
+        builder.Services.AddOpenApi("openapi", Describe);
         _app = builder.Build();
         _access = new AccessControl(access, (context, status, code, detail, hint) => Problem(status, code, detail, hint).ExecuteAsync(context));
         _app.Use(HandleErrorsAsync);
@@ -93,84 +87,12 @@ public sealed partial class ApiServer : IAsyncDisposable
         }
     }
 
-    /// <summary>Every route with the role it wants, for tests that walk them.</summary>
-    internal IEnumerable<(string Method, string Route, Role? Role)> Routes => ((IEndpointRouteBuilder)_app).DataSources.SelectMany(s => s.Endpoints).OfType<RouteEndpoint>()
-        .Select(e => (e.Metadata.GetMetadata<HttpMethodMetadata>()?.HttpMethods[0] ?? "", e.RoutePattern.RawText ?? "", e.Metadata.GetMetadata<RequiredRole>()?.Role));
-
     public async ValueTask DisposeAsync()
     {
         await _stopping.CancelAsync().ConfigureAwait(false);
         await _app.DisposeAsync().ConfigureAwait(false);
         _access.Dispose();
         _stopping.Dispose();
-    }
-
-    private static void Secure(ListenOptions options, ApiAccess access)
-    {
-        if (access.Certificate is not { } certificate) return;
-        options.UseHttps(new TlsHandshakeCallbackOptions
-        {
-            HandshakeTimeout = TimeSpan.FromSeconds(10),
-            OnConnection = _ => ValueTask.FromResult(new SslServerAuthenticationOptions
-            {
-                ServerCertificateContext = certificate.Current,
-                EnabledSslProtocols = SslProtocols.Tls12 | SslProtocols.Tls13,
-                // Optional: a client without one may have a token. One that is shown must be good.
-                ClientCertificateRequired = access.ClientAuthorities is not null,
-                RemoteCertificateValidationCallback = (_, shown, _, _) => shown is null || (access.ClientAuthorities is { } authorities && IsOf(authorities, (X509Certificate2)shown)),
-            }),
-        });
-    }
-
-    private static bool IsOf(X509Certificate2Collection authorities, X509Certificate2 certificate)
-    {
-        using var chain = new X509Chain();
-        chain.ChainPolicy.TrustMode = X509ChainTrustMode.CustomRootTrust;
-        chain.ChainPolicy.CustomTrustStore.AddRange(authorities);
-        chain.ChainPolicy.RevocationMode = X509RevocationMode.NoCheck; // a certificate is withdrawn by taking its name out of API_CLIENT_ROLES, or by a short life
-        chain.ChainPolicy.ApplicationPolicy.Add(new Oid("1.3.6.1.5.5.7.3.2"));
-        return chain.Build(certificate);
-    }
-
-    private void Map()
-    {
-        // The old routes stay at the root.
-        foreach (var prefix in new[] { "", "/v1" })
-        {
-            _app.MapGet(prefix + "/health", Health).For(Role.Viewer);
-            // An orchestrator's probes have no credentials.
-            _app.MapGet(prefix + "/health/live", () => Results.Ok(new { Status = "live" })).For(Role.None);
-            _app.MapGet(prefix + "/health/startup", () => Results.Ok(new { Status = "started" })).For(Role.None); // nobody listens before recovery is over
-            _app.MapGet(prefix + "/health/ready", Ready).For(Role.None);
-            _app.MapGet(prefix + "/metrics", () => Results.Text(_sources.Metrics.Render(), "text/plain; version=0.0.4")).For(Role.Viewer).WithMetadata(new ForAdministration());
-            _app.MapGet(prefix + "/blocks", (string? before, string? limit) => Blocks(before, limit)).For(Role.Viewer);
-            _app.MapGet(prefix + "/blocks/{reference}", Block).For(Role.Viewer);
-            _app.MapGet(prefix + "/state", State).For(Role.Viewer);
-            _app.MapGet(prefix + "/validators", Validators).For(Role.Viewer);
-        }
-
-        _app.MapGet("/v1/transactions/{id}", Transaction).For(Role.Viewer);
-        _app.MapGet("/v1/views", (string? before, string? limit) => Views(before, limit)).For(Role.Viewer);
-        _app.MapGet("/v1/misbehaviour", (string? cursor, string? limit) => Misbehaviour(cursor, limit)).For(Role.Viewer);
-        _app.MapGet("/v1/orders", (string? cursor, string? limit) => Orders(cursor, limit)).For(Role.Viewer);
-        _app.MapGet("/v1/events", (RequestDelegate)EventsAsync).For(Role.Viewer);
-        _app.MapGet("/v1/alerts", Alerts).For(Role.Viewer);
-        _app.MapGet("/v1/alerts/{id}", Alert).For(Role.Viewer);
-        _app.MapGet("/v1/evidence/{id}", Evidence).For(Role.Viewer);
-        _app.MapGet("/v1/policies", (string? cursor, string? limit, string? status) => Policies(cursor, limit, status)).For(Role.Viewer);
-        _app.MapGet("/v1/policies/{id}", Policy).For(Role.Viewer);
-        _app.MapGet("/v1/feeds/{file}", (string file, HttpContext context) => Feed(file, context)).For(Role.Viewer);
-        _app.MapGet("/v1/producers", Producers).For(Role.Viewer);
-        _app.MapGet("/v1/producers/{name}", Producer).For(Role.Viewer);
-        _app.MapGet("/v1/proofs/{id}", Proof).For(Role.Viewer);
-        _app.MapGet("/v1/block-proofs/{id}", BlockProofOf).For(Role.Viewer);
-        _app.MapGet("/v1/state/{key}", (string key, HttpContext context) => StateProofAsync(key, context)).For(Role.Viewer);
-        _app.MapGet("/v1/messages/{id}", Message).For(Role.Viewer);
-        _app.MapGet("/checkpoint", Checkpoint).For(Role.Viewer);
-        _app.MapGet("/tile/{**path}", (string path, HttpContext context) => Tile(path, context)).For(Role.Viewer);
-        _app.MapFallback((HttpRequest request) => HttpMethods.IsGet(request.Method) || HttpMethods.IsHead(request.Method)
-            ? Problem(404, "not_found", "There is nothing at this path.", "See docs/api.md for the routes.")
-            : Problem(405, "method_not_allowed", "The API is read-only.", "Use GET.")).For(Role.Viewer);
     }
 
     private static async Task HandleErrorsAsync(HttpContext context, RequestDelegate next)
@@ -302,7 +224,7 @@ public sealed partial class ApiServer : IAsyncDisposable
         return Results.Ok(new { Blocks = rows.Select(View), Next = rows.Count == count ? rows[^1].Height.ToString(CultureInfo.InvariantCulture) : null });
     }
 
-    private IResult Block(string reference)
+    private IResult Block(string reference, HttpContext context)
     {
         BlockRow? row;
         if (reference == "latest") row = _sources.Projection.LatestBlock();
@@ -310,7 +232,18 @@ public sealed partial class ApiServer : IAsyncDisposable
         else if (Digest.TryParse(reference, out var hash)) row = _sources.Projection.Block(hash.ToString());
         else return Problem(400, "bad_parameter", "A block is named by its height, its hash or 'latest'.", "A hash has 64 hex digits.");
         if (row is null) return Problem(404, "block_not_found", "This validator has no such block.", $"Its last block is {_sources.Status().Height}.");
+        if (IsKnown(context, row.Hash, isForGood: reference != "latest")) return Results.StatusCode(304);
         return Results.Ok(new { Block = View(row), Transactions = _sources.Projection.Transactions(row.Height) });
+    }
+
+    /// <summary>Tags the answer; true when the client has it already.</summary>
+    /// <param name="isForGood">It never changes, so nobody needs to ask again.</param>
+    private static bool IsKnown(HttpContext context, string content, bool isForGood)
+    {
+        var tag = $"\"{content}\"";
+        context.Response.Headers.ETag = tag;
+        context.Response.Headers.CacheControl = isForGood ? "private, max-age=31536000, immutable" : "no-cache";
+        return context.Request.Headers.IfNoneMatch.ToString().Split(',').Any(known => known.Trim() is var one && (one == tag || one == "*"));
     }
 
     private IResult Transaction(string id) => Find(id) is { } row ? Results.Ok(row) : TransactionNotFound();

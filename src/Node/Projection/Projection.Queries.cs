@@ -142,12 +142,16 @@ public sealed partial class Projection
     private static EvidenceLink LinkOf(DbDataReader r) => new(r.GetString(0), r.GetString(1), r.IsDBNull(2) ? null : r.GetString(2));
 
     /// <summary>By transaction digest, or by the producer's id; of several with one id the first committed.</summary>
-    public EvidenceRow? Evidence(string digestOrId) => First(
-        "WHERE digest = $1 OR id = $1 ORDER BY height, position LIMIT 1",
-        r => new EvidenceRow(
-            r.GetString(0), r.GetString(1), r.GetString(2), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(3)), r.GetString(4), Int(r, 5), r.GetBoolean(6),
-            (ulong)r.GetInt64(7), Int(r, 8)),
-        "SELECT digest, id, type, time_s, producer, custody_count, custody_verified, height, position FROM evidence", digestOrId);
+    public EvidenceRow? Evidence(string digestOrId) => First("WHERE digest = $1 OR id = $1 ORDER BY height, position LIMIT 1", EvidenceRowOf, EvidenceColumns, digestOrId);
+
+    /// <summary>Newest first, below the place (height, index).</summary>
+    public List<EvidenceRow> Evidence(ulong beforeHeight, int beforeIndex, int limit) =>
+        Query(EvidenceColumns + " WHERE " + Below, EvidenceRowOf, (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit);
+
+    private const string EvidenceColumns = "SELECT digest, id, type, time_s, producer, custody_count, custody_verified, height, position FROM evidence";
+
+    private static EvidenceRow EvidenceRowOf(DbDataReader r) => new(
+        r.GetString(0), r.GetString(1), r.GetString(2), DateTimeOffset.FromUnixTimeSeconds(r.GetInt64(3)), r.GetString(4), Int(r, 5), r.GetBoolean(6), (ulong)r.GetInt64(7), Int(r, 8));
 
     /// <summary>By transaction digest, or by the producer's id; of several with one id the last committed.</summary>
     public PolicyRow? Policy(string digestOrId) => First("WHERE digest = $1 OR id = $1 ORDER BY height DESC, position DESC LIMIT 1", PolicyOf, PolicyColumns, digestOrId);

@@ -89,5 +89,13 @@ internal static class Schema
             "CREATE TABLE IF NOT EXISTS log_nodes (level INT8 NOT NULL, position INT8 NOT NULL, hash BYTEA NOT NULL, PRIMARY KEY (level, position))",
             "CREATE TABLE IF NOT EXISTS log_checkpoint (id INT8 PRIMARY KEY, note TEXT NOT NULL)",
         ]),
+        new(2, "indexes for the lists that are filtered", 1,
+        [
+            "CREATE INDEX IF NOT EXISTS alerts_by_type ON alerts (type, height, position)",
+            "CREATE INDEX IF NOT EXISTS alerts_by_source ON alerts (source, height, position)",
+            "CREATE INDEX IF NOT EXISTS alerts_by_producer ON alerts (producer, height, position)",
+            "CREATE INDEX IF NOT EXISTS alerts_by_organisation ON alerts (organisation, height, position)",
+            "CREATE INDEX IF NOT EXISTS evidence_by_place ON evidence (height, position)",
+        ]),
     ];
 }
