@@ -43,7 +43,7 @@ public sealed class AccessTests
     [Fact]
     public async Task Every_route_is_closed_to_every_role_below_its_own_and_none_has_no_role()
     {
-        await using var cluster = await StartAsync(("API_BEARER_TOKENS", Tokens));
+        await using var cluster = await StartAsync(("API_BEARER_TOKENS", Tokens), ("API_WRITES", "true"));
         using var http = new HttpClient { BaseAddress = cluster.Nodes[0].ApiAddress };
         var routes = cluster.Nodes[0].Api.Routes.ToArray();
         Assert.True(routes.Length > 30);

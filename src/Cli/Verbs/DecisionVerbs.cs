@@ -5,14 +5,12 @@ using System.IO;
 using System.Security.Cryptography;
 using System.Threading;
 using System.Threading.Tasks;
-using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
-using CyberMesh.Node.Ingest;
 
 namespace CyberMesh.Cli.Verbs;
 
@@ -50,17 +48,14 @@ internal static class DecisionVerbs
 
     private static Option<FileInfo> Key() => new("--key") { Description = "The signer's key file.", Required = true };
 
-    private static Option<string> Brokers() => new("--brokers") { Description = "Kafka brokers (host:port,…).", Required = true };
-
     private static Command Decide(string name, string description, Ruling ruling, AlertKind kind)
     {
         var id = new Argument<string>("id") { Description = "Id or transaction digest." };
         var genesis = new Option<FileInfo>("--genesis") { Description = "The chain's genesis.", Required = true };
-        var (key, brokers) = (Key(), Brokers());
-        var url = ValidatorClient.UrlOption();
+        var (key, url, handIn) = (Key(), ValidatorClient.UrlOption(), new HandIn("control.decisions.v1", "decision"));
         var note = new Option<string>("--note") { Description = "For people, on the record for good.", DefaultValueFactory = _ => "" };
-        var topic = new Option<string>("--topic") { Description = "Topic for decisions.", DefaultValueFactory = _ => "control.decisions.v1" };
-        var command = new Command(name, description) { id, genesis, key, brokers, url, note, topic };
+        var command = new Command(name, description) { id, genesis, key, url, note };
+        handIn.AddTo(command);
         command.SetAction(async (parsed, stop) =>
         {
             var subject = await FindAsync(parsed.GetValue(url)!, parsed.GetValue(id)!, kind, stop);
@@ -70,7 +65,7 @@ internal static class DecisionVerbs
             var decision = Decision.Sign(
                 GenesisFile.Load(parsed.GetValue(genesis)!.FullName).Chain.ChainId, subject, ruling, DateTimeOffset.UtcNow.ToUnixTimeSeconds(),
                 new Nonce(BinaryPrimitives.ReadUInt128BigEndian(RandomNumberGenerator.GetBytes(16))), text, signer);
-            await PublishAsync(parsed.GetValue(brokers)!, parsed.GetValue(topic)!, decision.Encode(), stop);
+            await handIn.SendAsync(parsed, parsed.GetValue(url), decision.Encode(), stop);
             Console.WriteLine($"published {ruling.Name()} of {subject} by {signer.PublicKey}");
             return ExitCode.Ok;
         });
@@ -93,33 +88,18 @@ internal static class DecisionVerbs
 
     private static Command Propose()
     {
-        var (key, brokers) = (Key(), Brokers());
+        var (key, handIn) = (Key(), new HandIn("ai.policy.v1", null));
         var file = new Option<FileInfo>("--params") { Description = "JSON file: action, rule_type, target, guardrails (docs/wire-format.md). A missing policy_id is made up.", Required = true };
-        var topic = new Option<string>("--topic") { Description = "Topic for policies.", DefaultValueFactory = _ => "ai.policy.v1" };
-        var command = new Command("propose", "Sign a policy and publish it, as a producer of the trust store.") { key, brokers, file, topic };
+        var command = new Command("propose", "Sign a policy and publish it, as a producer of the trust store.") { key, file };
+        handIn.AddTo(command);
         command.SetAction(async (parsed, stop) =>
         {
             using var signer = ProducerKey.Load(parsed.GetValue(key)!.FullName);
             var policy = PolicySigner.Sign(parsed.GetValue(file)!, signer, TimeProvider.System);
-            await PublishAsync(parsed.GetValue(brokers)!, parsed.GetValue(topic)!, policy.Record, stop);
+            await handIn.SendAsync(parsed, null, policy.Record, stop);
             Console.WriteLine($"proposed policy {policy.Id}");
             return ExitCode.Ok;
         });
         return command;
-    }
-
-    private static async Task PublishAsync(string brokers, string topic, byte[] record, CancellationToken stop)
-    {
-        using var producer = KafkaClients.Producer(KafkaConnection.FromEnvironment(brokers), "cybermesh-decision", _ => { });
-        using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        limit.CancelAfter(TimeSpan.FromSeconds(30));
-        try
-        {
-            await producer.ProduceAsync(topic, new Message<byte[]?, byte[]?> { Value = record }, limit.Token);
-        }
-        catch (Exception problem) when (problem is KafkaException or OperationCanceledException && !stop.IsCancellationRequested)
-        {
-            throw new ConnectionError($"Kafka did not take the message: {problem.Message}");
-        }
     }
 }

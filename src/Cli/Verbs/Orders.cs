@@ -7,14 +7,12 @@ using System.Text.Json;
 using System.Text.Json.Serialization;
 using System.Threading;
 using System.Threading.Tasks;
-using Confluent.Kafka;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
-using CyberMesh.Node.Ingest;
 
 namespace CyberMesh.Cli.Verbs;
 
@@ -160,28 +158,16 @@ internal static class Orders
     {
         var order = new Argument<FileInfo>("order") { Description = "The order, signed by enough operators." };
         var genesis = new Option<FileInfo>("--genesis") { Description = "The chain's genesis.", Required = true };
-        var brokers = new Option<string>("--brokers") { Description = "Kafka brokers (host:port,…).", Required = true };
-        var topic = new Option<string>("--topic") { Description = "Topic for orders.", DefaultValueFactory = _ => "control.orders.v1" };
-        var command = new Command("submit", "Publish an order; every validator checks it again.") { order, genesis, brokers, topic };
+        var (url, handIn) = (ValidatorClient.UrlOption(), new HandIn("control.orders.v1", "order"));
+        var command = new Command("submit", "Publish an order; every validator checks it again.") { order, genesis, url };
+        handIn.AddTo(command);
         command.SetAction(async (parsed, stop) =>
         {
             var chain = GenesisFile.Load(parsed.GetValue(genesis)!.FullName);
             var read = ForChain(Read(parsed.GetValue(order)!), chain);
             if (!read.Verify(chain.Operators, new Ed25519Verifier()))
                 throw new UserError($"the validators would refuse it: {Describe(read, chain)}", "add signatures with 'cybermesh orders sign'");
-            using var producer = KafkaClients.Producer(KafkaConnection.FromEnvironment(parsed.GetValue(brokers)!), "cybermesh-operator", _ => { });
-            try
-            {
-                using var limit = CancellationTokenSource.CreateLinkedTokenSource(stop);
-                limit.CancelAfter(TimeSpan.FromSeconds(30));
-                await producer.ProduceAsync(parsed.GetValue(topic)!, new Message<byte[]?, byte[]?> { Value = read.Encode() }, limit.Token);
-            }
-            catch (Exception problem) when (problem is KafkaException or OperationCanceledException)
-            {
-                await Console.Error.WriteLineAsync($"error: Kafka did not take the order: {problem.Message}");
-                return ExitCode.Connection;
-            }
-
+            await handIn.SendAsync(parsed, parsed.GetValue(url), read.Encode(), stop);
             Console.WriteLine($"submitted {Describe(read, chain)}");
             return ExitCode.Ok;
         });

@@ -128,11 +128,32 @@ internal sealed class ValidatorClient : IDisposable
     public async Task<byte[]> ReadAsync(string path, CancellationToken stop)
     {
         var (status, body) = await GetAsync(path, stop);
-        if (status == HttpStatusCode.OK) return body;
+        return status == HttpStatusCode.OK ? body : throw Refusal(status, body);
+    }
+
+    private Exception Refusal(HttpStatusCode status, byte[] body)
+    {
         var problem = Json(body);
-        throw (string?)problem?["detail"] is { } detail
+        return (string?)problem?["detail"] is { } detail
             ? new RefusedError(status, detail.TrimEnd('.'), ((string?)problem["hint"] ?? "see docs/api.md").TrimEnd('.'))
             : new ConnectionError($"{_http.BaseAddress} does not answer as a validator: status {(int)status}");
+    }
+
+    /// <exception cref="RefusedError">The validator refuses, with its reason.</exception>
+    /// <exception cref="ConnectionError">No answer, or not one of a validator.</exception>
+    public async Task PostAsync(string path, byte[] body, CancellationToken stop)
+    {
+        try
+        {
+            using var content = new ByteArrayContent(body);
+            content.Headers.ContentType = new MediaTypeHeaderValue("application/octet-stream");
+            using var answer = await _http.PostAsync(path, content, stop);
+            if (!answer.IsSuccessStatusCode) throw Refusal(answer.StatusCode, await answer.Content.ReadAsByteArrayAsync(stop));
+        }
+        catch (Exception problem) when (problem is HttpRequestException or TaskCanceledException && !stop.IsCancellationRequested)
+        {
+            throw new ConnectionError($"{_http.BaseAddress} does not answer: {problem.Message}");
+        }
     }
 
     /// <exception cref="ConnectionError">No answer, or not one of a validator.</exception>

@@ -62,17 +62,25 @@ public sealed partial class ApiServer
         Get("/v1/messages/{id}", Message, "The message as it was published.", BytesType);
         Get("/checkpoint", Checkpoint, "The newest cosigned checkpoint of the transparency log.", TextType);
         Get("/tile/{**path}", (string path, HttpContext context) => Tile(path, context), "Hashes and entries of the log (C2SP tlog-tiles).", BytesType);
+        Get("/v1/audit", (string? limit, HttpContext context) => AuditEntries(limit, context), "The newest entries of the audit log, one in a line.", "application/x-ndjson", Role.Admin).WithMetadata(new ForAdministration());
+        Describe(_app.MapPost("/v1/transactions", TransactAsync), "post_v1_transactions", "/v1/transactions", "Hands in a transaction that a person has signed (kind: decision or order); 202 when it waits.", JsonType, Role.Analyst)
+            .ProducesProblem(400).ProducesProblem(422).ProducesProblem(503);
         _app.MapOpenApi("/v1/{documentName}.json").For(Role.Viewer);
         _app.MapFallback((HttpRequest request) => HttpMethods.IsGet(request.Method) || HttpMethods.IsHead(request.Method)
             ? Problem(404, "not_found", "There is nothing at this path.", "See docs/api.md for the routes.")
-            : Problem(405, "method_not_allowed", "The API is read-only.", "Use GET.")).For(Role.Viewer).ExcludeFromDescription();
+            : Problem(405, "method_not_allowed", "Nothing can be written here.", "Use GET.")).For(Role.Viewer).ExcludeFromDescription();
     }
 
     private RouteHandlerBuilder Get(string route, Delegate handler, string summary, string answers = JsonType, Role role = Role.Viewer)
     {
-        var mapped = _app.MapGet(route, handler).For(role).WithName(OperationOf(route)).WithTags(SubjectOf(route)).WithSummary(summary).WithMetadata(new AnswerType(answers)).ProducesProblem(429);
-        if (role > Role.None) mapped.ProducesProblem(401).ProducesProblem(403);
+        var mapped = Describe(_app.MapGet(route, handler), OperationOf(route), route, summary, answers, role);
         return route.Contains('{', StringComparison.Ordinal) ? mapped.ProducesProblem(404) : mapped;
+    }
+
+    private static RouteHandlerBuilder Describe(RouteHandlerBuilder route, string operation, string path, string summary, string answers, Role role)
+    {
+        route.For(role).WithName(operation).WithTags(SubjectOf(path)).WithSummary(summary).WithMetadata(new AnswerType(answers)).ProducesProblem(429);
+        return role > Role.None ? route.ProducesProblem(401).ProducesProblem(403) : route;
     }
 
     /// <summary><c>/v1/alerts/{id}</c> is <c>get_v1_alerts_by_id</c>.</summary>
@@ -105,6 +113,8 @@ public sealed partial class ApiServer
             var metadata = context.Description.ActionDescriptor.EndpointMetadata;
             if (metadata.OfType<AnswerType>().FirstOrDefault() is { Name: var type })
                 (operation.Responses ??= [])["200"] = new OpenApiResponse { Description = "OK", Content = new Dictionary<string, OpenApiMediaType> { [type] = new() } };
+            // Not as metadata of the route, which would then be found by that content type alone.
+            if (context.Description.HttpMethod == "POST") operation.RequestBody = new OpenApiRequestBody { Required = true, Content = new Dictionary<string, OpenApiMediaType> { [BytesType] = new() } };
             // Probes go without credentials.
             if (metadata.OfType<RequiredRole>().FirstOrDefault() is { Role: Role.None }) operation.Security = [];
             return Task.CompletedTask;

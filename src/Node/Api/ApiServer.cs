@@ -26,11 +26,12 @@ using Microsoft.Extensions.Logging;
 
 namespace CyberMesh.Node.Api;
 
-/// <summary>What the API reads. It never writes and never waits for consensus.</summary>
+/// <summary>What the API reads. It never waits for consensus.</summary>
+/// <param name="Intake">For transactions that people hand in; null where they are not taken.</param>
 public sealed record ApiSources(
     Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<ImmutableArray<CircuitBreaker>> Circuits, Func<bool> DiskIsFull,
     Projection.Projection Projection, Func<Height, BlockWithBodies?> ReadBlock, Func<Height, int, BlockProof?> ProveTransaction,
-    Func<StateKey, CancellationToken, Task<BlockProof?>> ProveState, TimeProvider Time, Metrics Metrics);
+    Func<StateKey, CancellationToken, Task<BlockProof?>> ProveState, TimeProvider Time, Metrics Metrics, AuditLog Audit, TransactionIntake? Intake);
 
 /// <summary>The read-only HTTP API (docs/api.md). Errors are RFC 9457 problem details with a stable code and a hint.</summary>
 public sealed partial class ApiServer : IAsyncDisposable
@@ -63,7 +64,7 @@ public sealed partial class ApiServer : IAsyncDisposable
         builder.Services.AddSingleton(new ForwardedLogger(logger));
         builder.Services.AddOpenApi("openapi", Describe);
         _app = builder.Build();
-        _access = new AccessControl(access, (context, status, code, detail, hint) => Problem(status, code, detail, hint).ExecuteAsync(context));
+        _access = new AccessControl(access, RefuseAccessAsync);
         _app.Use(HandleErrorsAsync);
         _app.UseRouting();
         _app.Use(_access.InvokeAsync);
@@ -92,6 +93,7 @@ public sealed partial class ApiServer : IAsyncDisposable
         await _stopping.CancelAsync().ConfigureAwait(false);
         await _app.DisposeAsync().ConfigureAwait(false);
         _access.Dispose();
+        _auditedRefusals.Dispose();
         _stopping.Dispose();
     }
 

@@ -29,6 +29,9 @@ public sealed partial class Settings
         ["API_OIDC_AUDIENCE"] = "",
         ["API_OIDC_ROLE_CLAIM"] = "roles",
         ["API_RATE_PER_SECOND"] = "500",
+        ["API_WRITES"] = "false",
+        ["AUDIT_SIGNING_KEY"] = "",
+        ["AUDIT_SIGNING_KEY_FILE"] = "",
         ["TLS_CERT_PATH"] = "",
         ["TLS_KEY_PATH"] = "",
     };
@@ -52,9 +55,21 @@ public sealed partial class Settings
             if (!isDevelopment && !isLocal && certificate is null) problems.Add($"the API listens on {listen} without TLS; outside development set TLS_CERT_PATH and TLS_KEY_PATH, or listen on 127.0.0.1");
             if (!isDevelopment && !isLocal && isOpen) problems.Add("API_AUTH is open; outside development only 127.0.0.1 is served without credentials");
             if (authorities is not null && certificate is null) problems.Add("API_TLS_CLIENT_CA_FILE is set, and TLS_CERT_PATH is not; client certificates need TLS");
+            var writes = Boolean("API_WRITES");
+            if (writes && isOpen) problems.Add("API_WRITES is true, and the API wants no credentials, so nobody has a role that may write; set API_BEARER_TOKENS_FILE, API_OIDC_ISSUER or API_TLS_CLIENT_CA_FILE");
             return new ApiAccess(
                 listen, Text("API_ADMIN_LISTEN_ADDR").Length == 0 ? null : EndPoint("API_ADMIN_LISTEN_ADDR", IPAddress.Loopback), certificate, isOpen, tokens, authorities, ClientRoles(), openId,
-                Integer("API_RATE_PER_SECOND", 1, 1_000_000));
+                Integer("API_RATE_PER_SECOND", 1, 1_000_000), writes);
+        }
+
+        /// <summary>A seed of Ed25519; null when the control key signs the audit log.</summary>
+        public byte[]? AuditKey()
+        {
+            if (Secret("AUDIT_SIGNING_KEY") is not { } hex) return null;
+            var seed = new byte[32];
+            if (hex.Length == 64 && Convert.FromHexString(hex, seed, out _, out _) == System.Buffers.OperationStatus.Done) return seed;
+            problems.Add("AUDIT_SIGNING_KEY is not 64 hex digits; make one with 'openssl rand -hex 32'");
+            return null;
         }
 
         private TlsCertificate? Certificate()

@@ -71,11 +71,11 @@ public sealed partial class Settings
     private static readonly string[] NotYet =
     [
         "CLUSTER_TOPOLOGY",
-        "CONSENSUS_NODES", "TRUSTED_NODES", "MEMPOOL_NONCE_TTL", "AUDIT_SIGNING_KEY",
+        "CONSENSUS_NODES", "TRUSTED_NODES", "MEMPOOL_NONCE_TTL",
     ];
 
     /// <summary>A name starting like this is meant for us, so an unknown one is a mistake and not somebody else's variable.</summary>
-    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "TLS_", "CONSENSUS_", "CONTROL_", "RETENTION_"];
+    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "TLS_", "AUDIT_", "CONSENSUS_", "CONTROL_", "RETENTION_"];
 
     public required string NodeId { get; init; }
 
@@ -119,6 +119,9 @@ public sealed partial class Settings
 
     /// <summary>How the HTTP API listens, and to whom.</summary>
     public required ApiAccess Api { get; init; }
+
+    /// <summary>Seed of the key that signs the audit log; null for the control key.</summary>
+    public required byte[]? AuditKey { get; init; }
 
     /// <summary>How long the bodies of blocks are kept; null for ever.</summary>
     public required TimeSpan? RetentionBodies { get; init; }
@@ -188,6 +191,7 @@ public sealed partial class Settings
             Advertise = reader.Advertise("P2P_ADVERTISE", "P2P_LISTEN_PORT"),
             Observers = reader.PublicKeys("P2P_OBSERVERS", ObserversMax),
             Api = reader.Api(environmentName == "development"),
+            AuditKey = reader.AuditKey(),
             RetentionBodies = reader.Text("RETENTION_BODIES").Length == 0 ? null : reader.Duration("RETENTION_BODIES", TimeSpan.FromHours(1), TimeSpan.FromDays(365)),
             SignatureTables = reader.Integer("SIGNATURE_TABLES", 0, 4096),
             Database = reader.Database(environmentName != "development"),

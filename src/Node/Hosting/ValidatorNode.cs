@@ -13,7 +13,9 @@ using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
+using CyberMesh.Core.Alerts;
 using CyberMesh.Node.Api;
+using CyberMesh.Node.Api.Access;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Mesh;
@@ -46,6 +48,8 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly KafkaSide? _kafka;
     private readonly Projection.Projection _projection;
     private readonly ApiServer _api;
+    private readonly AuditLog _audit;
+    private readonly Ed25519Signer? _auditSigner;
     private readonly IPeerTransport _transport;
     private readonly List<BlockReader> _readers = [];
     private readonly Metrics _metrics = new();
@@ -103,8 +107,13 @@ public sealed class ValidatorNode : IAsyncDisposable
             if (!settings.IsObserver) _kafka = new KafkaSide(options, _epochs, replica.Producers, _keys, verifier, _loop, Reader, () => Name, ProveStateAsync, _metrics);
             _retention = new Retention(_store.OpenReader, _snapshots, settings.RetentionBodies, NeedsBodiesFrom, options.Time, _metrics.BlocksPruned);
             AddGauges();
+            _auditSigner = settings.AuditKey is { } seed ? new Ed25519Signer(seed) : null;
+            _audit = new AuditLog(Path.Combine(options.Home, "data", "audit"), genesis.Chain.ChainId, () => _auditSigner ?? _keys.Active.Control, options.Time);
+            var intake = settings.Api.AllowsWrites
+                ? new TransactionIntake(new EnvelopeAuthenticator(verifier, _epochs, genesis.Operators), replica.Producers, () => _loop.Status.Height, _loop.SubmitAsync, options.Time, (long)settings.TimestampSkew.TotalMilliseconds)
+                : null;
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => Circuits, () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, options.Time, _metrics), settings.Api, options.Logger);
+                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => Circuits, () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, options.Time, _metrics, _audit, intake), settings.Api, options.Logger);
         }
         catch
         {
@@ -324,6 +333,8 @@ public sealed class ValidatorNode : IAsyncDisposable
         _disposed = true;
         await KillAsync().ConfigureAwait(false);
         await _api.DisposeAsync().ConfigureAwait(false);
+        _audit.Dispose();
+        _auditSigner?.Dispose();
         await _mesh.DisposeAsync().ConfigureAwait(false);
         _kafka?.Dispose();
         _projection.Dispose();

@@ -21,7 +21,7 @@ internal static class RouteAccess
 }
 
 /// <summary>Between routing and the routes: who asks, how often, and whether that role may.</summary>
-internal sealed class AccessControl(ApiAccess access, Func<HttpContext, int, string, string, string, Task> refuse) : IDisposable
+internal sealed class AccessControl(ApiAccess access, Func<HttpContext, int, string, string, string, ApiIdentity?, Task> refuse) : IDisposable
 {
     private readonly ApiAuthenticator _authenticator = new(access);
     private readonly PartitionedRateLimiter<string> _limiter = PartitionedRateLimiter.Create<string, string>(who => RateLimitPartition.GetTokenBucketLimiter(who, _ => new TokenBucketRateLimiterOptions
@@ -43,14 +43,14 @@ internal sealed class AccessControl(ApiAccess access, Func<HttpContext, int, str
         if (!lease.IsAcquired)
         {
             headers.RetryAfter = "1";
-            await refuse(context, 429, "too_many_requests", $"More than {access.RatePerSecond} requests in a second.", "Wait as long as Retry-After says.").ConfigureAwait(false);
+            await refuse(context, 429, "too_many_requests", $"More than {access.RatePerSecond} requests in a second.", "Wait as long as Retry-After says.", identity).ConfigureAwait(false);
             return;
         }
 
         var required = endpoint?.Metadata.GetMetadata<RequiredRole>()?.Role ?? Role.Admin;
         if (access.AdminListen is { } admin && endpoint?.Metadata.GetMetadata<ForAdministration>() is not null && context.Connection.LocalPort != admin.Port)
         {
-            await refuse(context, 404, "not_found", "There is nothing at this path.", "Metrics and the audit log are served at API_ADMIN_LISTEN_ADDR.").ConfigureAwait(false);
+            await refuse(context, 404, "not_found", "There is nothing at this path.", "Metrics and the audit log are served at API_ADMIN_LISTEN_ADDR.", identity).ConfigureAwait(false);
         }
         else if (required == Role.None || identity?.Role >= required)
         {
@@ -60,11 +60,11 @@ internal sealed class AccessControl(ApiAccess access, Func<HttpContext, int, str
         else if (identity is null || identity.IsAnonymous)
         {
             headers.WWWAuthenticate = "Bearer";
-            await refuse(context, 401, "unauthorized", identity is null ? "These credentials are not good." : "This needs credentials.", "Send 'Authorization: Bearer TOKEN', or a client certificate.").ConfigureAwait(false);
+            await refuse(context, 401, "unauthorized", identity is null ? "These credentials are not good." : "This needs credentials.", "Send 'Authorization: Bearer TOKEN', or a client certificate.", identity).ConfigureAwait(false);
         }
         else
         {
-            await refuse(context, 403, "forbidden", $"This needs the role {required.ToString().ToLowerInvariant()}; {identity.Name} has {identity.Role.ToString().ToLowerInvariant()}.", "Ask whoever runs this validator for the role.").ConfigureAwait(false);
+            await refuse(context, 403, "forbidden", $"This needs the role {required.ToString().ToLowerInvariant()}; {identity.Name} has {identity.Role.ToString().ToLowerInvariant()}.", "Ask whoever runs this validator for the role.", identity).ConfigureAwait(false);
         }
     }
 

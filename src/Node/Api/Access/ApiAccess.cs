@@ -11,10 +11,11 @@ namespace CyberMesh.Node.Api.Access;
 /// <param name="ClientAuthorities">Of client certificates; null when none are asked for.</param>
 /// <param name="ClientRoles">By the common name of a client certificate; where nobody is named, all are viewers.</param>
 /// <param name="RatePerSecond">Requests of one identity, or of one address without one.</param>
+/// <param name="AllowsWrites">Transactions that people have signed may be handed in.</param>
 /// <param name="AdminListen">Where metrics and the audit log are served instead of beside the rest.</param>
 public sealed record ApiAccess(
     IPEndPoint Listen, IPEndPoint? AdminListen, TlsCertificate? Certificate, bool IsOpen, ImmutableArray<BearerToken> Tokens, X509Certificate2Collection? ClientAuthorities,
-    IReadOnlyDictionary<string, Role> ClientRoles, OpenIdSettings? OpenId, int RatePerSecond);
+    IReadOnlyDictionary<string, Role> ClientRoles, OpenIdSettings? OpenId, int RatePerSecond, bool AllowsWrites);
 
 /// <summary>Of a secret only its SHA-256 is kept.</summary>
 public sealed record BearerToken(string Name, Role Role, ImmutableArray<byte> Hash);
