@@ -33,6 +33,11 @@ proofs=tests/Node.Tests/Proofs
 artifacts/verify/cybermesh-verify $proofs/alert.tlog-proof --policy $proofs/trust.policy --message $proofs/alert.record
 if artifacts/verify/cybermesh-verify <(sed 's/^index .*/index 1/' $proofs/alert.tlog-proof) --policy $proofs/trust.policy; then echo "a changed proof passed" >&2; exit 1; fi
 
+if ! command -v curl > /dev/null; then
+  if [ "$(id -u)" -ne 0 ]; then echo "curl is missing; install it with: sudo apt-get install curl" >&2; exit 1; fi
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends curl > /dev/null
+fi
+
 step "a database server for the tests"
 if ! ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 && [ -z "${TEST_DB_DSN:-}" ]; then
   if [ "$(id -u)" -ne 0 ]; then echo "PostgreSQL is missing; install it with: sudo apt-get install postgresql" >&2; exit 1; fi
