@@ -97,6 +97,14 @@ public sealed class ApiTests
         var operations = JsonNode.Parse(described)!["paths"]!.AsObject().Select(p => p.Key).ToHashSet();
         Assert.All(node.Api.Routes.Where(r => r.Method == "GET" && !r.Route.Contains("documentName", StringComparison.Ordinal)), r => Assert.Contains(r.Route.Replace("**", "", StringComparison.Ordinal), operations));
 
+        // OCSF 1.4, Detection Finding: the required attributes, and ours on their scales.
+        var finding = (await Get("/v1/alerts?format=ocsf"))["alerts"]![0]!;
+        Assert.Equal((2, 2004, 1, 200401), ((int)finding["category_uid"]!, (int)finding["class_uid"]!, (int)finding["activity_id"]!, (int)finding["type_uid"]!));
+        Assert.Equal((3, 1, 50), ((int)finding["severity_id"]!, (int)finding["status_id"]!, (int)finding["confidence_score"]!));
+        Assert.Equal((alert.Id, (string)one["digest"]!, "CyberMesh"), ((string)finding["finding_info"]!["uid"]!, (string)finding["metadata"]!["uid"]!, (string)finding["metadata"]!["product"]!["name"]!));
+        Assert.Equal((2, "10.0.0.1"), ((int)finding["observables"]![0]!["type_id"]!, (string)finding["observables"]![0]!["value"]!));
+        Assert.Equal(DateTimeOffset.Parse((string)one["time"]!, System.Globalization.CultureInfo.InvariantCulture).ToUnixTimeMilliseconds(), (long)finding["time"]!);
+
         // What the state machine knows.
         Assert.Equal("reported", (string)one["status"]!);
         Assert.Single((await Get("/v1/alerts?status=reported"))["alerts"]!.AsArray());
@@ -131,7 +139,7 @@ public sealed class ApiTests
                      ("/v1/policies?cursor=zz", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/policies/nothing", HttpStatusCode.NotFound, "policy_not_found"),
                      ("/v1/evidence/nothing", HttpStatusCode.NotFound, "evidence_not_found"), ("/v1/producers/nothing", HttpStatusCode.NotFound, "producer_not_found"),
                      ("/v1/alerts/%27;--", HttpStatusCode.NotFound, "alert_not_found"), ("/v1/transactions/nothing", HttpStatusCode.NotFound, "transaction_not_found"),
-                     ("/v1/alerts?severity_min=11", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/alerts?severity_min=x", HttpStatusCode.BadRequest, "bad_parameter"),
+                     ("/v1/alerts?format=xml", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/alerts?severity_min=11", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/alerts?severity_min=x", HttpStatusCode.BadRequest, "bad_parameter"),
                      ("/v1/alerts?since=yesterday", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/views?before=x", HttpStatusCode.BadRequest, "bad_parameter"),
                      ("/v1/misbehaviour?cursor=zz", HttpStatusCode.BadRequest, "bad_parameter"), ("/v1/orders?limit=501", HttpStatusCode.BadRequest, "bad_parameter"),
                  })

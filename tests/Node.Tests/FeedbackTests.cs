@@ -152,6 +152,17 @@ public sealed class FeedbackTests
         Assert.Equal("2001:db8:1:0:0:0:0:0/64\n", await http.GetStringAsync("blocked-ipv6.txt"));
         var entries = JsonNode.Parse(await http.GetStringAsync("blocked.json"))!["entries"]!.AsArray();
         Assert.Equal([("2001:db8:1:0:0:0:0:0/64", "p-3"), ("203.0.113.7", "p-1")], entries.Select(e => ((string)e!["network"]!, (string)e["policy"]!)));
+        // STIX 2.1: what the specification requires of a bundle, an identity and an indicator.
+        var bundle = JsonNode.Parse(await http.GetStringAsync("blocked.stix"))!;
+        Assert.Equal("application/stix+json", (await http.GetAsync("blocked.stix")).Content.Headers.ContentType!.MediaType);
+        Assert.Matches("^bundle--[0-9a-f]{8}-[0-9a-f]{4}-4[0-9a-f]{3}-[89ab][0-9a-f]{3}-[0-9a-f]{12}$", (string)bundle["id"]!);
+        var objects = bundle["objects"]!.AsArray();
+        Assert.Equal(["identity", "indicator", "indicator"], objects.Select(o => (string)o!["type"]!));
+        Assert.All(objects, o => Assert.Equal("2.1", (string)o!["spec_version"]!));
+        Assert.Equal(["[ipv4-addr:value = '203.0.113.7']", "[ipv6-addr:value = '2001:db8:1:0:0:0:0:0/64']"], objects.Skip(1).Select(o => (string)o!["pattern"]!).Order());
+        Assert.All(objects.Skip(1), o => Assert.True(DateTimeOffset.Parse((string)o!["valid_until"]!, System.Globalization.CultureInfo.InvariantCulture) > DateTimeOffset.Parse((string)o["valid_from"]!, System.Globalization.CultureInfo.InvariantCulture)));
+        Assert.All(objects.Skip(1), o => Assert.Equal((string)objects[0]!["id"]!, (string)o!["created_by_ref"]!));
+        Assert.Single(JsonNode.Parse(await http.GetStringAsync("blocked-ipv4.stix"))!["objects"]!.AsArray().Skip(1));
         var answer = await http.GetAsync("blocked.txt");
         using var again = new HttpRequestMessage(HttpMethod.Get, "blocked.txt");
         again.Headers.IfNoneMatch.Add(answer.Headers.ETag!);

@@ -109,6 +109,18 @@ public sealed class WriteTests
         Assert.True(code == ExitCode.Ok, output);
         await Eventually.HoldsAsync(() => node.Projection.Alert(id)!.Status == "confirmed", "the verdict counts");
         Assert.Equal(ExitCode.NotFound, (await CliProcess.RunAsync(["alerts", "show", "nothing", "--url", node.ApiAddress.ToString()], [("CYBERMESH_TOKEN_FILE", token)])).Code);
+        // Lists for people and for programs, and a stream that is followed.
+        (string, string)[] asAnalyst = [("CYBERMESH_TOKEN_FILE", token), ("CYBERMESH_URL", node.ApiAddress.ToString())];
+        foreach (var what in new[] { "alerts", "blocks", "validators", "producers" })
+        {
+            var json = await CliProcess.RunAsync([what, "list", "-o", "json"], asAnalyst);
+            Assert.True(json.Code == ExitCode.Ok, json.Output);
+            Assert.All(json.Output.Split('\n', StringSplitOptions.RemoveEmptyEntries), line => JsonNode.Parse(line));
+            Assert.NotEqual(json.Output, (await CliProcess.RunAsync([what, "list"], asAnalyst)).Output);
+        }
+
+        Assert.Contains("\"transactions\"", (await CliProcess.RunAsync(["blocks", "show", "1"], asAnalyst)).Output, StringComparison.Ordinal);
+        Assert.Contains("alpha-sensor", (await CliProcess.RunAsync(["alerts", "watch", "--after", "0", "--count", "1"], asAnalyst)).Output, StringComparison.Ordinal);
         Assert.Equal(ExitCode.Connection, (await CliProcess.RunAsync(["alerts", "list", "--url", "http://127.0.0.1:1"], [("CYBERMESH_TOKEN_FILE", token)])).Code);
         var clear = await CliProcess.RunAsync(["alerts", "list", "--url", "http://validator.example:8443"], [("CYBERMESH_TOKEN_FILE", token)]);
         Assert.Contains("would be sent a token in the clear", clear.Output, StringComparison.Ordinal);

@@ -21,6 +21,7 @@ internal static class DecisionVerbs
     {
         ListVerbs.List("alerts", "/v1/alerts", "alerts", ListVerbs.AlertLine),
         ListVerbs.Show("an alert", "/v1/alerts"),
+        ListVerbs.Watch(),
         Decide("confirm", "The alert is right.", Ruling.Confirm, AlertKind.Anomaly),
         Decide("dispute", "The alert is doubtful.", Ruling.Dispute, AlertKind.Anomaly),
         Decide("false-positive", "The alert is wrong.", Ruling.FalsePositive, AlertKind.Anomaly),

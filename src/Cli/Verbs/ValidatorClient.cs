@@ -1,9 +1,13 @@
 using System;
+using System.Collections.Generic;
 using System.CommandLine;
+using System.Globalization;
 using System.IO;
 using System.Net;
 using System.Net.Http;
 using System.Net.Http.Headers;
+using System.Net.ServerSentEvents;
+using System.Runtime.CompilerServices;
 using System.Security.Cryptography;
 using System.Security.Cryptography.X509Certificates;
 using System.Text.Json;
@@ -159,6 +163,45 @@ internal sealed class ValidatorClient : IDisposable
     /// <exception cref="ConnectionError">No answer, or not one of a validator.</exception>
     public async Task<JsonNode> ReadJsonAsync(string path, CancellationToken stop) =>
         Json(await ReadAsync(path, stop)) ?? throw new ConnectionError($"{_http.BaseAddress} does not answer as a validator: no JSON");
+
+    /// <summary>Blocks as they are committed. A connection that breaks is made again, and goes on where it was.</summary>
+    /// <param name="after">The last block that is known; null to begin with the next.</param>
+    /// <exception cref="RefusedError">The validator refuses, with its reason.</exception>
+    public async IAsyncEnumerable<JsonNode> EventsAsync(ulong? after, [EnumeratorCancellation] CancellationToken stop)
+    {
+        // A stream has no end that could be waited for; keep-alives come every 15 s.
+        using var http = new HttpClient(Handler()) { BaseAddress = _http.BaseAddress, Timeout = Timeout.InfiniteTimeSpan };
+        http.DefaultRequestHeaders.Authorization = _http.DefaultRequestHeaders.Authorization;
+        while (true)
+        {
+            await using var events = ReadEventsAsync(http, after, stop).GetAsyncEnumerator(stop);
+            while (true)
+            {
+                try
+                {
+                    if (!await events.MoveNextAsync()) break;
+                }
+                catch (Exception problem) when (problem is HttpRequestException or IOException or TimeoutException)
+                {
+                    break;
+                }
+
+                after = events.Current.Height;
+                yield return events.Current.Data;
+            }
+
+            await Task.Delay(TimeSpan.FromSeconds(1), stop);
+        }
+    }
+
+    private async IAsyncEnumerable<(ulong Height, JsonNode Data)> ReadEventsAsync(HttpClient http, ulong? after, [EnumeratorCancellation] CancellationToken stop)
+    {
+        using var answer = await http.GetAsync("/v1/events" + (after is null ? "" : $"?after={after}"), HttpCompletionOption.ResponseHeadersRead, stop);
+        if (!answer.IsSuccessStatusCode) throw Refusal(answer.StatusCode, await answer.Content.ReadAsByteArrayAsync(stop));
+        await foreach (var item in SseParser.Create(await answer.Content.ReadAsStreamAsync(stop)).EnumerateAsync(stop))
+            if (ulong.TryParse(item.EventId, CultureInfo.InvariantCulture, out var height) && JsonNode.Parse(item.Data) is { } data)
+                yield return (height, data);
+    }
 
     private static JsonNode? Json(byte[] body)
     {

@@ -20,9 +20,9 @@ internal static class ValidatorsVerb
     /// <summary>What a newcomer gives to the operators.</summary>
     private sealed record ValidatorFile(string Name, string Address, string ConsensusKey, string ControlKey, string CosignerKey, string LogKey);
 
-    public static Command Create() => new("validators", "Change the validator set, keys and parameters of a running network.")
+    public static Command Create() => new("validators", "Show the validators, and change the set, keys and parameters of a running network.")
     {
-        Prepare(), ProposeAdd(), ProposeRemove(), RotateKey(), ProposeParameters(), Orders.Sign(), Orders.Show(), Orders.Submit(),
+        ListVerbs.Validators(), Prepare(), ProposeAdd(), ProposeRemove(), RotateKey(), ProposeParameters(), Orders.Sign(), Orders.Show(), Orders.Submit(),
     };
 
     private static Command Prepare()

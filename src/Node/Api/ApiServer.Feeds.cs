@@ -5,6 +5,7 @@ using System.Security.Cryptography;
 using System.Text;
 using System.Text.Json;
 using CyberMesh.Core.Alerts;
+using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Projection;
 using Microsoft.AspNetCore.Http;
 
@@ -26,9 +27,11 @@ public sealed partial class ApiServer
     private IResult Feed(string file, HttpContext context)
     {
         var (name, form) = file.LastIndexOf('.') is var dot and > 0 ? (file[..dot], file[(dot + 1)..]) : (file, "");
-        if (name is not ("blocked" or "blocked-ipv4" or "blocked-ipv6") || form is not ("txt" or "json"))
-            return Problem(404, "feed_not_found", "There is no such feed.", "Feeds are blocked, blocked-ipv4 and blocked-ipv6, each as .txt and .json.");
-        var entries = Blocked(name switch { "blocked-ipv4" => true, "blocked-ipv6" => false, _ => null });
+        if (name is not ("blocked" or "blocked-ipv4" or "blocked-ipv6") || form is not ("txt" or "json" or "stix"))
+            return Problem(404, "feed_not_found", "There is no such feed.", "Feeds are blocked, blocked-ipv4 and blocked-ipv6, each as .txt, .json and .stix.");
+        bool? isV4 = name switch { "blocked-ipv4" => true, "blocked-ipv6" => false, _ => null };
+        if (form == "stix") return StixBundle(isV4, context);
+        var entries = Blocked(isV4);
         var body = form == "txt"
             ? Encoding.ASCII.GetBytes(string.Concat(entries.Select(e => e.Network).Distinct().Select(network => network + "\n")))
             : JsonSerializer.SerializeToUtf8Bytes(new { Feed = name, Entries = entries }, FeedJson);
@@ -37,10 +40,17 @@ public sealed partial class ApiServer
         return Results.Bytes(body, form == "txt" ? "text/plain; charset=utf-8" : "application/json");
     }
 
-    private List<FeedEntry> Blocked(bool? isV4)
+    private List<FeedEntry> Blocked(bool? isV4) =>
+    [
+        .. InForce(isV4).SelectMany(p => p.Targets.Select(network => new FeedEntry(network.ToString(), p.Policy.Id, Time(p.Policy.Until))))
+            .OrderBy(e => e.Network, StringComparer.Ordinal).ThenBy(e => e.Policy, StringComparer.Ordinal),
+    ];
+
+    /// <summary>Policies that block, with the networks they name.</summary>
+    private List<(PolicyRow Policy, IpPrefix[] Targets)> InForce(bool? isV4)
     {
         var now = _sources.Time.GetUtcNow();
-        var entries = new List<FeedEntry>();
+        var policies = new List<(PolicyRow, IpPrefix[])>();
         var (height, index, read) = (ulong.MaxValue, int.MaxValue, 0);
         List<PolicyRow> page;
         do
@@ -51,10 +61,11 @@ public sealed partial class ApiServer
                 (height, index, read) = (policy.Height, policy.Index, read + 1);
                 // A chain that stands still ends no policy; their time is over all the same.
                 if (policy.RuleType is not ("block" or "blacklist") || policy.Until <= now || !PolicyParams.TryRead(Encoding.UTF8.GetBytes(policy.Params), out var parameters, out _)) continue;
-                entries.AddRange(parameters.Targets.Where(network => isV4 is null || network.IsV4 == isV4).Select(network => new FeedEntry(network.ToString(), policy.Id, Time(policy.Until))));
+                IpPrefix[] targets = [.. parameters.Targets.Where(network => isV4 is null || network.IsV4 == isV4)];
+                if (targets.Length > 0) policies.Add((policy, targets));
             }
         }
         while (page.Count == PageMax && read < FeedPoliciesMax);
-        return [.. entries.OrderBy(e => e.Network, StringComparer.Ordinal).ThenBy(e => e.Policy, StringComparer.Ordinal)];
+        return policies;
     }
 }

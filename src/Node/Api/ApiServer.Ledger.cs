@@ -23,16 +23,17 @@ public sealed partial class ApiServer
     private static string[] Names<T>() where T : struct, Enum => [.. Enum.GetNames<T>().Select(JsonNamingPolicy.SnakeCaseLower.ConvertName)];
 
     private IResult Alerts(
-        string? cursor, string? limit, string? status, string? type, string? source, string? producer, string? organisation, [FromQuery(Name = "severity_min")] string? severityMin, string? since, string? until)
+        string? cursor, string? limit, string? status, string? type, string? source, string? producer, string? organisation, [FromQuery(Name = "severity_min")] string? severityMin, string? since, string? until, string? format)
     {
         var severity = 1;
+        if (format is not (null or "ocsf")) return Problem(400, "bad_parameter", "format must be ocsf.", "Leave it out for ours.");
         if (severityMin is not null && (!int.TryParse(severityMin, NumberStyles.None, CultureInfo.InvariantCulture, out severity) || severity is < 1 or > 10))
             return Problem(400, "bad_parameter", "severity_min must be a whole number from 1 to 10.", "Leave it out for all.");
         if (!TryTime(since, DateTimeOffset.MinValue, out var from) || !TryTime(until, DateTimeOffset.MaxValue, out var to))
             return Problem(400, "bad_parameter", "since and until are times in RFC 3339.", "Such as 2026-01-31T08:00:00Z.");
         var filter = new AlertFilter(type, source, producer, organisation, severity, from, to);
         return Page(
-            "alerts", cursor, limit, status, AlertStatuses, (height, index, count, of) => _sources.Projection.Alerts(height, index, count, of, filter), row => (row.Height, row.Index), row => View(row));
+            "alerts", cursor, limit, status, AlertStatuses, (height, index, count, of) => _sources.Projection.Alerts(height, index, count, of, filter), row => (row.Height, row.Index), row => format is null ? View(row) : Ocsf(row));
     }
 
     private static bool TryTime(string? text, DateTimeOffset missing, out DateTimeOffset time)

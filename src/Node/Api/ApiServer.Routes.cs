@@ -47,13 +47,13 @@ public sealed partial class ApiServer
         Get("/v1/misbehaviour", (string? cursor, string? limit) => Misbehaviour(cursor, limit), "Committed proofs against validators, newest first.");
         Get("/v1/orders", (string? cursor, string? limit) => Orders(cursor, limit), "Orders of the operators, newest first.");
         Get("/v1/events", (RequestDelegate)EventsAsync, "Blocks as they are committed, as server-sent events; Last-Event-ID is the height of the last one seen.", "text/event-stream");
-        Get("/v1/alerts", Alerts, "Committed alerts, newest first, by any of the filters.");
+        Get("/v1/alerts", Alerts, "Committed alerts, newest first, by any of the filters; with format=ocsf as OCSF Detection Findings.");
         Get("/v1/alerts/{id}", Alert, "One alert by its id or digest, with its history and the evidence that names it.");
         Get("/v1/evidence", (string? cursor, string? limit) => EvidenceList(cursor, limit), "Committed evidence, newest first.");
         Get("/v1/evidence/{id}", Evidence, "A piece of evidence: what it refers to, and what dangles.");
         Get("/v1/policies", (string? cursor, string? limit, string? status) => Policies(cursor, limit, status), "Policies, newest first.");
         Get("/v1/policies/{id}", Policy, "One policy by its id or digest, with its history.");
-        Get("/v1/feeds/{file}", (string file, HttpContext context) => Feed(file, context), "Networks that policies in force block: blocked, blocked-ipv4 or blocked-ipv6, as .txt or .json.");
+        Get("/v1/feeds/{file}", (string file, HttpContext context) => Feed(file, context), "Networks that policies in force block: blocked, blocked-ipv4 or blocked-ipv6, as .txt, .json or .stix (a STIX 2.1 bundle).");
         Get("/v1/producers", Producers, "The trust store with reputations.");
         Get("/v1/producers/{name}", Producer, "One producer with its keys and the last changes of its reputation.");
         Get("/v1/proofs/{id}", Proof, "A proof that a transaction is in the log (C2SP tlog-proof); 503 until a checkpoint covers it.", TextType);
