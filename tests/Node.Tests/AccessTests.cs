@@ -321,7 +321,12 @@ public sealed class AccessTests
             if (subject is not null) claims["sub"] = subject;
             return new JsonWebTokenHandler { SetDefaultTimesOnTokenCreation = false }.CreateToken(new SecurityTokenDescriptor
             {
-                Issuer = by ?? issuer, Audience = audience, Claims = claims, NotBefore = now.AddMinutes(-10), Expires = expires ?? now.AddMinutes(5), SigningCredentials = credentials,
+                Issuer = by ?? issuer,
+                Audience = audience,
+                Claims = claims,
+                NotBefore = now.AddMinutes(-10),
+                Expires = expires ?? now.AddMinutes(5),
+                SigningCredentials = credentials,
             });
         }
     }

@@ -1,4 +1,5 @@
 using System;
+using System.Buffers;
 using System.Collections.Concurrent;
 using System.Globalization;
 using System.Linq;
@@ -22,6 +23,12 @@ public sealed partial class ApiServer
 
     /// <summary>Written blocks that are remembered: for those who listen all are about the newest.</summary>
     private const int EventsRemembered = 256;
+
+    /// <summary>Blocks that go out together at most.</summary>
+    private const int EventsPerWrite = 64;
+
+    /// <summary>A thousand streams are written to three times a second each, or readers would take the cores from consensus.</summary>
+    private static readonly TimeSpan PausePerStream = TimeSpan.FromMicroseconds(300);
 
     private static readonly TimeSpan KeepAlivePeriod = TimeSpan.FromSeconds(15);
     private static readonly JsonSerializerOptions EventJson = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
@@ -62,21 +69,25 @@ public sealed partial class ApiServer
             await context.Response.Body.FlushAsync(end.Token).ConfigureAwait(false);
             while (!end.IsCancellationRequested)
             {
-                var bytes = KeepAlive;
-                if (next <= _sources.Projection.Height.Value)
+                var isThere = await _sources.Projection.WaitAsync(new Height(next), KeepAlivePeriod, end.Token).ConfigureAwait(false);
+                if (!isThere) await context.Response.BodyWriter.WriteAsync(KeepAlive, end.Token).ConfigureAwait(false);
+                for (var blocks = 0; blocks < EventsPerWrite && next <= _sources.Projection.Height.Value; blocks++)
                 {
+                    if (EventOf(next) is { } written)
+                    {
+                        context.Response.BodyWriter.Write(written);
+                        next++;
+                        continue;
+                    }
+
                     // Where this validator began with a snapshot there is a hole.
-                    if (EventOf(next) is not { } written) written = Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"event: missing\nid: {(next = _sources.Projection.FirstHeightFrom(next)) - 1}\ndata: {{\"up_to\":{next - 1}}}\n\n"));
-                    else next++;
-                    bytes = written;
-                }
-                else if (await _sources.Projection.WaitAsync(new Height(next), KeepAlivePeriod, end.Token).ConfigureAwait(false))
-                {
-                    continue;
+                    next = _sources.Projection.FirstHeightFrom(next);
+                    context.Response.BodyWriter.Write(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"event: missing\nid: {next - 1}\ndata: {{\"up_to\":{next - 1}}}\n\n")));
                 }
 
-                await context.Response.Body.WriteAsync(bytes, end.Token).ConfigureAwait(false);
-                await context.Response.Body.FlushAsync(end.Token).ConfigureAwait(false);
+                await context.Response.BodyWriter.FlushAsync(end.Token).ConfigureAwait(false);
+                // The first block after a pause goes out at once; of many the next ones wait for company, the longer the more listen, and not all listeners in step.
+                if (isThere) await Task.Delay(PausePerStream * Volatile.Read(ref _streams) * (0.75 + (Random.Shared.NextDouble() / 2)), end.Token).ConfigureAwait(false);
             }
         }
         catch (OperationCanceledException) when (end.IsCancellationRequested)
@@ -92,10 +103,14 @@ public sealed partial class ApiServer
     /// <summary>Null where the copy has no such block.</summary>
     private byte[]? EventOf(ulong height)
     {
-        var written = _events.GetOrAdd(height, h => new Lazy<byte[]?>(() => WriteEvent(h)));
-        if (_events.Count > EventsRemembered)
-            foreach (var old in _events.Keys.OrderDescending().Skip(EventsRemembered / 2))
-                _events.TryRemove(old, out _);
+        if (!_events.TryGetValue(height, out var written))
+        {
+            written = _events.GetOrAdd(height, new Lazy<byte[]?>(() => WriteEvent(height)));
+            if (_events.Count > EventsRemembered)
+                foreach (var old in _events.Keys.OrderDescending().Skip(EventsRemembered / 2))
+                    _events.TryRemove(old, out _);
+        }
+
         try
         {
             return written.Value;

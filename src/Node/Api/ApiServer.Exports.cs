@@ -56,7 +56,13 @@ public sealed partial class ApiServer
         if (policies.Count > 0)
             objects.Add(new JsonObject
             {
-                ["type"] = "identity", ["spec_version"] = "2.1", ["id"] = StixIdentity, ["created"] = "2026-01-01T00:00:00.000Z", ["modified"] = "2026-01-01T00:00:00.000Z", ["name"] = "CyberMesh", ["identity_class"] = "system",
+                ["type"] = "identity",
+                ["spec_version"] = "2.1",
+                ["id"] = StixIdentity,
+                ["created"] = "2026-01-01T00:00:00.000Z",
+                ["modified"] = "2026-01-01T00:00:00.000Z",
+                ["name"] = "CyberMesh",
+                ["identity_class"] = "system",
             });
         foreach (var (policy, targets) in policies)
             objects.Add(new JsonObject

@@ -106,7 +106,8 @@ public sealed partial class Projection
         r => new OrderRow(r.GetString(0), (ulong)r.GetInt64(1), r.GetString(2), r.GetString(3), (ulong)r.GetInt64(4), Int(r, 5)),
         (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit);
 
-    private const string Below = "(height < $1 OR (height = $1 AND position < $2)) ORDER BY height DESC, position DESC LIMIT $3";
+    // As one comparison of rows: with OR, PostgreSQL walks the index from its end to every page.
+    private const string Below = "(height, position) < ($1, $2) ORDER BY height DESC, position DESC LIMIT $3";
 
     /// <summary>What has happened to an alert since it was reported, oldest first.</summary>
     public List<StatusChange> AlertChanges(string digest) => Changes("alert_changes", digest);

@@ -26,7 +26,10 @@ internal sealed class AccessControl(ApiAccess access, Func<HttpContext, int, str
     private readonly ApiAuthenticator _authenticator = new(access);
     private readonly PartitionedRateLimiter<string> _limiter = PartitionedRateLimiter.Create<string, string>(who => RateLimitPartition.GetTokenBucketLimiter(who, _ => new TokenBucketRateLimiterOptions
     {
-        TokenLimit = access.RatePerSecond, TokensPerPeriod = Math.Max(1, access.RatePerSecond / 10), ReplenishmentPeriod = TimeSpan.FromMilliseconds(100), AutoReplenishment = true,
+        TokenLimit = access.RatePerSecond,
+        TokensPerPeriod = Math.Max(1, access.RatePerSecond / 10),
+        ReplenishmentPeriod = TimeSpan.FromMilliseconds(100),
+        AutoReplenishment = true,
     }));
 
     public async Task InvokeAsync(HttpContext context, RequestDelegate next)
