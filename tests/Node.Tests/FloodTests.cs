@@ -10,6 +10,7 @@ using Xunit;
 namespace CyberMesh.Node.Tests;
 
 /// <summary>Real validators under attack at the port of the mesh.</summary>
+[Collection<RunsAlone>]
 public sealed class FloodTests
 {
     private const int Attackers = 2_000;

@@ -29,6 +29,9 @@ namespace CyberMesh.Node.Tests;
 /// <summary>Nodes of the mesh without a replica: what each gets is kept.</summary>
 internal sealed class TestMesh : IAsyncDisposable
 {
+    /// <summary>The deadlines of the product are for attackers; a test that is not about them must not meet them on a busy machine.</summary>
+    public static readonly MeshLimits Patient = new() { HandshakeTimeout = TimeSpan.FromSeconds(60), SilenceMax = TimeSpan.FromSeconds(120), WriteTimeout = TimeSpan.FromSeconds(120) };
+
     private readonly TemporaryDirectory _directory = new();
     private readonly List<TestMeshNode> _nodes = [];
     private readonly string[] _homes;
@@ -55,7 +58,7 @@ internal sealed class TestMesh : IAsyncDisposable
     /// <param name="peers">First addresses.</param>
     public TestMeshNode Start(int number, IEnumerable<string> peers, MeshLimits? limits = null, string? home = null, IReadOnlyList<PublicKey>? observers = null)
     {
-        var node = new TestMeshNode(this, home ?? _homes[number], [.. peers], limits ?? new MeshLimits(), observers ?? []);
+        var node = new TestMeshNode(this, home ?? _homes[number], [.. peers], limits ?? Patient, observers ?? []);
         _nodes.Add(node);
         return node;
     }
@@ -392,9 +395,9 @@ public sealed class MeshTests
     public async Task T4_T6_a_validator_that_sends_so_loses_its_connection(string what)
     {
         await using var mesh = new TestMesh(4);
-        var node = mesh.Start(0, [], new MeshLimits { SilenceMax = TimeSpan.FromSeconds(2), FrameTimeout = TimeSpan.FromSeconds(2) });
+        var node = mesh.Start(0, [], TestMesh.Patient with { SilenceMax = TimeSpan.FromSeconds(2), FrameTimeout = TimeSpan.FromSeconds(2) });
         using var peer = await ConnectAsValidatorAsync(mesh, 1, node);
-        await Eventually.HoldsAsync(() => node.Transport.Connected.Length == 1, "it is let in");
+        await Eventually.HoldsAsync(() => node.Transport.Connections == 1, "it is let in");
         using var enough = new CancellationTokenSource();
         var trickle = Task.CompletedTask;
         switch (what)
@@ -424,12 +427,12 @@ public sealed class MeshTests
     public async Task Keep_alives_keep_a_connection_on_which_nothing_is_said()
     {
         await using var mesh = new TestMesh(4);
-        var limits = new MeshLimits { SilenceMax = TimeSpan.FromSeconds(2), KeepAlivePeriod = TimeSpan.FromMilliseconds(200) };
+        var limits = TestMesh.Patient with { SilenceMax = TimeSpan.FromSeconds(6), KeepAlivePeriod = TimeSpan.FromMilliseconds(200) };
         var one = mesh.Start(0, [], limits);
         var two = mesh.Start(1, [one.Address], limits);
         await Eventually.HoldsAsync(() => mesh.Nodes.All(n => n.Transport.Connected.Length == 1), "they connect");
         await Eventually.HoldsAsync(() => one.Transport.Connections == 1 && two.Transport.Connections == 1, "each has dialled the other");
-        await Task.Delay(TimeSpan.FromSeconds(5), TestContext.Current.CancellationToken);
+        await Task.Delay(TimeSpan.FromSeconds(10), TestContext.Current.CancellationToken);
         Assert.All(mesh.Nodes, n => Assert.Equal(1, n.Transport.Connections));
     }
 
@@ -437,14 +440,14 @@ public sealed class MeshTests
     public async Task T6_a_validator_that_sends_garbage_is_let_go_and_kept_out_for_a_while()
     {
         await using var mesh = new TestMesh(4);
-        var node = mesh.Start(0, [], new MeshLimits { FramesNotGenuine = 10, Exclusion = TimeSpan.FromSeconds(3) });
+        var node = mesh.Start(0, [], TestMesh.Patient with { FramesNotGenuine = 10, Exclusion = TimeSpan.FromSeconds(8) });
         using var peer = await ConnectAsValidatorAsync(mesh, 1, node);
         var garbage = Enumerable.Range(0, 11).SelectMany(i => new byte[] { 0, 0, 0, 2, 200, (byte)i }).ToArray();
         await peer.Stream.WriteAsync(garbage, TestContext.Current.CancellationToken);
         Assert.True(await peer.EndsAsync());
         Assert.Equal(11, node.Transport.Refused);
         using (var again = await ConnectAsValidatorAsync(mesh, 1, node)) Assert.True(await again.EndsAsync());
-        await Task.Delay(TimeSpan.FromSeconds(4), TestContext.Current.CancellationToken);
+        await Task.Delay(TimeSpan.FromSeconds(9), TestContext.Current.CancellationToken);
         using var later = await ConnectAsValidatorAsync(mesh, 1, node);
         await Eventually.HoldsAsync(() => node.Transport.Connected.Length == 1, "it is let in again");
     }
@@ -453,7 +456,7 @@ public sealed class MeshTests
     public async Task A_peer_that_reads_nothing_costs_its_budget_and_is_let_go()
     {
         await using var mesh = new TestMesh(4);
-        var node = mesh.Start(0, [], new MeshLimits { WriteTimeout = TimeSpan.FromSeconds(3), QueuedSyncBytes = 4 << 20 });
+        var node = mesh.Start(0, [], TestMesh.Patient with { WriteTimeout = TimeSpan.FromSeconds(3), QueuedSyncBytes = 4 << 20 });
         using var peer = await ConnectAsValidatorAsync(mesh, 1, node, small: true);
         await Eventually.HoldsAsync(() => node.Transport.Connected.Length == 1, "it is let in");
         var chunk = new PeerMessage.Chunk(new Height(1), 0, new byte[1 << 20]);

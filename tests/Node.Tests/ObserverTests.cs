@@ -84,7 +84,7 @@ public sealed class ObserverTests
         using var directory = new TemporaryDirectory();
         using var listed = Identity.Create(Path.Combine(directory.Path, "one.key"));
         using var stranger = Identity.Create(Path.Combine(directory.Path, "two.key"));
-        var node = mesh.Start(0, [], new MeshLimits { FramesNotGenuine = 0 }, observers: [listed.Consensus.PublicKey]);
+        var node = mesh.Start(0, [], TestMesh.Patient with { FramesNotGenuine = 0 }, observers: [listed.Consensus.PublicKey]);
         using (var peer = await RawPeer.ConnectAsync(node.EndPoint, MeshCertificate.Create(stranger.Consensus, mesh.Genesis.Chain.ChainId, TimeProvider.System)))
             Assert.True(await peer.EndsAsync());
         Assert.Equal(0, node.Transport.ConnectedObservers);

@@ -310,3 +310,19 @@ internal sealed class TestProducer(IProducer<byte[]?, byte[]?> kafka, Func<strin
 
     public void Dispose() => kafka.Dispose();
 }
+
+/// <summary>Settings that contradict one another, or are wrong.</summary>
+internal static class SettingsRefusal
+{
+    /// <summary>The settings, with what every validator needs, are refused for this one reason, and nothing secret is said.</summary>
+    public static void Expect(string reason, params string[] settings)
+    {
+        var values = new Dictionary<string, string> { ["NODE_ID"] = "1", ["KAFKA_BROKERS"] = "b:9092" };
+        foreach (var setting in settings) values[setting.Split('=')[0]] = setting[(setting.IndexOf('=', StringComparison.Ordinal) + 1)..];
+        var message = Assert.Throws<UserError>(() => Settings.Load("/nowhere/config.json", values)).Message;
+        Assert.Contains(reason, message, StringComparison.Ordinal);
+        Assert.Contains("1 problem(s)", message, StringComparison.Ordinal);
+        Assert.DoesNotContain("secret0", message, StringComparison.Ordinal);
+        Assert.DoesNotContain("secretpassword", message, StringComparison.Ordinal);
+    }
+}

@@ -101,7 +101,8 @@ internal sealed class FaultProxy : IAsyncDisposable
             var toServer = new Way();
             var toClient = new Way();
             var ways = new[] { PassAsync(client, server, toServer, toClient), PassAsync(server, client, toClient, null) };
-            await (await Task.WhenAny(ways).ConfigureAwait(false)).ConfigureAwait(false);
+            // Either side may end what it says and go on listening, as TCP allows.
+            if (await (await Task.WhenAny(ways).ConfigureAwait(false)).ConfigureAwait(false)) await Task.WhenAll(ways).ConfigureAwait(false);
         }
         catch (Exception problem) when (problem is OperationCanceledException or SocketException or ObjectDisposedException)
         {
@@ -140,13 +141,20 @@ internal sealed class FaultProxy : IAsyncDisposable
     }
 
     /// <param name="answers">The other direction, when this one is the client's.</param>
-    private async Task PassAsync(Socket from, Socket to, Way way, Way? answers)
+    /// <returns>True when the sender has ended this direction; false when the connection is to be cut.</returns>
+    private async Task<bool> PassAsync(Socket from, Socket to, Way way, Way? answers)
     {
         var buffer = new byte[1 << 16];
         while (true)
         {
             var count = await from.ReceiveAsync(buffer, _stop.Token).ConfigureAwait(false);
-            if (count == 0) return;
+            if (count == 0)
+            {
+                if (way.HeldBack is { } last) await SendAsync(to, last).ConfigureAwait(false);
+                to.Shutdown(SocketShutdown.Send);
+                return true;
+            }
+
             while (Stalls) await Task.Delay(20, _stop.Token).ConfigureAwait(false);
             if (Delay + Jitter > TimeSpan.Zero) await Task.Delay(Delay + (Jitter * Random.Shared.NextDouble()), _stop.Token).ConfigureAwait(false);
             if (way.IsClosed) continue;
@@ -156,7 +164,7 @@ internal sealed class FaultProxy : IAsyncDisposable
             if (!cuts) continue;
             // The server has it and carries it out; its answer never comes.
             await Task.Delay(200, _stop.Token).ConfigureAwait(false);
-            return;
+            return false;
         }
     }
 

@@ -17,8 +17,8 @@ public sealed partial class ApiServer
 {
     private const int ReputationChangesShown = 100;
 
-    private static readonly string[] AlertStatuses = Names<AlertStatus>();
-    private static readonly string[] PolicyStatuses = Names<PolicyStatus>();
+    internal static readonly string[] AlertStatuses = Names<AlertStatus>();
+    internal static readonly string[] PolicyStatuses = Names<PolicyStatus>();
 
     private static string[] Names<T>() where T : struct, Enum => [.. Enum.GetNames<T>().Select(JsonNamingPolicy.SnakeCaseLower.ConvertName)];
 

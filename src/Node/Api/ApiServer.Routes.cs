@@ -92,7 +92,7 @@ public sealed partial class ApiServer
     [GeneratedRegex("[^a-z0-9_]+")]
     private static partial Regex Words();
 
-    private static void Describe(OpenApiOptions options)
+    private static void DescribeApi(OpenApiOptions options)
     {
         options.OpenApiVersion = OpenApiSpecVersion.OpenApi3_1;
         options.AddDocumentTransformer((document, _, _) =>

@@ -62,7 +62,7 @@ public sealed partial class ApiServer : IAsyncDisposable
         builder.Services.AddRoutingCore();
         builder.Services.Configure<JsonOptions>(json => json.SerializerOptions.PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower);
         builder.Services.AddSingleton(new ForwardedLogger(logger));
-        builder.Services.AddOpenApi("openapi", Describe);
+        builder.Services.AddOpenApi("openapi", DescribeApi);
         _app = builder.Build();
         _access = new AccessControl(access, RefuseAccessAsync);
         _app.Use(HandleErrorsAsync);

@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Collections.Immutable;
 using System.Globalization;
 using System.IO;
 using System.Linq;
@@ -9,6 +10,7 @@ using System.Text.RegularExpressions;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Api.Access;
+using CyberMesh.Node.Api.Webhooks;
 using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Mesh;
@@ -52,6 +54,7 @@ public sealed partial class Settings
         ["P2P_OBSERVERS"] = "",
         ["P2P_ENCRYPTION"] = "true",
         ["RETENTION_BODIES"] = "",
+        ["WEBHOOKS_FILE"] = "",
         ["SIGNATURE_TABLES"] = KnownKeyVerifier.DefaultTablesMax.ToString(CultureInfo.InvariantCulture),
         ["DB_DSN"] = "",
         ["DB_DSN_FILE"] = "",
@@ -75,7 +78,7 @@ public sealed partial class Settings
     ];
 
     /// <summary>A name starting like this is meant for us, so an unknown one is a mistake and not somebody else's variable.</summary>
-    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "TLS_", "AUDIT_", "CONSENSUS_", "CONTROL_", "RETENTION_"];
+    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "TLS_", "AUDIT_", "WEBHOOKS_", "CONSENSUS_", "CONTROL_", "RETENTION_"];
 
     public required string NodeId { get; init; }
 
@@ -122,6 +125,9 @@ public sealed partial class Settings
 
     /// <summary>Seed of the key that signs the audit log; null for the control key.</summary>
     public required byte[]? AuditKey { get; init; }
+
+    /// <summary>Who is told of what is committed.</summary>
+    public required ImmutableArray<Webhook> Webhooks { get; init; }
 
     /// <summary>How long the bodies of blocks are kept; null for ever.</summary>
     public required TimeSpan? RetentionBodies { get; init; }
@@ -192,6 +198,7 @@ public sealed partial class Settings
             Observers = reader.PublicKeys("P2P_OBSERVERS", ObserversMax),
             Api = reader.Api(environmentName == "development"),
             AuditKey = reader.AuditKey(),
+            Webhooks = reader.Text("WEBHOOKS_FILE") is { Length: > 0 } hooks ? Webhook.Load(hooks, problems) : [],
             RetentionBodies = reader.Text("RETENTION_BODIES").Length == 0 ? null : reader.Duration("RETENTION_BODIES", TimeSpan.FromHours(1), TimeSpan.FromDays(365)),
             SignatureTables = reader.Integer("SIGNATURE_TABLES", 0, 4096),
             Database = reader.Database(environmentName != "development"),

@@ -16,6 +16,7 @@ using CyberMesh.Core.Replica;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Node.Api;
 using CyberMesh.Node.Api.Access;
+using CyberMesh.Node.Api.Webhooks;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Mesh;
@@ -49,6 +50,8 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly Projection.Projection _projection;
     private readonly ApiServer _api;
     private readonly AuditLog _audit;
+    private readonly WebhookSender _webhookSender;
+    private readonly ImmutableArray<WebhookDelivery> _webhooks;
     private readonly Ed25519Signer? _auditSigner;
     private readonly IPeerTransport _transport;
     private readonly List<BlockReader> _readers = [];
@@ -107,6 +110,14 @@ public sealed class ValidatorNode : IAsyncDisposable
             if (!settings.IsObserver) _kafka = new KafkaSide(options, _epochs, replica.Producers, _keys, verifier, _loop, Reader, () => Name, ProveStateAsync, _metrics);
             _retention = new Retention(_store.OpenReader, _snapshots, settings.RetentionBodies, NeedsBodiesFrom, options.Time, _metrics.BlocksPruned);
             AddGauges();
+            _webhookSender = new WebhookSender(options.Time);
+            _webhooks = [.. settings.Webhooks.Select(hook => new WebhookDelivery(hook, _projection, _webhookSender, Path.Combine(options.Home, "data", "webhooks"), options.Time, options.Logger))];
+            foreach (var hook in _webhooks)
+            {
+                _metrics.Gauge("cybermesh_webhook_messages", "Messages that a webhook has taken since the start.", () => hook.Delivered, $"hook=\"{hook.Name}\"");
+                _metrics.Gauge("cybermesh_webhook_failing", "1 while a webhook does not take messages.", () => hook.IsFailing ? 1 : 0, $"hook=\"{hook.Name}\"");
+            }
+
             _auditSigner = settings.AuditKey is { } seed ? new Ed25519Signer(seed) : null;
             _audit = new AuditLog(Path.Combine(options.Home, "data", "audit"), genesis.Chain.ChainId, () => _auditSigner ?? _keys.Active.Control, options.Time);
             var intake = settings.Api.AllowsWrites
@@ -233,7 +244,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         Task[] parts =
         [
             _mesh.RunAsync(_loop.ReceiveAsync, stop), Task.Run(() => _loop.RunAsync(stop)),
-            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop), _retention.RunAsync(stop), .. _kafka?.Run(stop) ?? [],
+            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop), _retention.RunAsync(stop), .. _kafka?.Run(stop) ?? [], .. _webhooks.Select(hook => hook.RunAsync(stop)),
         ];
         _run = SuperviseAsync(parts);
     }
@@ -334,6 +345,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         await KillAsync().ConfigureAwait(false);
         await _api.DisposeAsync().ConfigureAwait(false);
         _audit.Dispose();
+        _webhookSender.Dispose();
         _auditSigner?.Dispose();
         await _mesh.DisposeAsync().ConfigureAwait(false);
         _kafka?.Dispose();

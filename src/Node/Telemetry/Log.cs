@@ -92,6 +92,9 @@ internal static partial class Log
     [LoggerMessage(63, LogLevel.Warning, "this identity is not of the validator set; it follows the chain and waits for an order of the operators")]
     public static partial void NotAMember(ILogger logger);
 
+    [LoggerMessage(68, LogLevel.Warning, "webhook {Hook}: {What}")]
+    public static partial void Webhook(ILogger logger, string hook, string what);
+
     [LoggerMessage(67, LogLevel.Information, "this node observes; validators let it in that name {Key} in P2P_OBSERVERS")]
     public static partial void IsObserver(ILogger logger, string key);
 

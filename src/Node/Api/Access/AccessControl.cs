@@ -50,8 +50,11 @@ internal sealed class AccessControl(ApiAccess access, Func<HttpContext, int, str
             return;
         }
 
-        var required = endpoint?.Metadata.GetMetadata<RequiredRole>()?.Role ?? Role.Admin;
-        if (access.AdminListen is { } admin && endpoint?.Metadata.GetMetadata<ForAdministration>() is not null && context.Connection.LocalPort != admin.Port)
+        if (endpoint?.Metadata.GetMetadata<RequiredRole>() is not { Role: var required })
+        {
+            await refuse(context, 404, "not_found", "There is nothing at this path.", "See docs/api.md for the routes.", identity).ConfigureAwait(false);
+        }
+        else if (access.AdminListen is { } admin && endpoint.Metadata.GetMetadata<ForAdministration>() is not null && context.Connection.LocalPort != admin.Port)
         {
             await refuse(context, 404, "not_found", "There is nothing at this path.", "Metrics and the audit log are served at API_ADMIN_LISTEN_ADDR.", identity).ConfigureAwait(false);
         }

@@ -30,5 +30,5 @@ public sealed record ApiIdentity(string Name, Role Role)
 {
     public static readonly ApiIdentity Anonymous = new("anonymous", Role.None);
 
-    public bool IsAnonymous => ReferenceEquals(this, Anonymous) || Name == Anonymous.Name;
+    public bool IsAnonymous => Name == Anonymous.Name;
 }
