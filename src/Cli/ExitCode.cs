@@ -10,5 +10,9 @@ internal static class ExitCode
     public const int NotFound = 4;
     public const int VerificationFailed = 5;
     public const int Permission = 6;
+
+    /// <summary>Too few validators reach one another: nothing can be decided.</summary>
+    public const int NoQuorum = 7;
+
     public const int Conflict = 8;
 }

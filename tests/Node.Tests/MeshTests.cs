@@ -395,9 +395,10 @@ public sealed class MeshTests
     public async Task T4_T6_a_validator_that_sends_so_loses_its_connection(string what)
     {
         await using var mesh = new TestMesh(4);
-        var node = mesh.Start(0, [], TestMesh.Patient with { SilenceMax = TimeSpan.FromSeconds(2), FrameTimeout = TimeSpan.FromSeconds(2) });
+        var node = mesh.Start(0, [], TestMesh.Patient with { KeepAlivePeriod = TimeSpan.FromMilliseconds(200), SilenceMax = TimeSpan.FromSeconds(2), FrameTimeout = TimeSpan.FromSeconds(2) });
         using var peer = await ConnectAsValidatorAsync(mesh, 1, node);
-        await Eventually.HoldsAsync(() => node.Transport.Connections == 1, "it is let in");
+        // Nothing is said to who is not let in.
+        Assert.Equal(1, await peer.Stream.ReadAsync(new byte[1], TestContext.Current.CancellationToken));
         using var enough = new CancellationTokenSource();
         var trickle = Task.CompletedTask;
         switch (what)
@@ -418,6 +419,7 @@ public sealed class MeshTests
                 break;
         }
 
+        Assert.True(await peer.EndsAsync());
         await Eventually.HoldsAsync(() => node.Transport.Connected.Length == 0, "it is let go");
         await enough.CancelAsync();
         await Record.ExceptionAsync(() => trickle);

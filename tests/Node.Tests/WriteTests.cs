@@ -128,8 +128,83 @@ public sealed class WriteTests
     }
 }
 
+public sealed class PolicyVerbTests
+{
+    [Fact]
+    public async Task A_policy_is_refused_until_it_is_in_force_and_without_a_quorum_status_says_so()
+    {
+        using var keys = new Keys();
+        using var directory = new TemporaryDirectory();
+        var path = Path.Combine(directory.Path, "approver.key");
+        Producer approver;
+        using (var key = ProducerKey.Create(path)) approver = Testnet.Trusted(key.PublicKey, "second-approver", "soc", AlertKinds.Approval);
+        await using var cluster = await TestCluster.StartAsync([.. keys.Producers, approver], TimeProvider.System, parameters: new ChainParameters { PolicyApprovals = 1 });
+        using var kafka = cluster.Producer();
+        var (node, now) = (cluster.Nodes[0], DateTimeOffset.UtcNow.ToUnixTimeSeconds());
+        foreach (var (id, network, nonce) in new[] { ("p-1", "203.0.113.7", 1UL), ("p-2", "203.0.113.8", 2UL) })
+            kafka.Produce("ai.policy.v1", new Message<byte[]?, byte[]?> { Value = keys.Alpha.Block(now, new Nonce(nonce), id, network, 900) });
+        kafka.Flush(TimeSpan.FromSeconds(30));
+        await Eventually.HoldsAsync(() => node.Projection.Policies(ulong.MaxValue, 0, 10, "proposed").Count == 2, "they are proposed");
+
+        string[] options = ["--key", path, "--genesis", Path.Combine(cluster.Home(0), "genesis.json"), "--brokers", cluster.Broker.BootstrapServers, "--url", node.ApiAddress.ToString()];
+        Assert.Equal(ExitCode.Ok, (await CliProcess.RunAsync(["policies", "reject", "p-1", .. options])).Code);
+        Assert.Equal(ExitCode.Ok, (await CliProcess.RunAsync(["policies", "approve", "p-2", .. options])).Code);
+        await Eventually.HoldsAsync(() => node.Projection.Policy("p-1")!.Status == "revoked" && node.Projection.Policy("p-2")!.Status == "active", "both are decided");
+        var (code, output) = await CliProcess.RunAsync(["policies", "reject", "p-2", .. options]);
+        Assert.Equal((ExitCode.Conflict, true), (code, output.Contains("'policies revoke' ends one that is in force", StringComparison.OrdinalIgnoreCase)));
+
+        Assert.Equal(ExitCode.Ok, (await CliProcess.RunAsync(["status", "--url", node.ApiAddress.ToString(), "--wait", "60"])).Code);
+        await cluster.KillAsync(2);
+        await cluster.KillAsync(3);
+        await Eventually.HoldsAsync(() => node.ConnectedPeers.Length == 1, "two are gone");
+        Assert.Equal(ExitCode.NoQuorum, (await CliProcess.RunAsync(["status", "--url", node.ApiAddress.ToString()])).Code);
+    }
+}
+
 public sealed class AuditLogTests
 {
+    [Fact]
+    public async Task A_log_that_is_cut_off_contradicts_the_heads_that_are_in_the_chain()
+    {
+        using var keys = new Keys();
+        using var directory = new TemporaryDirectory();
+        var path = Path.Combine(directory.Path, "audit.key");
+        Producer auditor;
+        using (var key = ProducerKey.Create(path)) auditor = Testnet.Trusted(key.PublicKey, "v1-audit", "org", AlertKinds.Evidence);
+        await using var cluster = await TestCluster.StartAsync([.. keys.Producers, auditor], TimeProvider.System);
+        await cluster.KillAsync(0);
+        await cluster.StartAsync(0, ("AUDIT_ANCHOR_KEY_FILE", path), ("AUDIT_ANCHOR_PERIOD", "1s"), ("API_BEARER_TOKENS", "admin:admin:" + new string('a', 40)));
+        using var http = new HttpClient { BaseAddress = cluster.Nodes[0].ApiAddress };
+        var log = Path.Combine(cluster.Home(0), "data", "audit", AuditLog.FileName);
+        for (var round = 1; round <= 2; round++)
+        {
+            for (var i = 0; i < 3; i++) Assert.Equal(System.Net.HttpStatusCode.Unauthorized, (await http.GetAsync("/v1/alerts", TestContext.Current.CancellationToken)).StatusCode);
+            await Eventually.HoldsAsync(() => Anchored().GetAwaiter().GetResult() == round * 3, "the head is committed");
+        }
+
+        string[] verify =
+        [
+            "audit-log", "verify", "--dir", Path.GetDirectoryName(log)!, "--genesis", Path.Combine(cluster.Home(0), "genesis.json"), "--anchors", cluster.Nodes[1].ApiAddress.ToString(), "--anchor-key", auditor.Key.ToString(),
+        ];
+        var (code, output) = await CliProcess.RunAsync(verify);
+        Assert.True(code == ExitCode.Ok, output);
+        Assert.Matches("6 entries hold \\(known heads among them: [2-9]\\)", output);
+        await cluster.KillAsync(0);
+        var lines = await File.ReadAllLinesAsync(log, TestContext.Current.CancellationToken);
+        await File.WriteAllLinesAsync(log, lines[..5], TestContext.Current.CancellationToken);
+        (code, output) = await CliProcess.RunAsync(verify);
+        Assert.Equal((ExitCode.VerificationFailed, true), (code, output.Contains("it ends before, or was written anew", StringComparison.Ordinal)));
+
+        // By another validator, as who checks would ask.
+        async Task<long> Anchored()
+        {
+            if (cluster.Nodes[1].Projection.Evidence(ulong.MaxValue, int.MaxValue, 1, AuditAnchor.EvidenceType) is not [var newest]) return 0;
+            using var other = new HttpClient { BaseAddress = cluster.Nodes[1].ApiAddress };
+            var record = await other.GetByteArrayAsync("/v1/messages/" + newest.Digest);
+            return EnvelopeDecoder.TryDecode(AlertKind.Evidence, record, out var envelope, out _) && AuditAnchor.TryDecode((AlertContent.Evidence)envelope.Content, cluster.Genesis.Chain.ChainId, out var head) ? head.Sequence : 0;
+        }
+    }
+
     private static readonly Digest Chain = Digest.Sha256([1]);
     private static readonly Ed25519Verifier Verifier = new();
     private readonly Ed25519Signer _key = new([.. Enumerable.Repeat((byte)1, 32)]);
@@ -138,7 +213,7 @@ public sealed class AuditLogTests
 
     private AuditLog Open(string directory) => new(directory, Chain, () => _key, TimeProvider.System);
 
-    private string? Check(IEnumerable<string> lines, AuditHead? seen = null, Ed25519Signer? key = null) => AuditChain.Check(lines, Chain, [(key ?? _key).PublicKey], seen, Verifier, out _);
+    private string? Check(IEnumerable<string> lines, AuditHead? seen = null, Ed25519Signer? key = null) => AuditChain.Check(lines, Chain, [(key ?? _key).PublicKey], seen is { } head ? new HashSet<AuditHead> { head } : new HashSet<AuditHead>(), Verifier, out _);
 
     private static string[] Lines(string directory) => [.. AuditChain.Files(directory).SelectMany(File.ReadLines)];
 

@@ -2,6 +2,7 @@ using System;
 using System.Buffers.Binary;
 using System.CommandLine;
 using System.IO;
+using System.Net;
 using System.Security.Cryptography;
 using System.Threading;
 using System.Threading.Tasks;
@@ -32,6 +33,7 @@ internal static class DecisionVerbs
         ListVerbs.List("policies", "/v1/policies", "policies", ListVerbs.PolicyLine),
         ListVerbs.Show("a policy", "/v1/policies"),
         Decide("approve", "Approve a policy, as an approver of the trust store.", Ruling.Approve, AlertKind.Policy),
+        Decide("reject", "Refuse a policy that is not in force yet, as an approver of the trust store.", Ruling.Revoke, AlertKind.Policy, wanted: "proposed"),
         Decide("revoke", "Revoke a policy, as an approver of the trust store.", Ruling.Revoke, AlertKind.Policy),
         Propose(),
         Halt("halt", "Write an order that ends all policies and lets in no new ones.", halted: true),
@@ -49,7 +51,8 @@ internal static class DecisionVerbs
 
     private static Option<FileInfo> Key() => new("--key") { Description = "The signer's key file.", Required = true };
 
-    private static Command Decide(string name, string description, Ruling ruling, AlertKind kind)
+    /// <param name="wanted">The only status of the subject in which it makes sense.</param>
+    private static Command Decide(string name, string description, Ruling ruling, AlertKind kind, string? wanted = null)
     {
         var id = new Argument<string>("id") { Description = "Id or transaction digest." };
         var genesis = new Option<FileInfo>("--genesis") { Description = "The chain's genesis.", Required = true };
@@ -60,6 +63,7 @@ internal static class DecisionVerbs
         command.SetAction(async (parsed, stop) =>
         {
             var subject = await FindAsync(parsed.GetValue(url)!, parsed.GetValue(id)!, kind, stop);
+            if (wanted is not null) await ExpectStatusAsync(parsed.GetValue(url)!, subject, wanted, stop);
             using var signer = ProducerKey.Load(parsed.GetValue(key)!.FullName);
             var text = parsed.GetValue(note)!;
             if (System.Text.Encoding.UTF8.GetByteCount(text) > Core.Encoding.Limits.NoteBytesMax) throw new UserError($"the note is longer than {Core.Encoding.Limits.NoteBytesMax} bytes", "shorten it");
@@ -85,6 +89,14 @@ internal static class DecisionVerbs
         return envelope.Id == id || envelope.Digest.ToString() == id
             ? envelope.Digest
             : throw new UserError($"{url} answers with another message than {id}", "ask another validator, and find out what is wrong with this one");
+    }
+
+    /// <exception cref="RefusedError">It has another one (exit code 8).</exception>
+    private static async Task ExpectStatusAsync(string url, Digest policy, string wanted, CancellationToken stop)
+    {
+        using var validator = new ValidatorClient(url);
+        var status = (string?)(await validator.ReadJsonAsync($"/v1/policies/{policy}", stop))["status"];
+        if (status != wanted) throw new RefusedError(HttpStatusCode.Conflict, $"the policy is {status}", status == "active" ? "'policies revoke' ends one that is in force" : "nothing is left to refuse");
     }
 
     private static Command Propose()

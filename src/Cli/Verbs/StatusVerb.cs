@@ -8,7 +8,7 @@ internal static class StatusVerb
     public static Command Create()
     {
         var (url, wait) = (ValidatorClient.UrlOption(), ValidatorClient.WaitOption());
-        var command = new Command("status", "Show how a validator is doing. Exit code 0 when it is well, 1 when degraded, 3 when it cannot be reached.") { url, wait };
+        var command = new Command("status", "Show how a validator is doing. Exit code 0 when it is well, 1 when degraded, 3 when it cannot be reached, 7 when it reaches too few others for a quorum.") { url, wait };
         command.SetAction(async (parsed, stop) =>
         {
             using var validator = new ValidatorClient(parsed.GetValue(url)!);
@@ -25,7 +25,8 @@ internal static class StatusVerb
                     Console.WriteLine($"  {((string?)circuit?["dependency"])?.Replace('_', ' '),-14} {((string?)circuit?["state"] == "closed" ? "ok" : $"{circuit?["state"]} since {circuit?["since"]}: {circuit?["reason"]}")}");
                 Console.WriteLine($"  projection {parts["projection"]?["behind"]} blocks behind");
                 Console.WriteLine($"  mempool    {parts["mempool"]?["transactions"]} waiting");
-                return (string?)health["status"] == "ok" ? ExitCode.Ok : ExitCode.Failure;
+                var isAlone = (int?)parts["peers"]?["connected"] < (int?)parts["peers"]?["needed"];
+                return (string?)health["status"] == "ok" ? ExitCode.Ok : isAlone ? ExitCode.NoQuorum : ExitCode.Failure;
             }
             catch (InvalidOperationException problem)
             {

@@ -16,6 +16,10 @@ namespace CyberMesh.Node.Api;
 public sealed partial class ApiServer
 {
     private const int ReputationChangesShown = 100;
+    private const int TextCharactersMax = 256;
+
+    /// <summary>Alerts that one page of a search looks at: about a tenth of a second.</summary>
+    private const int SearchedMax = 20_000;
 
     internal static readonly string[] AlertStatuses = Names<AlertStatus>();
     internal static readonly string[] PolicyStatuses = Names<PolicyStatus>();
@@ -23,7 +27,7 @@ public sealed partial class ApiServer
     private static string[] Names<T>() where T : struct, Enum => [.. Enum.GetNames<T>().Select(JsonNamingPolicy.SnakeCaseLower.ConvertName)];
 
     private IResult Alerts(
-        string? cursor, string? limit, string? status, string? type, string? source, string? producer, string? organisation, [FromQuery(Name = "severity_min")] string? severityMin, string? since, string? until, string? format)
+        string? cursor, string? limit, string? status, string? type, string? source, string? producer, string? organisation, [FromQuery(Name = "severity_min")] string? severityMin, string? since, string? until, string? text, string? format)
     {
         var severity = 1;
         if (format is not (null or "ocsf")) return Problem(400, "bad_parameter", "format must be ocsf.", "Leave it out for ours.");
@@ -32,9 +36,36 @@ public sealed partial class ApiServer
         if (!TryTime(since, DateTimeOffset.MinValue, out var from) || !TryTime(until, DateTimeOffset.MaxValue, out var to))
             return Problem(400, "bad_parameter", "since and until are times in RFC 3339.", "Such as 2026-01-31T08:00:00Z.");
         var filter = new AlertFilter(type, source, producer, organisation, severity, from, to);
-        return Page(
-            "alerts", cursor, limit, status, AlertStatuses, (height, index, count, of) => _sources.Projection.Alerts(height, index, count, of, filter), row => (row.Height, row.Index), row => format is null ? View(row) : Ocsf(row));
+        if (text is not null && text.Length is 0 or > TextCharactersMax) return Problem(400, "bad_parameter", $"text must have 1 to {TextCharactersMax} characters.", "Leave it out for all.");
+        object Shown(AlertRow row) => format is null ? View(row) : Ocsf(row);
+        return text is null
+            ? Page("alerts", cursor, limit, status, AlertStatuses, (height, index, count, of) => _sources.Projection.Alerts(height, index, count, of, filter), row => (row.Height, row.Index), Shown)
+            : Page("alerts", cursor, limit, status, AlertStatuses, (height, index, count, of) => Search(text, height, index, count, of, filter), Shown);
     }
+
+    /// <summary>Looks through what the other filters leave. A page ends after so many alerts even when it has found few, so that nobody keeps the database busy for long.</summary>
+    private (List<AlertRow> Found, (ulong Height, int Index)? Next) Search(string text, ulong height, int index, int count, string? status, AlertFilter filter)
+    {
+        var found = new List<AlertRow>();
+        for (var looked = 0; looked < SearchedMax; looked += PageMax)
+        {
+            var rows = _sources.Projection.Alerts(height, index, PageMax, status, filter);
+            foreach (var row in rows)
+            {
+                if (!Says(row, text)) continue;
+                found.Add(row);
+                if (found.Count == count) return (found, (row.Height, row.Index));
+            }
+
+            if (rows.Count < PageMax) return (found, null);
+            (height, index) = (rows[^1].Height, rows[^1].Index);
+        }
+
+        return (found, (height, index));
+    }
+
+    private static bool Says(AlertRow row, string text) =>
+        new[] { row.Payload, row.Type, row.Source, row.Id, row.Producer, row.Organisation, row.ModelVersion }.Any(field => field.Contains(text, StringComparison.OrdinalIgnoreCase));
 
     private static bool TryTime(string? text, DateTimeOffset missing, out DateTimeOffset time)
     {
@@ -45,15 +76,19 @@ public sealed partial class ApiServer
     /// <summary>One page of a list that is read newest first, of one status or of any.</summary>
     private static IResult Page<T>(
         string name, string? cursor, string? limit, string? status, string[] statuses, Func<ulong, int, int, string?, List<T>> read, Func<T, (ulong Height, int Index)> place,
-        Func<T, object> view)
+        Func<T, object> view) =>
+        Page(name, cursor, limit, status, statuses, (height, index, count, of) => read(height, index, count, of) is var rows && rows.Count == count ? (rows, place(rows[^1])) : (rows, null), view);
+
+    /// <param name="read">Also says where the next page begins; null after the last.</param>
+    private static IResult Page<T>(
+        string name, string? cursor, string? limit, string? status, string[] statuses, Func<ulong, int, int, string?, (List<T> Rows, (ulong Height, int Index)? Next)> read, Func<T, object> view)
     {
         if (!TryLimit(limit, out var count)) return BadLimit();
         if (status is not null && !statuses.Contains(status)) return Problem(400, "bad_parameter", "This is no status.", "Use one of: " + string.Join(", ", statuses) + ".");
         var (height, index) = (ulong.MaxValue, int.MaxValue);
         if (cursor is not null && !TryCursor(cursor, out height, out index))
             return Problem(400, "bad_parameter", "This cursor was not made by this API.", "Start without a cursor, then pass 'next' as it is.");
-        var rows = read(height, index, count, status);
-        var next = rows.Count == count ? place(rows[^1]) : default((ulong Height, int Index)?);
+        var (rows, next) = read(height, index, count, status);
         return Results.Ok(new Dictionary<string, object?> { [name] = rows.Select(view), ["next"] = next is { } n ? Cursor(n.Height, n.Index) : null });
     }
 
@@ -89,8 +124,8 @@ public sealed partial class ApiServer
         ? Results.Ok(View(row))
         : Problem(404, "evidence_not_found", "No committed evidence has this id or digest.", "It may still be waiting; see /health for the mempool.");
 
-    private IResult EvidenceList(string? cursor, string? limit) => Page(
-        "evidence", cursor, limit, null, [], (height, index, count, _) => _sources.Projection.Evidence(height, index, count), row => (row.Height, row.Index), View);
+    private IResult EvidenceList(string? type, string? cursor, string? limit) => Page(
+        "evidence", cursor, limit, null, [], (height, index, count, _) => _sources.Projection.Evidence(height, index, count, type), row => (row.Height, row.Index), View);
 
     private object View(EvidenceRow row) => new
     {

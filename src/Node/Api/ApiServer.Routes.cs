@@ -38,18 +38,20 @@ public sealed partial class ApiServer
             Get(prefix + "/metrics", () => Results.Text(_sources.Metrics.Render(), "text/plain; version=0.0.4"), "Metrics in the text format of Prometheus.", TextType).WithMetadata(new ForAdministration());
             Get(prefix + "/blocks", (string? before, string? limit) => Blocks(before, limit), "Blocks, newest first; 'next' is the 'before' of the next page.");
             Get(prefix + "/blocks/{reference}", (string reference, HttpContext context) => Block(reference, context), "One block by height, hash or 'latest', with its transactions and their results.");
+            Get(prefix + "/blocks/{reference}/transactions", BlockTransactions, "The transactions of a block with their results.");
+            Get(prefix + "/blocks/{reference}/certificate", BlockCertificate, "Who has signed a block, or the nearest certified block after it.");
             Get(prefix + "/state", State, "Chain id, height, block hash, state root and block time.");
             Get(prefix + "/validators", Validators, "The set, the quorum, who leads, scores, who is connected, and an open order.");
         }
 
         Get("/v1/transactions/{id}", Transaction, "One transaction by its producer's id or its digest: block, place, kind, result.");
-        Get("/v1/views", (string? before, string? limit) => Views(before, limit), "Where the leader changed within a term, newest first.");
+        Get("/v1/views", (string? before, string? limit) => Views(before, limit), "Where the leader changed within a term, newest first; and why this validator changed views since its start.");
         Get("/v1/misbehaviour", (string? cursor, string? limit) => Misbehaviour(cursor, limit), "Committed proofs against validators, newest first.");
         Get("/v1/orders", (string? cursor, string? limit) => Orders(cursor, limit), "Orders of the operators, newest first.");
         Get("/v1/events", (RequestDelegate)EventsAsync, "Blocks as they are committed, as server-sent events; Last-Event-ID is the height of the last one seen.", "text/event-stream");
         Get("/v1/alerts", Alerts, "Committed alerts, newest first, by any of the filters; with format=ocsf as OCSF Detection Findings.");
         Get("/v1/alerts/{id}", Alert, "One alert by its id or digest, with its history and the evidence that names it.");
-        Get("/v1/evidence", (string? cursor, string? limit) => EvidenceList(cursor, limit), "Committed evidence, newest first.");
+        Get("/v1/evidence", (string? type, string? cursor, string? limit) => EvidenceList(type, cursor, limit), "Committed evidence, newest first; of one type, or of any.");
         Get("/v1/evidence/{id}", Evidence, "A piece of evidence: what it refers to, and what dangles.");
         Get("/v1/policies", (string? cursor, string? limit, string? status) => Policies(cursor, limit, status), "Policies, newest first.");
         Get("/v1/policies/{id}", Policy, "One policy by its id or digest, with its history.");
@@ -60,8 +62,12 @@ public sealed partial class ApiServer
         Get("/v1/block-proofs/{id}", BlockProofOf, "A proof that a transaction stands in a certified block.", TextType);
         Get("/v1/state/{key}", (string key, HttpContext context) => StateProofAsync(key, context), "A proof of what the state holds under a key, or that it holds nothing.", TextType);
         Get("/v1/messages/{id}", Message, "The message as it was published.", BytesType);
-        Get("/checkpoint", Checkpoint, "The newest cosigned checkpoint of the transparency log.", TextType);
-        Get("/tile/{**path}", (string path, HttpContext context) => Tile(path, context), "Hashes and entries of the log (C2SP tlog-tiles).", BytesType);
+        foreach (var prefix in new[] { "", "/v1" })
+        {
+            Get(prefix + "/checkpoint", Checkpoint, "The newest cosigned checkpoint of the transparency log.", TextType);
+            Get(prefix + "/tile/{**path}", (string path, HttpContext context) => Tile(path, context), "Hashes and entries of the log (C2SP tlog-tiles).", BytesType);
+        }
+
         Get("/v1/audit", (string? limit, HttpContext context) => AuditEntries(limit, context), "The newest entries of the audit log, one in a line.", "application/x-ndjson", Role.Admin).WithMetadata(new ForAdministration());
         Describe(_app.MapPost("/v1/transactions", TransactAsync), "post_v1_transactions", "/v1/transactions", "Hands in a transaction that a person has signed (kind: decision or order); 202 when it waits.", JsonType, Role.Analyst)
             .ProducesProblem(400).ProducesProblem(422).ProducesProblem(503);

@@ -31,7 +31,7 @@ namespace CyberMesh.Node.Api;
 public sealed record ApiSources(
     Genesis Genesis, EpochSchedule Epochs, ProducerRegistry Producers, Func<string> Name, Func<ReplicaStatus> Status, Func<ImmutableArray<ValidatorIndex>> Connected, Func<ImmutableArray<CircuitBreaker>> Circuits, Func<bool> DiskIsFull,
     Projection.Projection Projection, Func<Height, BlockWithBodies?> ReadBlock, Func<Height, int, BlockProof?> ProveTransaction,
-    Func<StateKey, CancellationToken, Task<BlockProof?>> ProveState, TimeProvider Time, Metrics Metrics, AuditLog Audit, TransactionIntake? Intake);
+    Func<StateKey, CancellationToken, Task<BlockProof?>> ProveState, Func<Height, CertifiedHeader?> Certify, ViewHistory ViewHistory, TimeProvider Time, Metrics Metrics, AuditLog Audit, TransactionIntake? Intake);
 
 /// <summary>The read-only HTTP API (docs/api.md). Errors are RFC 9457 problem details with a stable code and a hint.</summary>
 public sealed partial class ApiServer : IAsyncDisposable
@@ -226,7 +226,13 @@ public sealed partial class ApiServer : IAsyncDisposable
         return Results.Ok(new { Blocks = rows.Select(View), Next = rows.Count == count ? rows[^1].Height.ToString(CultureInfo.InvariantCulture) : null });
     }
 
-    private IResult Block(string reference, HttpContext context)
+    private IResult Block(string reference, HttpContext context) =>
+        OfBlock(reference, context, row => Results.Ok(new { Block = View(row), Transactions = _sources.Projection.Transactions(row.Height) }));
+
+    private IResult BlockTransactions(string reference, HttpContext context) =>
+        OfBlock(reference, context, row => Results.Ok(new { Transactions = _sources.Projection.Transactions(row.Height) }));
+
+    private IResult OfBlock(string reference, HttpContext context, Func<BlockRow, IResult> answer)
     {
         BlockRow? row;
         if (reference == "latest") row = _sources.Projection.LatestBlock();
@@ -234,8 +240,27 @@ public sealed partial class ApiServer : IAsyncDisposable
         else if (Digest.TryParse(reference, out var hash)) row = _sources.Projection.Block(hash.ToString());
         else return Problem(400, "bad_parameter", "A block is named by its height, its hash or 'latest'.", "A hash has 64 hex digits.");
         if (row is null) return Problem(404, "block_not_found", "This validator has no such block.", $"Its last block is {_sources.Status().Height}.");
-        if (IsKnown(context, row.Hash, isForGood: reference != "latest")) return Results.StatusCode(304);
-        return Results.Ok(new { Block = View(row), Transactions = _sources.Projection.Transactions(row.Height) });
+        return IsKnown(context, row.Hash, isForGood: reference != "latest") ? Results.StatusCode(304) : answer(row);
+    }
+
+    /// <summary>Who has signed it, or the next block after it that this validator has a certificate of: not for good, as a nearer one may come.</summary>
+    private IResult BlockCertificate(string reference, HttpContext context)
+    {
+        var block = OfBlock(reference, context, row => _sources.Certify(new Height(row.Height)) is { } certified
+            ? Results.Ok(new
+            {
+                Height = row.Height,
+                row.Hash,
+                CertifiedHeight = certified.Commit.Height.Value,
+                CertifiedHash = certified.Commit.Digest.ToString(),
+                View = certified.Commit.View.ToString(),
+                certified.Commit.Epoch,
+                Signatures = certified.Commit.Signatures.Select(s => new { Validator = NameOf(s.Signer), Signature = s.Signature.ToString() }),
+            })
+            : Problem(503, "not_certified_here", "This validator has the block and no certificate of it.", "Ask another validator."));
+        context.Response.Headers.Remove("ETag");
+        context.Response.Headers.CacheControl = "no-cache";
+        return block;
     }
 
     /// <summary>Tags the answer; true when the client has it already.</summary>
@@ -250,14 +275,19 @@ public sealed partial class ApiServer : IAsyncDisposable
 
     private IResult Transaction(string id) => Find(id) is { } row ? Results.Ok(row) : TransactionNotFound();
 
-    /// <summary>Where the leader changed within a term: somebody waited for it in vain.</summary>
+    /// <summary>Where the leader changed within a term: somebody waited for it in vain. Blocks do not say why; what this validator saw does.</summary>
     private IResult Views(string? before, string? limit)
     {
         if (!TryLimit(limit, out var count)) return BadLimit();
         if (!TryHeight(before ?? long.MaxValue.ToString(CultureInfo.InvariantCulture), out var below))
             return Problem(400, "bad_parameter", "before must be a height.", "Pass 'next' as it is.");
         var rows = _sources.Projection.ViewChanges(below, count);
-        return Results.Ok(new { Views = rows, Next = rows.Count == count ? rows[^1].Height.ToString(CultureInfo.InvariantCulture) : null });
+        return Results.Ok(new
+        {
+            Views = rows,
+            Seen = _sources.ViewHistory.Seen.Reverse().Select(s => new { At = Time(s.At), View = s.View.ToString(), s.Reason, s.SuspectedBy }),
+            Next = rows.Count == count ? rows[^1].Height.ToString(CultureInfo.InvariantCulture) : null,
+        });
     }
 
     private IResult Misbehaviour(string? cursor, string? limit) => Page(

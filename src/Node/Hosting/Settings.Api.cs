@@ -32,6 +32,8 @@ public sealed partial class Settings
         ["API_WRITES"] = "false",
         ["AUDIT_SIGNING_KEY"] = "",
         ["AUDIT_SIGNING_KEY_FILE"] = "",
+        ["AUDIT_ANCHOR_KEY_FILE"] = "",
+        ["AUDIT_ANCHOR_PERIOD"] = "1m",
         ["TLS_CERT_PATH"] = "",
         ["TLS_KEY_PATH"] = "",
     };

@@ -129,6 +129,12 @@ public sealed partial class Settings
     /// <summary>Who is told of what is committed.</summary>
     public required ImmutableArray<Webhook> Webhooks { get; init; }
 
+    /// <summary>Key file of the producer that puts the head of the audit log into the chain; empty for none.</summary>
+    public required string AuditAnchorKeyFile { get; init; }
+
+    /// <summary>How far the audit log may run ahead of the chain.</summary>
+    public required TimeSpan AuditAnchorPeriod { get; init; }
+
     /// <summary>How long the bodies of blocks are kept; null for ever.</summary>
     public required TimeSpan? RetentionBodies { get; init; }
 
@@ -155,6 +161,7 @@ public sealed partial class Settings
         if (topics.Count != 3) problems.Add($"KAFKA_INPUT_TOPICS names {topics.Count} topics; name three: anomalies, evidence, policy");
         var isObserver = reader.OneOf("NODE_ROLE", "validator", "observer") == "observer";
         if (isObserver && values.Keys.FirstOrDefault(name => name.StartsWith("KAFKA_", StringComparison.Ordinal)) is { } kafka) problems.Add($"{kafka} is set, and NODE_ROLE is observer; an observer has nothing to do with Kafka, remove one of them");
+        if (isObserver && values.ContainsKey("AUDIT_ANCHOR_KEY_FILE")) problems.Add("AUDIT_ANCHOR_KEY_FILE is set, and NODE_ROLE is observer; an observer brings nothing into the chain, remove one of them");
         if (!isObserver && reader.Text("KAFKA_BROKERS").Length == 0) problems.Add("KAFKA_BROKERS is not set; name the brokers as host:port, separated by commas");
         if (!reader.Boolean("P2P_ENCRYPTION")) problems.Add("P2P_ENCRYPTION is false; validators speak only over TLS, remove the setting");
         var environmentName = reader.OneOf("ENVIRONMENT", "development", "staging", "production");
@@ -198,6 +205,8 @@ public sealed partial class Settings
             Observers = reader.PublicKeys("P2P_OBSERVERS", ObserversMax),
             Api = reader.Api(environmentName == "development"),
             AuditKey = reader.AuditKey(),
+            AuditAnchorKeyFile = reader.Text("AUDIT_ANCHOR_KEY_FILE"),
+            AuditAnchorPeriod = reader.Duration("AUDIT_ANCHOR_PERIOD", TimeSpan.FromSeconds(1), TimeSpan.FromDays(1)),
             Webhooks = reader.Text("WEBHOOKS_FILE") is { Length: > 0 } hooks ? Webhook.Load(hooks, problems) : [],
             RetentionBodies = reader.Text("RETENTION_BODIES").Length == 0 ? null : reader.Duration("RETENTION_BODIES", TimeSpan.FromHours(1), TimeSpan.FromDays(365)),
             SignatureTables = reader.Integer("SIGNATURE_TABLES", 0, 4096),

@@ -21,6 +21,7 @@ using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Mesh;
 using CyberMesh.Node.Projection;
+using CyberMesh.Node.Sensors;
 using CyberMesh.Node.Storage;
 using CyberMesh.Node.Telemetry;
 using Microsoft.Extensions.Logging;
@@ -50,6 +51,8 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly Projection.Projection _projection;
     private readonly ApiServer _api;
     private readonly AuditLog _audit;
+    private readonly Ed25519Signer? _anchorKey;
+    private readonly AuditAnchor? _auditAnchor;
     private readonly WebhookSender _webhookSender;
     private readonly ImmutableArray<WebhookDelivery> _webhooks;
     private readonly Ed25519Signer? _auditSigner;
@@ -98,7 +101,8 @@ public sealed class ValidatorNode : IAsyncDisposable
             _keys.TryPromote(_epochs.Current.Validators);
             if (settings.IsObserver && _epochs.TryIdentify(_keys.Active.Consensus.PublicKey, out _))
                 throw new UserError("NODE_ROLE is observer, and this identity is a validator's", "remove NODE_ROLE, or give the observer an identity of its own ('cybermesh observer prepare')");
-            _notices = new NoticeLog(_epochs, _metrics, options.Logger);
+            var views = new ViewHistory(options.Time);
+            _notices = new NoticeLog(_epochs, _metrics, views, options.Logger);
             var mesh = new MeshOptions(settings.MeshListen, settings.Peers, settings.Advertise, settings.Observers, Path.Combine(options.Home, "data", "peers"), new MeshLimits());
             _mesh = new MeshTransport(genesis, _epochs, _keys, verifier, mesh, options.Time, options.Logger);
             _transport = options.WrapTransport?.Invoke(_mesh, replica.Me, _keys.Active.Consensus) ?? _mesh;
@@ -120,11 +124,18 @@ public sealed class ValidatorNode : IAsyncDisposable
 
             _auditSigner = settings.AuditKey is { } seed ? new Ed25519Signer(seed) : null;
             _audit = new AuditLog(Path.Combine(options.Home, "data", "audit"), genesis.Chain.ChainId, () => _auditSigner ?? _keys.Active.Control, options.Time);
-            var intake = settings.Api.AllowsWrites
-                ? new TransactionIntake(new EnvelopeAuthenticator(verifier, _epochs, genesis.Operators), replica.Producers, () => _loop.Status.Height, _loop.SubmitAsync, options.Time, (long)settings.TimestampSkew.TotalMilliseconds)
-                : null;
+            var intake = new TransactionIntake(
+                new EnvelopeAuthenticator(verifier, _epochs, genesis.Operators), replica.Producers, () => _loop.Status.Height, _loop.SubmitAsync, options.Time, (long)settings.TimestampSkew.TotalMilliseconds);
+            if (settings.AuditAnchorKeyFile.Length > 0)
+            {
+                _anchorKey = ProducerKey.Load(settings.AuditAnchorKeyFile);
+                _auditAnchor = new AuditAnchor(
+                    _audit, genesis.Chain.ChainId, new AlertSigner(_anchorKey, SigningProfile.V2, options.Time), intake.OfferAsync, transaction => _projection.Transaction(transaction.ToString()) is not null,
+                    settings.AuditAnchorPeriod, options.Time, options.Logger);
+            }
+
             _api = new ApiServer(
-                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => Circuits, () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, options.Time, _metrics, _audit, intake), settings.Api, options.Logger);
+                new ApiSources(genesis, _epochs, replica.Producers, () => Name, () => _loop.Status, () => _mesh.Connected, () => Circuits, () => _space.IsFull, _projection, ReadBlock, ProveTransaction, ProveStateAsync, CertifiedHeaderOf, views, options.Time, _metrics, _audit, settings.Api.AllowsWrites ? intake : null), settings.Api, options.Logger);
         }
         catch
         {
@@ -174,6 +185,12 @@ public sealed class ValidatorNode : IAsyncDisposable
         using var reader = _store.OpenReader();
         foreach (var block in reader.Read(height)) return block.Stored.Block.Block.Height == height ? block.Stored.Block : null;
         return null;
+    }
+
+    private CertifiedHeader? CertifiedHeaderOf(Height height)
+    {
+        using var reader = _store.OpenReader();
+        return reader.Certify(height);
     }
 
     private BlockProof? ProveTransaction(Height height, int index)
@@ -244,7 +261,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         Task[] parts =
         [
             _mesh.RunAsync(_loop.ReceiveAsync, stop), Task.Run(() => _loop.RunAsync(stop)),
-            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop), _retention.RunAsync(stop), .. _kafka?.Run(stop) ?? [], .. _webhooks.Select(hook => hook.RunAsync(stop)),
+            _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop), _retention.RunAsync(stop), .. _kafka?.Run(stop) ?? [], .. _webhooks.Select(hook => hook.RunAsync(stop)), .. _auditAnchor is { } anchor ? [anchor.RunAsync(stop)] : Array.Empty<Task>(),
         ];
         _run = SuperviseAsync(parts);
     }
@@ -347,6 +364,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         _audit.Dispose();
         _webhookSender.Dispose();
         _auditSigner?.Dispose();
+        _anchorKey?.Dispose();
         await _mesh.DisposeAsync().ConfigureAwait(false);
         _kafka?.Dispose();
         _projection.Dispose();

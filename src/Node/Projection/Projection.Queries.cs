@@ -145,9 +145,12 @@ public sealed partial class Projection
     /// <summary>By transaction digest, or by the producer's id; of several with one id the first committed.</summary>
     public EvidenceRow? Evidence(string digestOrId) => First("WHERE digest = $1 OR id = $1 ORDER BY height, position LIMIT 1", EvidenceRowOf, EvidenceColumns, digestOrId);
 
-    /// <summary>Newest first, below the place (height, index).</summary>
-    public List<EvidenceRow> Evidence(ulong beforeHeight, int beforeIndex, int limit) =>
-        Query(EvidenceColumns + " WHERE " + Below, EvidenceRowOf, (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit);
+    /// <summary>Newest first, below the place (height, index); of one type, or of any.</summary>
+    public List<EvidenceRow> Evidence(ulong beforeHeight, int beforeIndex, int limit, string? type = null)
+    {
+        object[] place = [(long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit];
+        return type is null ? Query(EvidenceColumns + " WHERE " + Below, EvidenceRowOf, place) : Query(EvidenceColumns + " WHERE type = $4 AND " + Below, EvidenceRowOf, [.. place, type]);
+    }
 
     private const string EvidenceColumns = "SELECT digest, id, type, time_s, producer, custody_count, custody_verified, height, position FROM evidence";
 

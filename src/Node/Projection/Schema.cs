@@ -97,5 +97,6 @@ internal static class Schema
             "CREATE INDEX IF NOT EXISTS alerts_by_organisation ON alerts (organisation, height, position)",
             "CREATE INDEX IF NOT EXISTS evidence_by_place ON evidence (height, position)",
         ]),
+        new(3, "an index for evidence of one type", 1, ["CREATE INDEX IF NOT EXISTS evidence_by_type ON evidence (type, height, position)"]),
     ];
 }

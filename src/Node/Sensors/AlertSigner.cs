@@ -13,7 +13,7 @@ namespace CyberMesh.Node.Sensors;
 /// <summary>What a sensor saw, before it is signed. <paramref name="Payload"/> is a JSON object that repeats severity and confidence.</summary>
 public sealed record Detection(string Type, string Source, uint Severity, double Confidence, string ModelVersion, string Payload);
 
-/// <summary>Builds and signs anomaly records as a producer does: profile v1, or v2 which covers every field.</summary>
+/// <summary>Builds and signs records as a producer does: anomalies under profile v1, or v2 which covers every field.</summary>
 public sealed class AlertSigner(ISigner key, SigningProfile profile, TimeProvider time)
 {
     public PublicKey PublicKey => key.PublicKey;
@@ -49,6 +49,25 @@ public sealed class AlertSigner(ISigner key, SigningProfile profile, TimeProvide
             ModelVersion = detection.ModelVersion,
             Nonce = ByteString.CopyFrom(nonce),
         });
+    }
+
+    /// <summary>Evidence that refers to nothing, under profile v2.</summary>
+    public EvidenceEvent Evidence(string type, byte[] content)
+    {
+        var message = new EvidenceEvent
+        {
+            Id = Guid.NewGuid().ToString(),
+            EvidenceType = type,
+            ProofBlob = ByteString.CopyFrom(content),
+            Ts = time.GetUtcNow().ToUnixTimeSeconds(),
+            ContentHash = ByteString.CopyFrom(SHA256.HashData(content)),
+            Nonce = ByteString.CopyFrom(RandomNumberGenerator.GetBytes(16)),
+            ProducerId = ByteString.CopyFrom(key.PublicKey.ToArray()),
+            Pubkey = ByteString.CopyFrom(key.PublicKey.ToArray()),
+            Alg = "Ed25519",
+        };
+        message.Signature = ByteString.CopyFrom(key.Sign(SigningBytes.V2(AlertKind.Evidence, message.ToByteArray(), [])).ToArray());
+        return message;
     }
 
     /// <summary>Signs the message as it is, over whatever its fields say.</summary>

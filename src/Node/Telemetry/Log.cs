@@ -92,6 +92,9 @@ internal static partial class Log
     [LoggerMessage(63, LogLevel.Warning, "this identity is not of the validator set; it follows the chain and waits for an order of the operators")]
     public static partial void NotAMember(ILogger logger);
 
+    [LoggerMessage(69, LogLevel.Warning, "the head of the audit log is not in the chain: {Reason}")]
+    public static partial void AuditNotAnchored(ILogger logger, string reason);
+
     [LoggerMessage(68, LogLevel.Warning, "webhook {Hook}: {What}")]
     public static partial void Webhook(ILogger logger, string hook, string what);
 

@@ -7,7 +7,7 @@ using Microsoft.Extensions.Logging;
 namespace CyberMesh.Node.Telemetry;
 
 /// <summary>Turns the notices of Core into log lines and counters.</summary>
-internal sealed class NoticeLog(EpochSchedule epochs, Metrics metrics, ILogger logger)
+internal sealed class NoticeLog(EpochSchedule epochs, Metrics metrics, ViewHistory views, ILogger logger)
 {
     public void Write(Notice notice)
     {
@@ -21,6 +21,7 @@ internal sealed class NoticeLog(EpochSchedule epochs, Metrics metrics, ILogger l
                 metrics.ViewChanges.Increment();
                 var by = n.SuspectedBy.IsEmpty ? "nobody here" : string.Join(", ", n.SuspectedBy.Select(Name));
                 Log.ViewChange(logger, n.Target.ToString(), n.Reason, by);
+                views.Add(n.Target, n.Reason, [.. n.SuspectedBy.Select(Name)]);
                 break;
             case Notice.ViewEntered n:
                 metrics.ViewsEntered.Increment();

@@ -213,13 +213,14 @@ public static class AuditChain
 
     /// <summary>Every line, from the first to the last.</summary>
     /// <param name="keys">Whose signatures count.</param>
-    /// <param name="seen">A head that was printed earlier; it must still be there.</param>
+    /// <param name="seen">Heads that were printed or committed earlier; they must still be there.</param>
     /// <param name="head">The last line that holds.</param>
     /// <returns>What is wrong, and where; null when all of it holds.</returns>
-    public static string? Check(IEnumerable<string> lines, Digest chainId, IReadOnlyCollection<PublicKey> keys, AuditHead? seen, ISignatureVerifier verifier, out AuditHead head)
+    public static string? Check(IEnumerable<string> lines, Digest chainId, IReadOnlyCollection<PublicKey> keys, IReadOnlySet<AuditHead> seen, ISignatureVerifier verifier, out AuditHead head)
     {
         head = AuditHead.None;
-        var found = seen is null || seen == AuditHead.None;
+        var missing = new HashSet<AuditHead>(seen);
+        missing.Remove(AuditHead.None);
         foreach (var text in lines)
         {
             var line = Encoding.UTF8.GetBytes(text);
@@ -229,9 +230,9 @@ public static class AuditChain
             if (entry.Previous != head.Hash.ToString()) return $"entry {expected} does not follow on entry {head.Sequence}: one of them was changed";
             if (!keys.Any(key => verifier.Verify(key, Statement(chainId, content), signature))) return $"entry {expected} is not signed by a key that counts";
             head = new AuditHead(expected, Digest.Sha256(line));
-            found |= head == seen;
+            missing.Remove(head);
         }
 
-        return found ? null : $"the log does not hold entry {seen!.Value.Sequence} as it was seen: it ends before, or was written anew";
+        return missing.Count == 0 ? null : $"the log does not hold entry {missing.Min(h => h.Sequence)} as it was seen: it ends before, or was written anew";
     }
 }
