@@ -15,6 +15,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Projection;
@@ -71,7 +72,7 @@ public sealed class DatabaseFixture : IAsyncLifetime
         await Eventually.HoldsAsync(() => node.Projection.TransparencyLog.Checkpoint is not null, "the log is cosigned");
         await _cluster.KillAsync(0);
 
-        var settings = Hosting.Settings.Load(Path.Combine(Home, "config.json"), new Dictionary<string, string>());
+        var settings = Configuration.Settings.Load(Path.Combine(Home, "config.json"), new Dictionary<string, string>());
         using var reader = Reader();
         using var keyring = new Keyring(Home);
         var replica = Recovery.Run(_cluster.Genesis, keyring, settings, new Ed25519Verifier(), new SnapshotStore(Path.Combine(Home, "data", "snapshots")), reader, []);

@@ -11,6 +11,7 @@ using System.Threading.Tasks;
 using Confluent.Kafka;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;

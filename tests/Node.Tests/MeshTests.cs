@@ -16,6 +16,7 @@ using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Mesh;

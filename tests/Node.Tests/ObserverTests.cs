@@ -7,6 +7,7 @@ using Confluent.Kafka;
 using CyberMesh.Cli.Verbs;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Mesh;

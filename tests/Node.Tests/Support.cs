@@ -11,6 +11,7 @@ using CyberMesh.Cli.Verbs;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Replica;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;

@@ -12,6 +12,7 @@ using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Api;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Feedback;
 using CyberMesh.Node.Hosting;
@@ -429,14 +430,17 @@ public sealed class SettingsTests
     }
 
     [Fact]
-    public void A_name_with_two_values_and_a_name_of_a_later_version_are_errors()
+    public void A_name_with_two_values_is_an_error_that_names_both_places_and_shows_no_secret()
     {
         using var directory = new TemporaryDirectory();
         var path = Path.Combine(directory.Path, "config.json");
         File.WriteAllText(path, """{"KAFKA_BROKERS":"other:1"}""");
-        var message = Assert.Throws<UserError>(() => Settings.Load(path, new Dictionary<string, string>(Minimal) { ["CLUSTER_TOPOLOGY"] = "validator:4" })).Message;
-        Assert.Contains("KAFKA_BROKERS is 'other:1' in", message, StringComparison.Ordinal);
-        Assert.Contains("CLUSTER_TOPOLOGY (in the environment) is not supported by this version yet", message, StringComparison.Ordinal);
+        var message = Assert.Throws<UserError>(() => Settings.Load(path, Minimal)).Message;
+        Assert.Contains("KAFKA_BROKERS is 'other:1' in config.json, line 1 and 'b:9092' in the environment", message, StringComparison.Ordinal);
+        File.WriteAllText(path, """{"API_BEARER_TOKENS":"a:admin:hidden0"}""");
+        message = Assert.Throws<UserError>(() => Settings.Load(path, new Dictionary<string, string>(Minimal) { ["API_BEARER_TOKENS"] = "a:admin:hidden1" })).Message;
+        Assert.Contains("API_BEARER_TOKENS has one value in config.json, line 1 and another in the environment", message, StringComparison.Ordinal);
+        Assert.DoesNotContain("hidden", message, StringComparison.Ordinal);
         File.WriteAllText(path, "{");
         Assert.Contains("line 1", Assert.Throws<UserError>(() => Settings.Load(path, Minimal)).Message, StringComparison.Ordinal);
     }
@@ -445,9 +449,16 @@ public sealed class SettingsTests
     public void Q1_a_configured_quorum_is_checked_and_never_used()
     {
         var set = new ValidatorSet(Enumerable.Range(1, 6).Select(i => new Validator($"v{i}", new Core.Primitives.PublicKey(new Bytes32((ulong)i, 0, 0, 0)), default, default, default)));
-        Settings.Load("/nowhere", new Dictionary<string, string>(Minimal) { ["QUORUM_SIZE"] = "4" }).CheckQuorum(set);
-        var wrong = Settings.Load("/nowhere", new Dictionary<string, string>(Minimal) { ["QUORUM_SIZE"] = "3" });
-        Assert.Contains("6 validators need 4", Assert.Throws<UserError>(() => wrong.CheckQuorum(set)).Message, StringComparison.Ordinal);
+        foreach (var good in new[] { ("QUORUM_SIZE", "4"), ("CLUSTER_TOPOLOGY", "validator:6"), ("CONSENSUS_NODES", "1, 2,3,4,5,6"), ("TRUSTED_NODES", "6,5,4,3,2,1"), ("MEMPOOL_NONCE_TTL", "15m") })
+            Expectation(good).Check(set, new ChainParameters());
+        foreach (var (wrong, says) in new[]
+                 {
+                     (("QUORUM_SIZE", "3"), "6 validators need 4"), (("CLUSTER_TOPOLOGY", "validator:4"), "the set has 6"), (("CONSENSUS_NODES", "1,2,3,4"), "validators 1 to 6"),
+                     (("TRUSTED_NODES", "1,2,3,4,5,7"), "validators 1 to 6"), (("MEMPOOL_NONCE_TTL", "2h"), "the chain remembers nonces for 01:00:00"),
+                 })
+            Assert.Contains(says, Assert.Throws<UserError>(() => Expectation(wrong).Check(set, new ChainParameters())).Message, StringComparison.Ordinal);
+
+        static SetExpectation Expectation((string Name, string Value) setting) => Settings.Load("/nowhere", new Dictionary<string, string>(Minimal) { [setting.Name] = setting.Value }).Expectation;
     }
 
     [Theory]

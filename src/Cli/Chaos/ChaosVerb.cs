@@ -13,6 +13,7 @@ using CyberMesh.Cli.Verbs;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Storage;

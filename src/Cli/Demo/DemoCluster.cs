@@ -9,6 +9,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Telemetry;
 using CyberMesh.Simulator;

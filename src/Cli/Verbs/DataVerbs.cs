@@ -8,6 +8,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Storage;
@@ -19,23 +20,24 @@ internal static class DataVerbs
 {
     public static Command Create()
     {
-        var home = new Option<DirectoryInfo>("--home") { Description = "Home directory of the validator.", Required = true, Recursive = true };
-        return new Command("data", "What a validator has on its disk.")
+        var home = new HomeOptions();
+        var command = new Command("data", "What a validator has on its disk.")
         {
-            home,
             Verb("inspect", "What is there: blocks, snapshots, vote log, and how much room they take.", home, Inspect),
             Verb("verify", "Check every block against genesis: chain, bodies, roots, certificates; and the vote log when the validator is stopped. Exit code 5 when anything does not hold.", home, Verify),
             Compact(home),
             Export(home),
         };
+        home.AddTo(command);
+        return command;
     }
 
-    private static Command Verb(string name, string description, Option<DirectoryInfo> home, Func<ValidatorHome, int> run)
+    private static Command Verb(string name, string description, HomeOptions home, Func<ValidatorHome, int> run)
     {
         var command = new Command(name, description);
         command.SetAction((parsed, stop) => Task.Run(() =>
         {
-            using var validator = new ValidatorHome(parsed.GetValue(home)!.FullName);
+            using var validator = home.Open(parsed);
             return run(validator);
         }, stop));
         return command;
@@ -77,12 +79,12 @@ internal static class DataVerbs
         return failed == 0 ? ExitCode.Ok : ExitCode.VerificationFailed;
     }
 
-    private static Command Compact(Option<DirectoryInfo> home)
+    private static Command Compact(HomeOptions home)
     {
         var command = new Command("compact", "Give back to the disk what expired messages have left. The validator must be stopped.");
         command.SetAction((parsed, stop) => Task.Run(() =>
         {
-            using var validator = new ValidatorHome(parsed.GetValue(home)!.FullName);
+            using var validator = home.Open(parsed);
             var before = Size(validator.In("data", "blocks.db"));
             using (var store = LocalStore.Open(validator.Data, validator.Genesis.Chain.ChainId, validator.In("votes.mark"))) store.Compact();
             Console.WriteLine($"blocks     {before} before, {Size(validator.In("data", "blocks.db"))} now");
@@ -91,7 +93,7 @@ internal static class DataVerbs
         return command;
     }
 
-    private static Command Export(Option<DirectoryInfo> home)
+    private static Command Export(HomeOptions home)
     {
         var from = new Option<ulong>("--from") { Description = "First height.", DefaultValueFactory = _ => 1 };
         var to = new Option<ulong>("--to") { Description = "Last height.", DefaultValueFactory = _ => ulong.MaxValue };
@@ -99,7 +101,7 @@ internal static class DataVerbs
         var command = new Command("export", "Blocks as NDJSON, one per line: header and certificate as they were signed, and each message as it was published.") { from, to, output };
         command.SetAction((parsed, stop) => Task.Run(() =>
         {
-            using var validator = new ValidatorHome(parsed.GetValue(home)!.FullName);
+            using var validator = home.Open(parsed);
             using var writer = parsed.GetValue(output) is { } file ? new StreamWriter(file.FullName) : null;
             var count = Write(validator.Blocks, parsed.GetValue(from), parsed.GetValue(to), writer ?? Console.Out, stop);
             Console.Error.WriteLine($"{count} blocks");

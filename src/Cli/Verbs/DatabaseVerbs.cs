@@ -5,6 +5,7 @@ using System.Globalization;
 using System.IO;
 using System.Threading.Tasks;
 using CyberMesh.Node;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Projection;
 using CyberMesh.Node.Storage;
@@ -17,29 +18,30 @@ internal static class DatabaseVerbs
 {
     public static Command Create()
     {
-        var home = new Option<DirectoryInfo>("--home") { Description = "Home directory of the validator.", Required = true, Recursive = true };
+        var home = new HomeOptions();
         var yes = new Option<bool>("--yes") { Description = "Drop the tables without asking." };
-        return new Command("db", "The queryable copy of the chain: an SQLite file, or a database server (DB_DSN).")
+        var command = new Command("db", "The queryable copy of the chain: an SQLite file, or a database server (DB_DSN).")
         {
-            home,
             Verb("migrate", "Bring the tables to the version of this program.", home, Migrate),
             Verb("status", "Where the copy is, of which version, and how far it has come.", home, Status),
             Verb("verify", "Compare every row with the chain and name those that differ. Exit code 5 when there are any.", home, Verify),
             Rebuild(home, yes),
         };
-    }
-
-    private static Command Verb(string name, string description, Option<DirectoryInfo> home, Func<Opened, int> run)
-    {
-        var command = new Command(name, description);
-        command.SetAction((parsed, stop) => Task.Run(() => Run(parsed.GetValue(home)!.FullName, run), stop));
+        home.AddTo(command);
         return command;
     }
 
-    private static Command Rebuild(Option<DirectoryInfo> home, Option<bool> yes)
+    private static Command Verb(string name, string description, HomeOptions home, Func<Opened, int> run)
+    {
+        var command = new Command(name, description);
+        command.SetAction((parsed, stop) => Task.Run(() => Run(home.Open(parsed), run), stop));
+        return command;
+    }
+
+    private static Command Rebuild(HomeOptions home, Option<bool> yes)
     {
         var command = new Command("rebuild", "Drop the tables and copy the chain anew.") { yes };
-        command.SetAction((parsed, stop) => Task.Run(() => Run(parsed.GetValue(home)!.FullName, opened =>
+        command.SetAction((parsed, stop) => Task.Run(() => Run(home.Open(parsed), opened =>
         {
             if (opened.Blocks.FirstHeight() is { Value: > 1 } first)
                 throw new UserError($"the blocks below {first} are not here any more, so their rows could not be made again", "rebuild from a validator that holds all blocks, or keep the copy");
@@ -57,7 +59,7 @@ internal static class DatabaseVerbs
         return command;
     }
 
-    private static int Run(string home, Func<Opened, int> run)
+    private static int Run(ValidatorHome home, Func<Opened, int> run)
     {
         using var opened = new Opened(home);
         try
@@ -113,11 +115,11 @@ internal static class DatabaseVerbs
     {
         private readonly ValidatorHome _home;
 
-        public Opened(string home)
+        public Opened(ValidatorHome home)
         {
-            _home = new ValidatorHome(home);
-            Database = _home.Settings.OpenDatabase(home);
-            Admin = new CopyAdmin(Database, $"db command at node {_home.Settings.NodeId}");
+            _home = home;
+            Database = home.Settings.OpenDatabase(home.Path);
+            Admin = new CopyAdmin(Database, $"db command at node {home.Settings.NodeId}");
         }
 
         public BlockReader Blocks => _home.Blocks;

@@ -7,6 +7,7 @@ using System.Threading;
 using System.Threading.Tasks;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Telemetry;
 
@@ -16,18 +17,17 @@ internal static class StartVerb
 {
     public static Command Create()
     {
-        var home = new Option<DirectoryInfo>("--home") { Description = "Home directory of the validator.", Required = true };
-        var command = new Command("start", "Run one validator until it is stopped (SIGTERM or Ctrl-C).") { home };
-        command.SetAction(async (parsed, stop) => await RunAsync(parsed.GetValue(home)!.FullName, stop));
+        var home = new HomeOptions();
+        var command = new Command("start", "Run one validator until it is stopped (SIGTERM or Ctrl-C).");
+        home.AddTo(command);
+        command.SetAction(async (parsed, stop) => await RunAsync(home.Home(parsed), home.Settings(parsed), stop));
         return command;
     }
 
-    private static async Task<int> RunAsync(string home, CancellationToken stop)
+    private static async Task<int> RunAsync(string home, Settings settings, CancellationToken stop)
     {
-        if (!Directory.Exists(home)) throw new UserError($"{home} does not exist", "make home directories with 'cybermesh testnet --out DIR'");
-        var settings = Settings.Load(Path.Combine(home, "config.json"), ReadEnvironment());
         var genesis = GenesisFile.Load(Path.Combine(home, "genesis.json"));
-        using var logs = new LineLogProvider(Console.Out, TimeProvider.System, settings.LogLevel);
+        using var logs = new LineLogProvider(Console.Out, TimeProvider.System, settings.LogLevel, settings.LogsJson);
         while (true)
         {
             try
@@ -46,7 +46,6 @@ internal static class StartVerb
         var node = new ValidatorNode(new ValidatorOptions(home, genesis, settings, TimeProvider.System, logs.CreateLogger("")));
         await using var ownedNode = node;
         await node.StartAsync();
-        Console.WriteLine($"validator {node.Name}: HTTP {node.ApiAddress}, mesh {node.MeshEndPoint}");
         var stopped = Task.Delay(Timeout.Infinite, stop);
         if (await Task.WhenAny(node.Completion, stopped) == node.Completion)
         {
@@ -56,14 +55,5 @@ internal static class StartVerb
 
         await node.StopAsync();
         return ExitCode.Ok;
-    }
-
-    public static Dictionary<string, string> ReadEnvironment()
-    {
-        var values = new Dictionary<string, string>(StringComparer.Ordinal);
-        foreach (DictionaryEntry entry in Environment.GetEnvironmentVariables())
-            if (entry.Key is string name && entry.Value is string value)
-                values[name] = value;
-        return values;
     }
 }

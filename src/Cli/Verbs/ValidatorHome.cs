@@ -1,5 +1,6 @@
 using System;
 using CyberMesh.Core.Replica;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Projection;
@@ -12,10 +13,9 @@ internal sealed class ValidatorHome : IDisposable
 {
     private Replica? _replica;
 
-    public ValidatorHome(string path)
+    public ValidatorHome(string path, Settings settings)
     {
-        Path = path;
-        Settings = Settings.Load(In("config.json"), StartVerb.ReadEnvironment());
+        (Path, Settings) = (path, settings);
         Genesis = GenesisFile.Load(In("genesis.json"));
         Blocks = LocalStore.OpenReader(Data);
         Snapshots = new SnapshotStore(In("data", "snapshots"));

@@ -4,6 +4,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Storage;
 
 namespace CyberMesh.Node.Hosting;

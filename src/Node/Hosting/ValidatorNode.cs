@@ -17,6 +17,7 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Node.Api;
 using CyberMesh.Node.Api.Access;
 using CyberMesh.Node.Api.Webhooks;
+using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Mesh;
@@ -97,7 +98,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             using var recovering = _store.OpenReader();
             var replica = Recovery.Run(genesis, _keys, settings, verifier, _snapshots, recovering, log.Records);
             _epochs = replica.Epochs;
-            settings.CheckQuorum(_epochs.Current.Validators);
+            settings.Expectation.Check(_epochs.Current.Validators, _epochs.Current.Parameters);
             _keys.TryPromote(_epochs.Current.Validators);
             if (settings.IsObserver && _epochs.TryIdentify(_keys.Active.Consensus.PublicKey, out _))
                 throw new UserError("NODE_ROLE is observer, and this identity is a validator's", "remove NODE_ROLE, or give the observer an identity of its own ('cybermesh observer prepare')");
@@ -254,6 +255,7 @@ public sealed class ValidatorNode : IAsyncDisposable
     public async Task StartAsync()
     {
         Log.Starting(_options.Logger, Name, _options.Genesis.Chain.ChainId.ToString(), _loop.Status.Height.Value);
+        foreach (var name in _options.Settings.Unused) Log.UnusedSetting(_options.Logger, name);
         if (_options.Settings.IsObserver) Log.IsObserver(_options.Logger, _keys.Active.Consensus.PublicKey.ToString());
         else if (Index == ValidatorIndex.None) Log.NotAMember(_options.Logger);
         await _api.StartAsync().ConfigureAwait(false);
@@ -264,6 +266,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             _projection.RunAsync(stop), ServeBlocksAsync(stop), ServeSnapshotsAsync(stop), _retention.RunAsync(stop), .. _kafka?.Run(stop) ?? [], .. _webhooks.Select(hook => hook.RunAsync(stop)), .. _auditAnchor is { } anchor ? [anchor.RunAsync(stop)] : Array.Empty<Task>(),
         ];
         _run = SuperviseAsync(parts);
+        Log.Listening(_options.Logger, Name, _api.Address.ToString(), _mesh.ListenEndPoint.ToString());
     }
 
     /// <summary>A part that fails stops the whole node: a validator that half works is worse than one that is down.</summary>

@@ -92,6 +92,12 @@ internal static partial class Log
     [LoggerMessage(63, LogLevel.Warning, "this identity is not of the validator set; it follows the chain and waits for an order of the operators")]
     public static partial void NotAMember(ILogger logger);
 
+    [LoggerMessage(70, LogLevel.Information, "{Validator} listens: HTTP {Http}, mesh {Mesh}")]
+    public static partial void Listening(ILogger logger, string validator, string http, string mesh);
+
+    [LoggerMessage(71, LogLevel.Warning, "{Setting} is set and has no effect: nothing in this product uses it")]
+    public static partial void UnusedSetting(ILogger logger, string setting);
+
     [LoggerMessage(69, LogLevel.Warning, "the head of the audit log is not in the chain: {Reason}")]
     public static partial void AuditNotAnchored(ILogger logger, string reason);
 

@@ -5,19 +5,17 @@ using System.Globalization;
 using System.IO;
 using System.Linq;
 using System.Net;
-using System.Text.Json;
 using System.Text.RegularExpressions;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Api.Access;
 using CyberMesh.Node.Api.Webhooks;
-using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Mesh;
 using CyberMesh.Node.Projection;
 using Microsoft.Extensions.Logging;
 
-namespace CyberMesh.Node.Hosting;
+namespace CyberMesh.Node.Configuration;
 
 /// <summary>
 /// Local settings of one validator, from <c>config.json</c> in its home directory and the environment, under the same names. What is
@@ -25,60 +23,9 @@ namespace CyberMesh.Node.Hosting;
 /// </summary>
 public sealed partial class Settings
 {
-    private static readonly Dictionary<string, string> Defaults = new(KafkaSecurity.Names.Select(name => KeyValuePair.Create(name, "")).Concat(ApiDefaults), StringComparer.Ordinal)
-    {
-        ["NODE_ID"] = "",
-        ["NODE_ROLE"] = "validator",
-        ["ENVIRONMENT"] = "development",
-        ["LOG_LEVEL"] = "info",
-        ["KAFKA_BROKERS"] = "",
-        ["KAFKA_INPUT_TOPICS"] = "ai.anomalies.v1,ai.evidence.v1,ai.policy.v1",
-        ["KAFKA_ORDERS_TOPIC"] = "control.orders.v1",
-        ["KAFKA_DECISIONS_TOPIC"] = "control.decisions.v1",
-        ["KAFKA_OUTPUT_TOPIC_COMMITS"] = "control.commits.v1",
-        ["CONTROL_COMMITS_TOPIC"] = "",
-        ["CONTROL_POLICY_TOPIC"] = "control.policy.v1",
-        ["CONTROL_REPUTATION_TOPIC"] = "control.reputation.v1",
-        ["KAFKA_DLQ_TOPIC"] = "ai.dlq.v1",
-        ["KAFKA_CONSUMER_GROUP_ID"] = "cybermesh-consensus",
-        ["KAFKA_CONSUMER_OFFSET_INITIAL"] = "earliest",
-        ["KAFKA_CONSUMER_SESSION_TIMEOUT"] = "10s",
-        ["KAFKA_MAX_TIMESTAMP_SKEW"] = "5m",
-        ["QUORUM_SIZE"] = "",
-        ["MEMPOOL_MAX_TXS"] = "1000",
-        ["MEMPOOL_MAX_BYTES"] = "10485760",
-        ["MEMPOOL_RATE_PER_SECOND"] = "1000",
-        ["P2P_LISTEN_PORT"] = "8000",
-        ["P2P_BOOTSTRAP_PEERS"] = "",
-        ["P2P_ADVERTISE"] = "",
-        ["P2P_OBSERVERS"] = "",
-        ["P2P_ENCRYPTION"] = "true",
-        ["RETENTION_BODIES"] = "",
-        ["WEBHOOKS_FILE"] = "",
-        ["SIGNATURE_TABLES"] = KnownKeyVerifier.DefaultTablesMax.ToString(CultureInfo.InvariantCulture),
-        ["DB_DSN"] = "",
-        ["DB_DSN_FILE"] = "",
-        ["DB_SCHEMA"] = "cybermesh",
-        ["DB_MAX_OPEN"] = "50",
-        ["DB_MAX_IDLE"] = "10",
-        ["DB_MAX_LIFETIME"] = "30m",
-        ["DB_CONN_TIMEOUT"] = "5s",
-        ["DB_TLS"] = "false",
-    };
-
     private const int SecretBytesMax = 4096;
     private const int SecretsBytesMax = 64 * 1024;
     private const int ObserversMax = 64;
-
-    /// <summary>Names of the deployment description that a later version honours; setting one now must not be silently ignored.</summary>
-    private static readonly string[] NotYet =
-    [
-        "CLUSTER_TOPOLOGY",
-        "CONSENSUS_NODES", "TRUSTED_NODES", "MEMPOOL_NONCE_TTL",
-    ];
-
-    /// <summary>A name starting like this is meant for us, so an unknown one is a mistake and not somebody else's variable.</summary>
-    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "TLS_", "AUDIT_", "WEBHOOKS_", "CONSENSUS_", "CONTROL_", "RETENTION_"];
 
     public required string NodeId { get; init; }
 
@@ -86,6 +33,13 @@ public sealed partial class Settings
     public required bool IsObserver { get; init; }
 
     public required LogLevel LogLevel { get; init; }
+
+    /// <summary>Each event as a JSON object.</summary>
+    public required bool LogsJson { get; init; }
+
+    /// <summary>Names that are set and have no effect.</summary>
+    public required ImmutableArray<string> Unused { get; init; }
+
     public required KafkaConnection Kafka { get; init; }
     public required string AnomalyTopic { get; init; }
     public required string EvidenceTopic { get; init; }
@@ -105,7 +59,10 @@ public sealed partial class Settings
     public required bool StartAtEarliest { get; init; }
     public required TimeSpan SessionTimeout { get; init; }
     public required TimeSpan TimestampSkew { get; init; }
-    public required int? QuorumSize { get; init; }
+
+    /// <summary>What the deployment says about the set; compared with it, never used (rule Q1).</summary>
+    public required SetExpectation Expectation { get; init; }
+
     public required int MempoolTransactionsMax { get; init; }
     public required int MempoolBytesMax { get; init; }
 
@@ -152,23 +109,52 @@ public sealed partial class Settings
         Database is { } server ? new PostgresDatabase(server, $"cybermesh-{NodeId}") : new SqliteDatabase(Path.Combine(home, "data", "projection.db"));
 
     /// <exception cref="UserError">Unknown names, contradictions and bad values, all of them.</exception>
-    public static Settings Load(string configPath, IReadOnlyDictionary<string, string> environment)
+    public static Settings Load(string configPath, IReadOnlyDictionary<string, string> environment) => Load(new SettingSources(configPath, environment));
+
+    /// <exception cref="UserError">Unknown names, contradictions and bad values, all of them.</exception>
+    public static Settings Load(SettingSources sources)
     {
-        var problems = new List<string>();
-        var values = Merge(configPath, ReadFile(configPath), environment, problems);
+        var settings = Check(sources, out var problems);
+        return problems.Count == 0
+            ? settings
+            : throw new UserError($"the configuration ({sources.ConfigPath} and environment) has {problems.Count} problem(s):\n  - {string.Join("\n  - ", problems)}\n", "correct them and start again");
+    }
+
+    /// <summary>Settings, of use only when there are no problems.</summary>
+    /// <param name="problems">What is wrong, where it stands, and what to do.</param>
+    /// <exception cref="UserError">A file is not what it should be.</exception>
+    public static Settings Check(SettingSources sources, out List<string> problems)
+    {
+        problems = [];
+        var values = new SettingValues(sources, problems);
+        var unplaced = new List<string>();
+        var settings = Read(values, unplaced);
+        problems.AddRange(unplaced.Select(problem => Placed(problem, values)));
+        return settings;
+    }
+
+    [GeneratedRegex("[A-Z][A-Z0-9]*_[A-Z0-9_]+")]
+    private static partial Regex NamePattern();
+
+    /// <summary>With the place of the first name in it that is set.</summary>
+    private static string Placed(string problem, SettingValues values) =>
+        NamePattern().Matches(problem).Select(name => values.Find(name.Value)).FirstOrDefault(value => value is not null) is { } first ? $"{problem} ({first.Origin})" : problem;
+
+    private static Settings Read(SettingValues values, List<string> problems)
+    {
         var reader = new Reader(values, problems);
         var topics = reader.List("KAFKA_INPUT_TOPICS");
         if (topics.Count != 3) problems.Add($"KAFKA_INPUT_TOPICS names {topics.Count} topics; name three: anomalies, evidence, policy");
         var isObserver = reader.OneOf("NODE_ROLE", "validator", "observer") == "observer";
-        if (isObserver && values.Keys.FirstOrDefault(name => name.StartsWith("KAFKA_", StringComparison.Ordinal)) is { } kafka) problems.Add($"{kafka} is set, and NODE_ROLE is observer; an observer has nothing to do with Kafka, remove one of them");
-        if (isObserver && values.ContainsKey("AUDIT_ANCHOR_KEY_FILE")) problems.Add("AUDIT_ANCHOR_KEY_FILE is set, and NODE_ROLE is observer; an observer brings nothing into the chain, remove one of them");
+        if (isObserver && values.Names.FirstOrDefault(name => name.StartsWith("KAFKA_", StringComparison.Ordinal)) is { } kafka) problems.Add($"{kafka} is set, and NODE_ROLE is observer; an observer has nothing to do with Kafka, remove one of them");
+        if (isObserver && values.Contains("AUDIT_ANCHOR_KEY_FILE")) problems.Add("AUDIT_ANCHOR_KEY_FILE is set, and NODE_ROLE is observer; an observer brings nothing into the chain, remove one of them");
         if (!isObserver && reader.Text("KAFKA_BROKERS").Length == 0) problems.Add("KAFKA_BROKERS is not set; name the brokers as host:port, separated by commas");
         if (!reader.Boolean("P2P_ENCRYPTION")) problems.Add("P2P_ENCRYPTION is false; validators speak only over TLS, remove the setting");
         var environmentName = reader.OneOf("ENVIRONMENT", "development", "staging", "production");
         var security = KafkaSecurity.Read(reader.Text, problems);
         if (environmentName != "development" && !isObserver && !security.UsesTls) problems.Add($"ENVIRONMENT is {environmentName} and KAFKA_TLS_ENABLED is not true; outside development validators speak to Kafka over TLS only");
-        if (reader.Text("CONTROL_COMMITS_TOPIC") is { Length: > 0 } other && values.TryGetValue("KAFKA_OUTPUT_TOPIC_COMMITS", out var given) && given != other)
-            problems.Add($"KAFKA_OUTPUT_TOPIC_COMMITS is '{given}' and CONTROL_COMMITS_TOPIC is '{other}'; they are two names of one setting, keep one");
+        if (reader.Text("CONTROL_COMMITS_TOPIC") is { Length: > 0 } other && values.Find("KAFKA_OUTPUT_TOPIC_COMMITS") is { } given && given.Value != other)
+            problems.Add($"KAFKA_OUTPUT_TOPIC_COMMITS is '{given.Value}' and CONTROL_COMMITS_TOPIC is '{other}'; they are two names of one setting, keep one");
         var settings = new Settings
         {
             NodeId = reader.NodeId("NODE_ID"),
@@ -181,6 +167,8 @@ public sealed partial class Settings
                 "error" => LogLevel.Error,
                 _ => LogLevel.Information,
             },
+            LogsJson = reader.Text("LOG_FORMAT").Length == 0 ? IsInContainer() : reader.OneOf("LOG_FORMAT", "text", "json") == "json",
+            Unused = [.. SettingCatalog.Unused.Where(name => values.Contains(name) || values.Contains(name + "_FILE"))],
             Kafka = new KafkaConnection(string.Join(',', reader.List("KAFKA_BROKERS")), security),
             AnomalyTopic = topics.ElementAtOrDefault(0) ?? "",
             EvidenceTopic = topics.ElementAtOrDefault(1) ?? "",
@@ -195,7 +183,7 @@ public sealed partial class Settings
             StartAtEarliest = reader.OneOf("KAFKA_CONSUMER_OFFSET_INITIAL", "earliest", "latest") == "earliest",
             SessionTimeout = reader.Duration("KAFKA_CONSUMER_SESSION_TIMEOUT", TimeSpan.FromSeconds(1), TimeSpan.FromMinutes(30)),
             TimestampSkew = reader.Duration("KAFKA_MAX_TIMESTAMP_SKEW", TimeSpan.FromSeconds(1), TimeSpan.FromHours(1)),
-            QuorumSize = reader.Text("QUORUM_SIZE").Length == 0 ? null : reader.Integer("QUORUM_SIZE", 1, 256),
+            Expectation = reader.Expectation(),
             MempoolTransactionsMax = reader.Integer("MEMPOOL_MAX_TXS", 1, 1_000_000),
             MempoolBytesMax = reader.Integer("MEMPOOL_MAX_BYTES", 2 << 20, 1 << 30),
             MempoolRatePerSecond = reader.Integer("MEMPOOL_RATE_PER_SECOND", 1, 1_000_000),
@@ -218,85 +206,10 @@ public sealed partial class Settings
             settings.ReputationTopic, settings.DeadLetterTopic,
         };
         foreach (var uses in all.Where(t => t.Length > 0).GroupBy(t => t).Where(g => g.Count() > 1)) problems.Add($"topic {uses.Key} has {uses.Count()} uses; each use needs a topic of its own");
-        return problems.Count == 0
-            ? settings
-            : throw new UserError($"the configuration ({configPath} and environment) has {problems.Count} problem(s):\n  - {string.Join("\n  - ", problems)}\n", "correct them and start again");
+        return settings;
     }
 
-    /// <summary>QUORUM_SIZE is only ever checked against the arithmetic, never used (rule Q1).</summary>
-    public void CheckQuorum(ValidatorSet validators)
-    {
-        if (QuorumSize is { } configured && configured != validators.Quorum)
-            throw new UserError(
-                $"QUORUM_SIZE is {configured}, but {validators.Count} validators need {validators.Quorum}", "remove QUORUM_SIZE: the quorum follows from genesis");
-    }
-
-    private static Dictionary<string, string> ReadFile(string path)
-    {
-        if (!File.Exists(path)) return [];
-        try
-        {
-            return JsonSerializer.Deserialize<Dictionary<string, string>>(File.ReadAllText(path), new JsonSerializerOptions { AllowDuplicateProperties = false }) ?? [];
-        }
-        catch (JsonException problem)
-        {
-            throw new UserError($"{path}, line {problem.LineNumber + 1}: {problem.Message}", "it must be one JSON object whose names and values are strings");
-        }
-    }
-
-    private static Dictionary<string, string> Merge(
-        string path, Dictionary<string, string> file, IReadOnlyDictionary<string, string> environment, List<string> problems)
-    {
-        var merged = new Dictionary<string, string>(StringComparer.Ordinal);
-        foreach (var (name, value) in file)
-        {
-            CheckName(name, path, problems);
-            merged[name] = value;
-        }
-
-        foreach (var (name, value) in environment)
-        {
-            if (!Defaults.ContainsKey(name) && !NotYet.Contains(name) && !Prefixes.Any(p => name.StartsWith(p, StringComparison.Ordinal))) continue;
-            CheckName(name, "the environment", problems);
-            if (file.TryGetValue(name, out var other) && other != value)
-                problems.Add($"{name} is '{other}' in {path} and '{value}' in the environment; set it in one place");
-            merged[name] = value;
-        }
-
-        return merged;
-    }
-
-    private static void CheckName(string name, string where, List<string> problems)
-    {
-        if (Defaults.ContainsKey(name)) return;
-        if (NotYet.Contains(name))
-        {
-            problems.Add($"{name} (in {where}) is not supported by this version yet; remove it");
-            return;
-        }
-
-        var nearest = Defaults.Keys.MinBy(known => Distance(known, name))!;
-        problems.Add($"{name} (in {where}) is not a setting" + (Distance(nearest, name) <= 4 ? $"; did you mean {nearest}?" : ""));
-    }
-
-    /// <summary>Levenshtein distance.</summary>
-    private static int Distance(string a, string b)
-    {
-        var row = Enumerable.Range(0, b.Length + 1).ToArray();
-        for (var i = 1; i <= a.Length; i++)
-        {
-            var diagonal = row[0];
-            row[0] = i;
-            for (var j = 1; j <= b.Length; j++)
-            {
-                var above = row[j];
-                row[j] = Math.Min(Math.Min(row[j] + 1, row[j - 1] + 1), diagonal + (a[i - 1] == b[j - 1] ? 0 : 1));
-                diagonal = above;
-            }
-        }
-
-        return row[b.Length];
-    }
+    private static bool IsInContainer() => new[] { "DOTNET_RUNNING_IN_CONTAINER", "KUBERNETES_SERVICE_HOST" }.Any(name => Environment.GetEnvironmentVariable(name) is { Length: > 0 });
 
     [GeneratedRegex(@"^(?:(?<n>\d+(?:\.\d+)?)(?<u>ms|s|m|h))+$", RegexOptions.CultureInvariant)]
     private static partial Regex DurationPattern();
@@ -316,9 +229,9 @@ public sealed partial class Settings
         return true;
     }
 
-    private sealed partial class Reader(Dictionary<string, string> values, List<string> problems)
+    private sealed partial class Reader(SettingValues values, List<string> problems)
     {
-        public string Text(string name) => values.TryGetValue(name, out var value) ? value.Trim() : Defaults[name];
+        public string Text(string name) => values.Text(name);
 
         public List<string> List(string name) => [.. Text(name).Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries)];
 
@@ -357,6 +270,29 @@ public sealed partial class Settings
             return "";
         }
 
+        public SetExpectation Expectation()
+        {
+            int? count = null;
+            if (Text("CLUSTER_TOPOLOGY") is { Length: > 0 } topology)
+            {
+                if (topology.Split(':') is ["validator", var text] && int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var n)) count = n;
+                else problems.Add($"CLUSTER_TOPOLOGY is '{topology}'; it must be validator:NUMBER");
+            }
+
+            return new SetExpectation(
+                Text("QUORUM_SIZE").Length == 0 ? null : Integer("QUORUM_SIZE", 1, 256), count, Numbers("CONSENSUS_NODES"), Numbers("TRUSTED_NODES"),
+                Text("MEMPOOL_NONCE_TTL").Length == 0 ? null : Duration("MEMPOOL_NONCE_TTL", TimeSpan.FromSeconds(1), TimeSpan.FromDays(30)));
+        }
+
+        private ImmutableArray<int> Numbers(string name)
+        {
+            var numbers = ImmutableArray.CreateBuilder<int>();
+            foreach (var text in List(name))
+                if (int.TryParse(text, NumberStyles.None, CultureInfo.InvariantCulture, out var number) && number > 0) numbers.Add(number);
+                else problems.Add($"{name} contains '{text}'; each entry must be the number of a validator");
+            return numbers.ToImmutable();
+        }
+
         public PostgresSettings? Database(bool mustVerify)
         {
             var url = Secret("DB_DSN");
@@ -364,7 +300,7 @@ public sealed partial class Settings
             var (lifetime, timeout) = (Duration("DB_MAX_LIFETIME", TimeSpan.FromSeconds(10), TimeSpan.FromDays(1)), Duration("DB_CONN_TIMEOUT", TimeSpan.FromSeconds(1), TimeSpan.FromMinutes(5)));
             var tls = Boolean("DB_TLS");
             if (url is not null) return PostgresSettings.Read(url, Text("DB_SCHEMA"), open, idle, lifetime, timeout, tls, mustVerify, problems);
-            foreach (var name in values.Keys)
+            foreach (var name in values.Names)
                 if (name.StartsWith("DB_", StringComparison.Ordinal) && !name.StartsWith("DB_DSN", StringComparison.Ordinal))
                     problems.Add($"{name} is set, but DB_DSN is not; name the database server (postgresql://…) or remove it");
             return null;

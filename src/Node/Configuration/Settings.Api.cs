@@ -9,34 +9,12 @@ using System.Security.Cryptography.X509Certificates;
 using System.Text;
 using CyberMesh.Node.Api.Access;
 
-namespace CyberMesh.Node.Hosting;
+namespace CyberMesh.Node.Configuration;
 
 public sealed partial class Settings
 {
     private const int TokenCharactersMin = 32;
     private const int TokensMax = 256;
-
-    private static readonly Dictionary<string, string> ApiDefaults = new(StringComparer.Ordinal)
-    {
-        ["API_LISTEN_ADDR"] = "127.0.0.1:8443",
-        ["API_ADMIN_LISTEN_ADDR"] = "",
-        ["API_AUTH"] = "",
-        ["API_BEARER_TOKENS"] = "",
-        ["API_BEARER_TOKENS_FILE"] = "",
-        ["API_TLS_CLIENT_CA_FILE"] = "",
-        ["API_CLIENT_ROLES"] = "",
-        ["API_OIDC_ISSUER"] = "",
-        ["API_OIDC_AUDIENCE"] = "",
-        ["API_OIDC_ROLE_CLAIM"] = "roles",
-        ["API_RATE_PER_SECOND"] = "500",
-        ["API_WRITES"] = "false",
-        ["AUDIT_SIGNING_KEY"] = "",
-        ["AUDIT_SIGNING_KEY_FILE"] = "",
-        ["AUDIT_ANCHOR_KEY_FILE"] = "",
-        ["AUDIT_ANCHOR_PERIOD"] = "1m",
-        ["TLS_CERT_PATH"] = "",
-        ["TLS_KEY_PATH"] = "",
-    };
 
     private sealed partial class Reader
     {
