@@ -4,6 +4,7 @@ using System.Threading.Tasks;
 using CyberMesh.Cli.Bench;
 using CyberMesh.Cli.Chaos;
 using CyberMesh.Cli.Demo;
+using CyberMesh.Cli.Doctor;
 using CyberMesh.Cli.Verbs;
 using CyberMesh.Node;
 
@@ -13,7 +14,7 @@ internal static class Program
 {
     internal static RootCommand Root() => new("CyberMesh: agreement on security alerts between parties who do not trust one another.")
     {
-        DemoVerb.Create(), TestnetVerb.Create(), StartVerb.Create(), BrokerVerb.Create(), ProducerVerb.Create(), KeysVerb.Create(), ConfigVerbs.Create(),
+        DemoVerb.Create(), TestnetVerb.Create(), StartVerb.Create(), BrokerVerb.Create(), ProducerVerb.Create(), KeysVerb.Create(), ConfigVerbs.Create(), DoctorVerb.Create(),
         CheckVerb.Create(), EvidenceVerb.Create(), ProofVerbs.Trust(), ProofVerbs.Proof(), VerifyVerb.On(new Command("verify", "Check a proof offline with a policy and say what was checked. Exit code 5 when anything does not hold.")), ProofVerbs.Audit(), ValidatorsVerb.Create(), ObserverVerb.Create(), ProducersVerb.Create(), DecisionVerbs.Alerts(), DecisionVerbs.Policies(),
         Orders.Create(), ControlVerb.Create(), EnforceVerb.Create(), DeadLetterVerbs.Create(), DatabaseVerbs.Create(), DataVerbs.Create(), StatusVerb.Create(), ListVerbs.Blocks(), AuditLogVerb.Create(), WebhooksVerb.Create(), SimulateVerb.Create(), ChaosVerb.Create(), BenchVerb.Create(),
     };

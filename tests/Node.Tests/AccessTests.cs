@@ -15,7 +15,6 @@ using System.Threading;
 using System.Threading.Tasks;
 using CyberMesh.Cli.Verbs;
 using CyberMesh.Node.Api.Access;
-using CyberMesh.Node.Configuration;
 using Microsoft.Extensions.Time.Testing;
 using Microsoft.IdentityModel.JsonWebTokens;
 using Microsoft.IdentityModel.Tokens;

@@ -5,7 +5,6 @@ using System.Linq;
 using System.Text.Json.Nodes;
 using System.Threading.Tasks;
 using CyberMesh.Cli;
-using CyberMesh.Cli.Verbs;
 using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Telemetry;
 using Microsoft.Extensions.Logging;

@@ -21,7 +21,6 @@ using CyberMesh.Core.Primitives;
 using CyberMesh.Node;
 using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
-using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Sensors;
 using CyberMesh.Simulator;

@@ -14,7 +14,6 @@ using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node;
 using CyberMesh.Node.Configuration;
-using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Storage;
 

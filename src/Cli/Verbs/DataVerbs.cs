@@ -8,7 +8,6 @@ using System.Threading;
 using System.Threading.Tasks;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Primitives;
-using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Storage;

@@ -4,8 +4,6 @@ using System.IO;
 using System.Linq;
 using CyberMesh.Node;
 using CyberMesh.Node.Api.Webhooks;
-using CyberMesh.Node.Configuration;
-using CyberMesh.Node.Hosting;
 
 namespace CyberMesh.Cli.Verbs;
 
