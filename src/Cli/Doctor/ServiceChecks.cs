@@ -13,7 +13,7 @@ namespace CyberMesh.Cli.Doctor;
 /// <summary>Kafka with each of its topics, and the database.</summary>
 internal static class ServiceChecks
 {
-    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(6);
+    private static readonly TimeSpan Patience = TimeSpan.FromSeconds(3);
 
     public static IEnumerable<Finding> Kafka(Patient patient)
     {
