@@ -43,7 +43,7 @@ public sealed class FloodTests
         await CommitAsync(20);
         Assert.InRange(most, 1, 128);
         Assert.InRange(GC.GetTotalMemory(forceFullCollection: true) - memory, long.MinValue, 64 << 20);
-        Assert.True(Gauge("cybermesh_peer_messages_refused") > 0);
+        Assert.True(Gauge("cybermesh_peer_messages_refused_total") > 0);
         await stop.CancelAsync();
         await Task.WhenAll(attackers);
         await watch;

@@ -239,7 +239,7 @@ public sealed class MeshTests
         foreach (var node in nodes) await node.DisposeAsync();
 
         static int Made(ValidatorNode node) =>
-            int.Parse(node.Metrics.Render().Split('\n').Single(l => l.StartsWith("cybermesh_peer_connections_made ", StringComparison.Ordinal)).Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture);
+            int.Parse(node.Metrics.Render().Split('\n').Single(l => l.StartsWith("cybermesh_peer_connections_total ", StringComparison.Ordinal)).Split(' ')[1], System.Globalization.CultureInfo.InvariantCulture);
     }
 
     [Fact]

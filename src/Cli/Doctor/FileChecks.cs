@@ -62,7 +62,8 @@ internal static class FileChecks
             ? SettingCatalog.All.Where(d => d.Name is "TLS_KEY_PATH" or "KAFKA_TLS_KEY_FILE" or "AUDIT_ANCHOR_KEY_FILE" or "WEBHOOKS_FILE" || (d.Name.EndsWith("_FILE", StringComparison.Ordinal) && SettingCatalog.Find(d.Name[..^5]) is { IsSecret: true }))
                 .Select(d => values.Text(d.Name)).Where(path => path.Length > 0 && File.Exists(path))
             : []);
-        foreach (var file in secrets) yield return (file, Writers | Readers);
+        // Kubernetes hands a secret to the group of a pod.
+        foreach (var file in secrets) yield return (file, Path.GetFullPath(file).StartsWith(patient.Home, StringComparison.Ordinal) ? Writers | Readers : Writers | UnixFileMode.OtherRead);
     }
 
     public static IEnumerable<Finding> Identity(Patient patient)

@@ -37,10 +37,12 @@ internal static class Testnet
     /// <param name="meshPorts">One per validator.</param>
     /// <param name="producers">Their keys stand in the trust store.</param>
     /// <param name="withAddresses">Genesis says where the validators are; otherwise only their settings do.</param>
+    /// <param name="hosts">Machine of each; without them all are on this one, for nobody else.</param>
     public static string[] Generate(
         string directory, IReadOnlyList<int> meshPorts, IReadOnlyList<int> apiPorts, IReadOnlyList<Producer> producers, string? brokers, TimeProvider time,
-        ChainParameters? parameters = null, bool withAddresses = true)
+        ChainParameters? parameters = null, bool withAddresses = true, IReadOnlyList<string>? hosts = null)
     {
+        string AddressOf(int i) => $"{hosts?[i] ?? "127.0.0.1"}:{meshPorts[i]}";
         var homes = meshPorts.Select((_, i) => Path.Combine(directory, $"v{i + 1}")).ToArray();
         foreach (var home in homes)
         {
@@ -53,7 +55,7 @@ internal static class Testnet
         for (var i = 0; i < homes.Length; i++)
         {
             using var identity = Identity.Create(Path.Combine(homes[i], Identity.FileName));
-            validators.Add(identity.ToValidator($"v{i + 1}", withAddresses ? $"127.0.0.1:{meshPorts[i]}" : ""));
+            validators.Add(identity.ToValidator($"v{i + 1}", withAddresses ? AddressOf(i) : ""));
         }
 
         var operatorKeys = new List<Core.Primitives.PublicKey>();
@@ -71,7 +73,8 @@ internal static class Testnet
         {
             GenesisFile.Save(Path.Combine(homes[i], "genesis.json"), "testnet", genesisTime, validators, producers, parameters ?? new ChainParameters(), operators);
             WriteConfig(
-                homes[i], i + 1, $"127.0.0.1:{meshPorts[i]}", meshPorts.Where((_, j) => j != i).Select(port => $"127.0.0.1:{port}"), $"127.0.0.1:{apiPorts[i]}", brokers);
+                homes[i], i + 1, hosts is null ? AddressOf(i) : $":{meshPorts[i]}", Enumerable.Range(0, homes.Length).Where(j => j != i).Select(AddressOf),
+                hosts is null ? $"127.0.0.1:{apiPorts[i]}" : $":{apiPorts[i]}", brokers, advertise: hosts is null ? null : AddressOf(i));
         }
 
         return homes;
@@ -94,7 +97,7 @@ internal static class Testnet
         new(key, name, organisation, kinds, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false);
 
     /// <summary>The settings a validator needs to start; all others have defaults.</summary>
-    public static void WriteConfig(string home, int number, string mesh, IEnumerable<string> peers, string api, string? brokers, bool isObserver = false)
+    public static void WriteConfig(string home, int number, string mesh, IEnumerable<string> peers, string api, string? brokers, bool isObserver = false, string? advertise = null)
     {
         var config = new Dictionary<string, string>
         {
@@ -105,6 +108,7 @@ internal static class Testnet
         };
         if (brokers is not null) config["KAFKA_BROKERS"] = brokers;
         if (isObserver) config["NODE_ROLE"] = "observer";
+        if (advertise is not null) config["P2P_ADVERTISE"] = advertise;
         File.WriteAllText(Path.Combine(home, "config.json"), JsonSerializer.Serialize(config, JsonSerializerOptions.Web) + "\n");
     }
 
@@ -154,16 +158,26 @@ internal static class TestnetVerb
         var basePort = new Option<int>("--base-port") { Description = "Mesh port of the first validator; 0 picks free ports.", DefaultValueFactory = _ => 26650 };
         var apiPort = new Option<int>("--api-port") { Description = "HTTP port of the first validator; 0 picks free ports.", DefaultValueFactory = _ => 8443 };
         var brokers = new Option<string?>("--brokers") { Description = "Kafka brokers to put into each config; otherwise set KAFKA_BROKERS at start." };
+        var hosts = new Option<string?>("--hosts") { Description = "Names of the machines, separated by commas, when each validator has its own: all use --base-port and --api-port there, for everybody." };
+        var keep = new Option<bool>("--keep") { Description = "Leave a network that is there already as it is." };
         var trust = new Option<string[]>("--trust") { Description = "Public key (hex) of a further producer to trust for all kinds.", AllowMultipleArgumentsPerToken = true };
         var command = new Command("testnet", "Write N home directories (identity, genesis, config) for a network on this machine.")
         {
-            validators, output, basePort, apiPort, brokers, trust,
+            validators, output, basePort, apiPort, brokers, hosts, keep, trust,
         };
         command.SetAction(parsed =>
         {
             var n = parsed.GetValue(validators);
             if (n is < 1 or > 64) throw new UserError($"--validators is {n}", "choose 1 to 64");
             var directory = parsed.GetValue(output)!.FullName;
+            if (parsed.GetValue(keep) && File.Exists(Path.Combine(directory, "v1", Identity.FileName)))
+            {
+                Console.WriteLine($"{directory} holds a network already; it is left as it is");
+                return ExitCode.Ok;
+            }
+
+            var machines = parsed.GetValue(hosts)?.Split(',', StringSplitOptions.TrimEntries | StringSplitOptions.RemoveEmptyEntries);
+            if (machines is not null && machines.Length != n) throw new UserError($"--hosts names {machines.Length} machines for {n} validators", "name one for each");
             Directory.CreateDirectory(directory);
             var producers = Testnet.MakeTrustedKeys(directory);
             foreach (var hex in parsed.GetValue(trust) ?? [])
@@ -173,7 +187,7 @@ internal static class TestnetVerb
             }
 
             var homes = Testnet.Generate(
-                directory, Ports(parsed.GetValue(basePort), n), Ports(parsed.GetValue(apiPort), n), producers, parsed.GetValue(brokers), TimeProvider.System);
+                directory, Ports(parsed.GetValue(basePort), n, machines is not null), Ports(parsed.GetValue(apiPort), n, machines is not null), producers, parsed.GetValue(brokers), TimeProvider.System, hosts: machines);
             foreach (var home in homes) Console.WriteLine(home);
             foreach (var producer in producers) Console.WriteLine($"trusted: {producer.Name} of {producer.Organisation} for {string.Join(", ", producer.Kinds.Names())} ({producer.Key})");
             Console.WriteLine($"producer key: {Path.Combine(directory, Testnet.ProducerKeyFile)}; the others stand beside it");
@@ -184,5 +198,5 @@ internal static class TestnetVerb
         return command;
     }
 
-    private static int[] Ports(int first, int count) => first == 0 ? Testnet.FreePorts(count) : [.. Enumerable.Range(first, count)];
+    private static int[] Ports(int first, int count, bool same) => first == 0 ? Testnet.FreePorts(count) : [.. Enumerable.Range(0, count).Select(i => same ? first : first + i)];
 }

@@ -115,16 +115,16 @@ internal static class ValidatorsVerb
         var file = new Option<FileInfo>("--parameters") { Description = "JSON file with the parameters that differ from those of genesis.", Required = true };
         var command = new Command("propose-parameters", "Write an order that changes chain parameters.") { file };
         options.AddTo(command);
-        command.SetAction((parsed, stop) => options.WriteAsync(parsed, new Change.SetParameters(ReadParameters(parsed.GetValue(file)!, GenesisFile.Load(parsed.GetValue(options.Genesis)!.FullName))), stop));
+        command.SetAction((parsed, stop) => options.WriteAsync(parsed, new Change.SetParameters(ReadParameters(parsed.GetValue(file)!, GenesisFile.Load(parsed.GetValue(options.Genesis)!.FullName).Parameters)), stop));
         return command;
     }
 
-    private static ChainParameters ReadParameters(FileInfo file, Genesis genesis)
+    /// <param name="others">What the file leaves out.</param>
+    internal static ChainParameters ReadParameters(FileInfo file, ChainParameters others)
     {
         try
         {
-            // What the file leaves out is as in genesis.
-            var values = JsonSerializer.SerializeToNode(genesis.Parameters, Orders.Json)!.AsObject();
+            var values = JsonSerializer.SerializeToNode(others, Orders.Json)!.AsObject();
             using var given = JsonDocument.Parse(File.ReadAllBytes(file.FullName));
             foreach (var property in given.RootElement.EnumerateObject()) values[property.Name] = JsonSerializer.SerializeToNode(property.Value);
             var parameters = values.Deserialize<ChainParameters>(Orders.Json)!;

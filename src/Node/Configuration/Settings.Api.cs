@@ -22,23 +22,26 @@ public sealed partial class Settings
         public ApiAccess Api(bool isDevelopment)
         {
             var listen = EndPoint("API_LISTEN_ADDR", IPAddress.Any);
-            var isLocal = IPAddress.IsLoopback(listen.Address);
+            var admin = Text("API_ADMIN_LISTEN_ADDR").Length == 0 ? null : EndPoint("API_ADMIN_LISTEN_ADDR", IPAddress.Loopback);
+            // Whichever of the two other machines reach.
+            var isLocal = IPAddress.IsLoopback(listen.Address) && (admin is null || IPAddress.IsLoopback(admin.Address));
+            var place = IPAddress.IsLoopback(listen.Address) && admin is not null ? admin : listen;
             var (tokens, openId, authorities) = (Tokens(), OpenId(), Authorities());
             var hasCredentials = tokens.Length > 0 || openId is not null || authorities is not null;
             // Whoever names credentials means them.
             var isOpen = Text("API_AUTH").Length == 0 ? isLocal && !hasCredentials : OneOf("API_AUTH", "open", "required") == "open";
             if (!isOpen && !hasCredentials)
                 problems.Add(
-                    $"the API listens on {listen} and wants credentials, and there are none; set API_BEARER_TOKENS_FILE, API_OIDC_ISSUER or API_TLS_CLIENT_CA_FILE, or listen on 127.0.0.1, or set API_AUTH to open");
+                    $"the API listens on {place} and wants credentials, and there are none; set API_BEARER_TOKENS_FILE, API_OIDC_ISSUER or API_TLS_CLIENT_CA_FILE, or listen on 127.0.0.1, or set API_AUTH to open");
             if (isOpen && hasCredentials && Text("API_AUTH").Length > 0) problems.Add("API_AUTH is open, and there are credentials that nobody needs then; remove one of them");
             var certificate = Certificate();
-            if (!isDevelopment && !isLocal && certificate is null) problems.Add($"the API listens on {listen} without TLS; outside development set TLS_CERT_PATH and TLS_KEY_PATH, or listen on 127.0.0.1");
+            if (!isDevelopment && !isLocal && certificate is null) problems.Add($"the API listens on {place} without TLS; outside development set TLS_CERT_PATH and TLS_KEY_PATH, or listen on 127.0.0.1");
             if (!isDevelopment && !isLocal && isOpen) problems.Add("API_AUTH is open; outside development only 127.0.0.1 is served without credentials");
             if (authorities is not null && certificate is null) problems.Add("API_TLS_CLIENT_CA_FILE is set, and TLS_CERT_PATH is not; client certificates need TLS");
             var writes = Boolean("API_WRITES");
             if (writes && isOpen) problems.Add("API_WRITES is true, and the API wants no credentials, so nobody has a role that may write; set API_BEARER_TOKENS_FILE, API_OIDC_ISSUER or API_TLS_CLIENT_CA_FILE");
             return new ApiAccess(
-                listen, Text("API_ADMIN_LISTEN_ADDR").Length == 0 ? null : EndPoint("API_ADMIN_LISTEN_ADDR", IPAddress.Loopback), certificate, isOpen, tokens, authorities, ClientRoles(), openId,
+                listen, admin, certificate, isOpen, tokens, authorities, ClientRoles(), openId,
                 Integer("API_RATE_PER_SECOND", 1, 1_000_000), writes);
         }
 

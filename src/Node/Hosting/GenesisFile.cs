@@ -15,7 +15,7 @@ public static class GenesisFile
 {
     private const int FileBytesMax = 16 << 20;
 
-    private static readonly JsonSerializerOptions Json = new()
+    internal static readonly JsonSerializerOptions Json = new()
     {
         PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower,
         UnmappedMemberHandling = JsonUnmappedMemberHandling.Disallow,
@@ -26,12 +26,27 @@ public static class GenesisFile
         Converters = { new NeverBlockConverter() },
     };
 
-    private sealed record ValidatorEntry(string Name, string ConsensusKey, string ControlKey, string CosignerKey, string LogKey, string? Address = null);
+    internal sealed record ValidatorEntry(string Name, string ConsensusKey, string ControlKey, string CosignerKey, string LogKey, string? Address = null)
+    {
+        public static ValidatorEntry Of(Validator v) => new(v.Name, v.ConsensusKey.ToString(), v.ControlKey.ToString(), v.CosignerKey.ToString(), v.LogKey.ToString(), v.Address);
+
+        public Validator Read(List<string> problems) => new(
+            Name ?? "", Key(ConsensusKey, $"consensus_key of {Name}", problems), Key(ControlKey, $"control_key of {Name}", problems), Key(CosignerKey, $"cosigner_key of {Name}", problems),
+            Key(LogKey, $"log_key of {Name}", problems), Address ?? "");
+    }
 
     private sealed record OperatorsEntry(int Threshold, string[] Keys);
 
-    private sealed record ProducerEntry(
-        string Name, string Organisation, string Key, string[]? Kinds, string[]? Profiles, uint? QuotaPerSecond, ulong? ValidFrom, ulong? ValidTo, bool? Revoked);
+    internal sealed record ProducerEntry(
+        string Name, string Organisation, string Key, string[]? Kinds = null, string[]? Profiles = null, uint? QuotaPerSecond = null, ulong? ValidFrom = null, ulong? ValidTo = null, bool? Revoked = null)
+    {
+        public static ProducerEntry Of(Producer p) => new(
+            p.Name, p.Organisation, p.Key.ToString(), [.. p.Kinds.Names()], Names(p.Profiles), p.QuotaPerSecond, p.ValidFrom.Value, p.ValidTo?.Value, p.Revoked);
+
+        public Producer Read(List<string> problems) => new(
+            GenesisFile.Key(Key, $"key of producer {Name}", problems), Name ?? "", Organisation ?? "", GenesisFile.Kinds(Kinds, problems), GenesisFile.Profiles(Profiles, problems),
+            QuotaPerSecond ?? 1000, new Height(ValidFrom ?? 0), ValidTo is { } to ? new Height(to) : null, Revoked ?? false);
+    }
 
     private sealed record Document(int Version, string Name, DateTimeOffset Time, ValidatorEntry[] Validators, ProducerEntry[] Producers, ChainParameters? Parameters, OperatorsEntry? Operators = null);
 
@@ -59,12 +74,8 @@ public static class GenesisFile
         if (document is null || document.Validators is null || document.Producers is null || document.Name is null)
             throw new UserError($"{path} lacks name, validators or producers", "compare it with the genesis of another validator");
         if (document.Version != Genesis.Version) problems.Add($"version {document.Version} is unknown; this program reads version {Genesis.Version}");
-        var validators = document.Validators.Select(v => new Validator(
-            v.Name ?? "", Key(v.ConsensusKey, $"consensus_key of {v.Name}", problems), Key(v.ControlKey, $"control_key of {v.Name}", problems),
-            Key(v.CosignerKey, $"cosigner_key of {v.Name}", problems), Key(v.LogKey, $"log_key of {v.Name}", problems), v.Address ?? "")).ToList();
-        var producers = document.Producers.Select(p => new Producer(
-            Key(p.Key, $"key of producer {p.Name}", problems), p.Name ?? "", p.Organisation ?? "", Kinds(p.Kinds, problems), Profiles(p.Profiles, problems),
-            p.QuotaPerSecond ?? 1000, new Height(p.ValidFrom ?? 0), p.ValidTo is { } to ? new Height(to) : null, p.Revoked ?? false)).ToList();
+        var validators = document.Validators.Select(v => v.Read(problems)).ToList();
+        var producers = document.Producers.Select(p => p.Read(problems)).ToList();
         var parameters = document.Parameters ?? new ChainParameters();
         var operators = document.Operators is { Keys: not null } entry
             ? Operators.From(entry.Threshold, entry.Keys.Select((key, i) => Key(key, $"key {i + 1} of the operators", problems)))
@@ -78,14 +89,28 @@ public static class GenesisFile
     {
         var document = new Document(
             Genesis.Version, name, time,
-            [.. validators.Select(v => new ValidatorEntry(v.Name, v.ConsensusKey.ToString(), v.ControlKey.ToString(), v.CosignerKey.ToString(), v.LogKey.ToString(), v.Address))],
-            [.. producers.Select(p => new ProducerEntry(
-                p.Name, p.Organisation, p.Key.ToString(), [.. p.Kinds.Names()], Names(p.Profiles), p.QuotaPerSecond, p.ValidFrom.Value, p.ValidTo?.Value, p.Revoked))],
+            [.. validators.Select(ValidatorEntry.Of)], [.. producers.Select(ProducerEntry.Of)],
             parameters, operators.Keys.IsEmpty ? null : new OperatorsEntry(operators.Threshold, [.. operators.Keys.Select(k => k.ToString())]));
         File.WriteAllText(path, JsonSerializer.Serialize(document, Json) + "\n");
     }
 
-    private static PublicKey Key(string? hex, string what, List<string> problems)
+    /// <summary>A JSON array of producers, as they stand in a genesis.</summary>
+    /// <exception cref="UserError">It cannot be read, or is not sound.</exception>
+    public static List<Producer> ReadProducers(string path)
+    {
+        try
+        {
+            var problems = new List<string>();
+            var producers = (JsonSerializer.Deserialize<ProducerEntry[]>(File.ReadAllBytes(path), Json) ?? []).Select(p => p.Read(problems)).ToList();
+            return problems.Count == 0 ? producers : throw new UserError($"{path} is not sound: {string.Join("; ", problems)}", "correct it");
+        }
+        catch (Exception problem) when (problem is JsonException or IOException or UnauthorizedAccessException)
+        {
+            throw new UserError($"{path} cannot be read: {problem.Message}", """write an array such as [{"name": "ids-1", "organisation": "acme", "key": "64 hex digits", "kinds": ["anomaly"], "profiles": ["v2"]}]""");
+        }
+    }
+
+    internal static PublicKey Key(string? hex, string what, List<string> problems)
     {
         if (PublicKey.TryParse(hex, out var key)) return key;
         problems.Add($"{what} is not 64 hex digits");

@@ -119,7 +119,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             _webhooks = [.. settings.Webhooks.Select(hook => new WebhookDelivery(hook, _projection, _webhookSender, Path.Combine(options.Home, "data", "webhooks"), options.Time, options.Logger))];
             foreach (var hook in _webhooks)
             {
-                _metrics.Gauge("cybermesh_webhook_messages", "Messages that a webhook has taken since the start.", () => hook.Delivered, $"hook=\"{hook.Name}\"");
+                _metrics.CounterOf("cybermesh_webhook_messages_total", "Messages that a webhook has taken since the start.", () => hook.Delivered, $"hook=\"{hook.Name}\"");
                 _metrics.Gauge("cybermesh_webhook_failing", "1 while a webhook does not take messages.", () => hook.IsFailing ? 1 : 0, $"hook=\"{hook.Name}\"");
             }
 
@@ -221,15 +221,22 @@ public sealed class ValidatorNode : IAsyncDisposable
         _metrics.Gauge("cybermesh_observers_connected", "Nodes without a vote that are connected.", () => _mesh.ConnectedObservers);
         _metrics.Gauge("cybermesh_peer_handshakes", "Connections whose peer has not shown yet who it is.", () => _mesh.Handshakes);
         _metrics.Gauge("cybermesh_peer_records", "Validators whose signed addresses are known.", () => _mesh.Book.All.Length);
-        _metrics.Gauge("cybermesh_peer_connections_made", "Connections to other validators made since the start; when it grows they do not last.", () => _mesh.Connections);
-        _metrics.Gauge("cybermesh_peer_messages_refused", "Connections and messages that were not genuine, or too many.", () => _mesh.Refused);
-        _metrics.Gauge("cybermesh_peer_messages_dropped", "Messages dropped because a peer was too slow.", () => _mesh.Dropped);
+        _metrics.CounterOf("cybermesh_peer_connections_total", "Connections to other validators made since the start; when it grows they do not last.", () => _mesh.Connections);
+        _metrics.CounterOf("cybermesh_peer_messages_refused_total", "Connections and messages that were not genuine, or too many.", () => _mesh.Refused);
+        _metrics.CounterOf("cybermesh_peer_messages_dropped_total", "Messages dropped because a peer was too slow.", () => _mesh.Dropped);
         foreach (var circuit in Circuits)
             _metrics.Gauge("cybermesh_circuit_state", "Use of a dependency: 0 works, 1 is about to be tried again, 2 is left alone after failures.", () => (int)circuit.Status.State, $"dependency=\"{circuit.Name}\"");
         _metrics.Gauge("cybermesh_disk_full", "1 while writes wait for space on the disk.", () => _space.IsFull ? 1 : 0);
         _metrics.Gauge("cybermesh_signature_table_bytes", "Memory of the tables with which signatures of known keys are checked.", () => _knownKeys?.TableBytes ?? 0);
-        _metrics.Gauge("cybermesh_signatures_accepted_by_tables", "Signatures that the tables have accepted since the start.", () => _knownKeys?.Accepted ?? 0);
-        _metrics.Gauge("cybermesh_signatures_unconfirmed_by_tables", "Signatures that libsodium accepted and the tables did not; anything but 0 is worth a report.", () => _knownKeys?.Unconfirmed ?? 0);
+        _metrics.CounterOf("cybermesh_signatures_accepted_by_tables_total", "Signatures that the tables have accepted since the start.", () => _knownKeys?.Accepted ?? 0);
+        _metrics.CounterOf("cybermesh_signatures_unconfirmed_by_tables_total", "Signatures that libsodium accepted and the tables did not; anything but 0 is worth a report.", () => _knownKeys?.Unconfirmed ?? 0);
+        _metrics.Gauge("cybermesh_may_vote", "1 while this validator may vote; 0 in quarantine, and for a node without a vote.", () => _loop.Status.MayVote ? 1 : 0);
+        _metrics.Gauge("cybermesh_catching_up", "1 while this validator is behind the others and takes over their blocks.", () => _loop.Status.CatchingUp ? 1 : 0);
+        _metrics.Gauge("cybermesh_quorum_size", "Validators that make a quorum, this one among them.", () => _loop.Status.Epoch.Validators.Quorum);
+        _metrics.Gauge("cybermesh_block_time_seconds", "Time of the last block, since 1970.", () => _loop.Status.BlockTime.Milliseconds / 1000.0);
+        if (_options.Settings.Api.Certificate is { } certificate)
+            _metrics.Gauge("cybermesh_api_certificate_expiry_seconds", "When the certificate of the HTTP API expires, since 1970.", () => new DateTimeOffset(certificate.NotAfter.ToUniversalTime()).ToUnixTimeSeconds());
+        ProcessMetrics.AddTo(_metrics);
         _metrics.Gauge("cybermesh_projection_height", "Last block of the queryable copy.", () => _projection.Height.Value);
     }
 

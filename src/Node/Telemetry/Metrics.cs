@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Globalization;
+using System.Linq;
 using System.Text;
 using System.Threading;
 
@@ -120,6 +121,18 @@ public sealed class Metrics
     public Histogram Admission { get; }
 
     public void Gauge(string name, string help, Func<double> read, string label = "") => _series.Add((name, help, "gauge", label, read));
+
+    /// <summary>A number that only goes up and that somebody else keeps.</summary>
+    public void CounterOf(string name, string help, Func<double> read, string label = "") => _series.Add((name, help, "counter", label, read));
+
+    /// <summary>All metrics there are, as Markdown.</summary>
+    public string Table()
+    {
+        var all = _series.Where(s => s.Help.Length > 0).Select(s => (s.Name, s.Type, Labels: LabelOf(s.Label), s.Help)).DistinctBy(s => s.Name).Concat(_histograms.Select(h => (h.Name, Type: "histogram", Labels: "", h.Help)));
+        return "| Name | Type | Labels | What it says |\n| --- | --- | --- | --- |\n" + string.Concat(all.OrderBy(s => s.Name, StringComparer.Ordinal).Select(s => $"| `{s.Name}` | {s.Type} | {s.Labels} | {s.Help} |\n"));
+    }
+
+    private static string LabelOf(string label) => label.Length == 0 ? "" : $"`{label[..label.IndexOf('=', StringComparison.Ordinal)]}`";
 
     private Histogram Time(string name, string help)
     {
