@@ -163,6 +163,21 @@ public sealed class ProcessTests
     /// With alerts coming in all the time a validator joins, another rotates its keys and a third is removed, each by an order that two
     /// operators sign and nobody restarts anything for (rules S1 to S3). Everything published commits on all members.
     /// </summary>
+    /// <summary>At whatever moment of its start a validator is told to stop, it does; a supervisor would wait for ever otherwise.</summary>
+    [Fact]
+    public async Task A_validator_that_is_told_to_stop_while_it_starts_stops()
+    {
+        using var directory = new TemporaryDirectory();
+        await CliProcess.RunAsync("testnet", "--validators", "4", "--out", directory.Path, "--base-port", "0", "--api-port", "0", "--brokers", "127.0.0.1:1");
+        foreach (var moment in new[] { "starts on chain", "listens: HTTP", "", "" })
+        {
+            using var validator = CliProcess.Start(["start", "--home", Path.Combine(directory.Path, "v1")]);
+            if (moment.Length > 0) await validator.LineAsync(moment);
+            else await Task.Delay(Random.Shared.Next(200, 2000), TestContext.Current.CancellationToken);
+            Assert.True(await validator.TerminateAsync(TimeSpan.FromSeconds(90)), $"told at '{moment}' it goes on:\n{validator.Output}");
+        }
+    }
+
     [Fact]
     public async Task S3_validators_join_rotate_keys_and_leave_while_alerts_are_committed()
     {

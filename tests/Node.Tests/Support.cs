@@ -111,6 +111,22 @@ internal sealed class CliProcess : IDisposable
         await _process.WaitForExitAsync();
     }
 
+    /// <summary>SIGTERM; true when it has ended in time.</summary>
+    public async Task<bool> TerminateAsync(TimeSpan patience)
+    {
+        using var kill = Process.Start("kill", [_process.Id.ToString(System.Globalization.CultureInfo.InvariantCulture)]);
+        await kill.WaitForExitAsync();
+        try
+        {
+            await _process.WaitForExitAsync().WaitAsync(patience);
+            return true;
+        }
+        catch (TimeoutException)
+        {
+            return false;
+        }
+    }
+
     public bool HasExited => _process.HasExited;
 
     private void Add(string? line)

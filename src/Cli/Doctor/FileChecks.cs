@@ -59,7 +59,7 @@ internal static class FileChecks
         }
 
         var secrets = Directory.EnumerateFiles(patient.Home, "*.key").Concat(patient.Values is { } values
-            ? SettingCatalog.All.Where(d => d.Name is "TLS_KEY_PATH" or "KAFKA_TLS_KEY_FILE" or "AUDIT_ANCHOR_KEY_FILE" or "WEBHOOKS_FILE" || (d.Name.EndsWith("_FILE", StringComparison.Ordinal) && SettingCatalog.Find(d.Name[..^5]) is { IsSecret: true }))
+            ? SettingCatalog.All.Where(d => d.Name is "TLS_KEY_PATH" or "KAFKA_TLS_KEY_FILE" or "IDENTITY_PASSPHRASE_FILE" or "AUDIT_ANCHOR_KEY_FILE" or "WEBHOOKS_FILE" || (d.Name.EndsWith("_FILE", StringComparison.Ordinal) && SettingCatalog.Find(d.Name[..^5]) is { IsSecret: true }))
                 .Select(d => values.Text(d.Name)).Where(path => path.Length > 0 && File.Exists(path))
             : []);
         // Kubernetes hands a secret to the group of a pod.
@@ -79,7 +79,7 @@ internal static class FileChecks
         Keyring? keys = null;
         try
         {
-            keys = new Keyring(patient.Home);
+            keys = new Keyring(patient.Home, patient.Settings?.IdentityLock);
         }
         catch (UserError found)
         {

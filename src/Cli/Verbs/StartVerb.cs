@@ -23,6 +23,8 @@ internal static class StartVerb
 
     private static async Task<int> RunAsync(string home, Settings settings, CancellationToken stop)
     {
+        // Signals are listened to as soon as this returns, and not a second later when everything is read from the disk.
+        await Task.Yield();
         var genesis = GenesisFile.Load(Path.Combine(home, "genesis.json"));
         using var logs = new LineLogProvider(Console.Out, TimeProvider.System, settings.LogLevel, settings.LogsJson);
         while (true)

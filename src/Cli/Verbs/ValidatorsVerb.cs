@@ -5,7 +5,6 @@ using System.Linq;
 using System.Text.Json;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
-using CyberMesh.Core.Replica;
 using CyberMesh.Node;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Hosting;

@@ -22,6 +22,7 @@ using Microsoft.AspNetCore.Hosting;
 using Microsoft.AspNetCore.Http;
 using Microsoft.AspNetCore.Http.Json;
 using Microsoft.Extensions.DependencyInjection;
+using Microsoft.Extensions.Hosting;
 using Microsoft.Extensions.Logging;
 
 namespace CyberMesh.Node.Api;
@@ -62,6 +63,8 @@ public sealed partial class ApiServer : IAsyncDisposable
         builder.Services.AddRoutingCore();
         builder.Services.Configure<JsonOptions>(json => json.SerializerOptions.PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower);
         builder.Services.AddSingleton(new ForwardedLogger(logger));
+        // The usual one would take SIGTERM for itself, and the validator would not hear of it.
+        builder.Services.AddSingleton<IHostLifetime, NoLifetime>();
         builder.Services.AddOpenApi("openapi", DescribeApi);
         _app = builder.Build();
         _access = new AccessControl(access, RefuseAccessAsync);
@@ -72,6 +75,14 @@ public sealed partial class ApiServer : IAsyncDisposable
     }
 
     private sealed record ForwardedLogger(ILogger Logger);
+
+    /// <summary>Whoever owns the process decides when it ends.</summary>
+    private sealed class NoLifetime : IHostLifetime
+    {
+        public Task WaitForStartAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+
+        public Task StopAsync(CancellationToken cancellationToken) => Task.CompletedTask;
+    }
 
     /// <summary>Where it listens; known after <see cref="StartAsync"/>.</summary>
     public Uri Address => new(_app.Urls.First());

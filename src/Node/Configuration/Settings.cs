@@ -9,6 +9,7 @@ using System.Text.RegularExpressions;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Api.Access;
 using CyberMesh.Node.Api.Webhooks;
+using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Mesh;
 using CyberMesh.Node.Projection;
@@ -35,6 +36,9 @@ public sealed partial class Settings
 
     /// <summary>Each event as a JSON object.</summary>
     public required bool LogsJson { get; init; }
+
+    /// <summary>What the identity is encrypted with; null when it is not.</summary>
+    public required IdentityLock? IdentityLock { get; init; }
 
     /// <summary>Names that are set and have no effect.</summary>
     public required ImmutableArray<string> Unused { get; init; }
@@ -167,6 +171,7 @@ public sealed partial class Settings
                 _ => LogLevel.Information,
             },
             LogsJson = reader.Text("LOG_FORMAT").Length == 0 ? IsInContainer() : reader.OneOf("LOG_FORMAT", "text", "json") == "json",
+            IdentityLock = reader.IdentityLock(),
             Unused = [.. SettingCatalog.Unused.Where(name => values.Contains(name) || values.Contains(name + "_FILE"))],
             Kafka = new KafkaConnection(string.Join(',', reader.List("KAFKA_BROKERS")), security),
             AnomalyTopic = topics.ElementAtOrDefault(0) ?? "",
@@ -267,6 +272,27 @@ public sealed partial class Settings
                 return (dash < 0 ? number : number + 1).ToString(CultureInfo.InvariantCulture);
             problems.Add($"{name} is '{text}'; it must be the number of this validator (1, 2, …) or a pod name ending in its ordinal (validator-0)");
             return "";
+        }
+
+        public IdentityLock? IdentityLock()
+        {
+            var (key, passphrase) = (Secret("ENCRYPTION_KEY"), Text("IDENTITY_PASSPHRASE_FILE"));
+            if (key is not null && passphrase.Length > 0) problems.Add("ENCRYPTION_KEY and IDENTITY_PASSPHRASE_FILE are both set; keep the one the identity was encrypted with");
+            try
+            {
+                if (key is not null) return Crypto.IdentityLock.OfKey(key);
+                if (passphrase.Length > 0) return Crypto.IdentityLock.OfPassphrase(File.ReadAllText(passphrase).TrimEnd('\r', '\n'));
+            }
+            catch (UserError problem)
+            {
+                problems.Add(problem.Message);
+            }
+            catch (Exception problem) when (problem is IOException or UnauthorizedAccessException)
+            {
+                problems.Add($"IDENTITY_PASSPHRASE_FILE cannot be read: {problem.Message}");
+            }
+
+            return null;
         }
 
         public SetExpectation Expectation()

@@ -48,13 +48,37 @@ public sealed class Identity : IDisposable
         return FromSeed(seed);
     }
 
-    /// <exception cref="UserError">Missing, readable by others, or not 64 hex digits.</exception>
-    public static Identity Load(string path)
+    /// <param name="key">Of one that is encrypted.</param>
+    /// <exception cref="UserError">Missing, readable by others, not 64 hex digits, or encrypted with something else.</exception>
+    public static Identity Load(string path, IdentityLock? key = null) => FromSeed(ReadSeed(path, key));
+
+    private static byte[] ReadSeed(string path, IdentityLock? key)
     {
         var text = System.Text.Encoding.ASCII.GetString(SecretFile.Read(path, 1024)).Trim();
+        if (IdentityLock.IsSealed(text))
+            return key?.Open(text, path) ?? throw new UserError($"{path} is encrypted", "set ENCRYPTION_KEY_FILE or IDENTITY_PASSPHRASE_FILE to what it was encrypted with");
         if (text.Length != 2 * SeedBytes || !IsHex(text))
             throw new UserError($"{path} is not an identity: it must hold 64 hex digits", "restore it from a backup, or create a new validator with 'cybermesh testnet'");
-        return FromSeed(Convert.FromHexString(text));
+        return Convert.FromHexString(text);
+    }
+
+    /// <summary>Writes the file anew, encrypted, or in the clear with null. The old content is replaced at once or not at all.</summary>
+    /// <param name="now">What it is encrypted with at present.</param>
+    public static void Reseal(string path, IdentityLock? now, IdentityLock? then)
+    {
+        var seed = ReadSeed(path, now);
+        try
+        {
+            var text = then?.Seal(seed) ?? Convert.ToHexStringLower(seed) + "\n";
+            var next = path + ".new";
+            File.Delete(next);
+            SecretFile.Write(next, System.Text.Encoding.ASCII.GetBytes(text));
+            File.Move(next, path, overwrite: true);
+        }
+        finally
+        {
+            CryptographicOperations.ZeroMemory(seed);
+        }
     }
 
     private static bool IsHex(string text)

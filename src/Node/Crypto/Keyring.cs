@@ -18,16 +18,18 @@ public sealed class Keyring : IKeyring, IDisposable
     private const string OldFileName = "identity-old.key";
 
     private readonly string _home;
+    private readonly IdentityLock? _key;
     private readonly Lock _lock = new();
     private Identity _active;
     private Identity? _next;
     private Identity? _old;
 
     /// <exception cref="UserError">An identity is missing, readable by others, or damaged.</exception>
-    public Keyring(string home)
+    /// <param name="key">Of identities that are encrypted.</param>
+    public Keyring(string home, IdentityLock? key = null)
     {
-        _home = home;
-        _active = Identity.Load(Path.Combine(home, Identity.FileName));
+        (_home, _key) = (home, key);
+        _active = Identity.Load(Path.Combine(home, Identity.FileName), key);
         LoadNext();
     }
 
@@ -53,7 +55,7 @@ public sealed class Keyring : IKeyring, IDisposable
     private void LoadNext()
     {
         var path = Path.Combine(_home, NextFileName);
-        if (_next is null && File.Exists(path)) _next = Identity.Load(path);
+        if (_next is null && File.Exists(path)) _next = Identity.Load(path, _key);
     }
 
     /// <summary>The set in force names the next identity and no longer the active one: it takes its place, also on disk.</summary>

@@ -8,7 +8,23 @@ public static class ProducerKey
 {
     public static Ed25519Signer Create(string path)
     {
-        var seed = RandomNumberGenerator.GetBytes(32);
+        return Write(path, RandomNumberGenerator.GetBytes(32));
+    }
+
+    /// <summary>A seed that another program has made, as 64 hex digits.</summary>
+    /// <exception cref="UserError">Missing, readable by others, or no seed.</exception>
+    public static Ed25519Signer Import(string seedPath, string path)
+    {
+        var text = System.Text.Encoding.ASCII.GetString(SecretFile.Read(seedPath, 4096)).Trim();
+        var seed = new byte[32];
+        return text.Length == 64 && System.Convert.FromHexString(text, seed, out _, out _) == System.Buffers.OperationStatus.Done
+            ? Write(path, seed)
+            : throw new UserError($"{seedPath} does not hold 64 hex digits", "write the 32 bytes of the seed in hex");
+    }
+
+    /// <summary>Wipes the seed.</summary>
+    private static Ed25519Signer Write(string path, byte[] seed)
+    {
         using var key = Key.Import(SignatureAlgorithm.Ed25519, seed, KeyBlobFormat.RawPrivateKey, new KeyCreationParameters { ExportPolicy = KeyExportPolicies.AllowPlaintextExport });
         SecretFile.Write(path, key.Export(KeyBlobFormat.PkixPrivateKeyText));
         var signer = new Ed25519Signer(seed);

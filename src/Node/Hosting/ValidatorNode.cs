@@ -82,7 +82,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             throw new UserError($"this chain has forked; the proof is {ForkProofPath}", "verify it with 'cybermesh evidence verify' and agree with the other operators how to go on; this validator does not");
         var genesis = options.Genesis;
         var settings = options.Settings;
-        _keys = new Keyring(options.Home);
+        _keys = new Keyring(options.Home, settings.IdentityLock);
         ISignatureVerifier verifier = new Ed25519Verifier();
         VerdictTable.Check(verifier);
         if (settings.SignatureTables > 0) verifier = _knownKeys = new KnownKeyVerifier(verifier, settings.SignatureTables);

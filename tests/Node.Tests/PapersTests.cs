@@ -1,0 +1,61 @@
+using System;
+using System.Collections.Generic;
+using System.IO;
+using System.Linq;
+using System.Text.RegularExpressions;
+using CyberMesh.Cli;
+using Xunit;
+
+namespace CyberMesh.Node.Tests;
+
+/// <summary>Papers: links lead somewhere, and commands are such as the program takes. What they print is for the tests that run them.</summary>
+public sealed partial class PapersTests
+{
+    public static TheoryData<string> Papers => [.. new[] { "", "docs", "docs/adr", "src/Node/Crypto/KnownKeys" }.SelectMany(d => Directory.EnumerateFiles(Path.Combine(Paths.Root, d), "*.md")).Select(p => Path.GetRelativePath(Paths.Root, p)).Order()];
+
+    [GeneratedRegex(@"\]\(([^)\s]+)\)")]
+    private static partial Regex Link();
+
+    [GeneratedRegex(@"[^\w\- ]")]
+    private static partial Regex NotInAnchor();
+
+    [GeneratedRegex("\"[^\"]*\"|'[^']*'|\\S+")]
+    private static partial Regex Word();
+
+    [GeneratedRegex(@"\./cybermesh (.*?)(?=\s(?:\|\|?|>|>>|2>|&&|&)(?:\s|$)|\s*[;)]|$)")]
+    private static partial Regex Command();
+
+    private static HashSet<string> Anchors(string path) => File.ReadLines(path).Where(l => l.StartsWith('#')).Select(l => NotInAnchor().Replace(l.TrimStart('#').Trim().ToLowerInvariant(), "").Replace(' ', '-')).ToHashSet();
+
+    [Theory]
+    [MemberData(nameof(Papers))]
+    public void Links_lead_somewhere(string paper)
+    {
+        var path = Path.Combine(Paths.Root, paper);
+        foreach (var target in Link().Matches(File.ReadAllText(path)).Select(m => m.Groups[1].Value).Where(t => !t.Contains("://", StringComparison.Ordinal)))
+        {
+            var parts = target.Split('#');
+            var file = parts[0].Length == 0 ? path : Path.GetFullPath(Path.Combine(Path.GetDirectoryName(path)!, parts[0]));
+            Assert.True(File.Exists(file) || Directory.Exists(file), $"{paper} links to {target}, which is not there");
+            if (parts.Length > 1) Assert.True(Anchors(file).Contains(parts[1]), $"{paper} links to {target}, and {parts[0]} has no such heading");
+        }
+    }
+
+    [Theory]
+    [MemberData(nameof(Papers))]
+    public void Commands_are_such_as_the_program_takes(string paper)
+    {
+        var inBlock = false;
+        foreach (var line in File.ReadLines(Path.Combine(Paths.Root, paper)))
+        {
+            if (line.StartsWith("```", StringComparison.Ordinal)) inBlock = !inBlock;
+            if (!inBlock) continue;
+            foreach (var command in Command().Matches(line).Select(m => m.Groups[1].Value))
+            {
+                // Variables of a shell stand for anything; a number does for most.
+                var words = Word().Matches(command).Select(m => Regex.Replace(m.Value.Trim('"', '\''), @"\$\w+", "1")).ToArray();
+                Assert.True(Program.Root().Parse(words).Errors is { Count: 0 }, $"{paper}: ./cybermesh {command}: {string.Join("; ", Program.Root().Parse(words).Errors.Select(e => e.Message))}");
+            }
+        }
+    }
+}
