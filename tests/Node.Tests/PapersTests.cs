@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.IO;
 using System.Linq;
 using System.Text.RegularExpressions;
+using System.Threading.Tasks;
 using CyberMesh.Cli;
 using Xunit;
 
@@ -26,6 +27,22 @@ public sealed partial class PapersTests
     private static partial Regex Command();
 
     private static HashSet<string> Anchors(string path) => File.ReadLines(path).Where(l => l.StartsWith('#')).Select(l => NotInAnchor().Replace(l.TrimStart('#').Trim().ToLowerInvariant(), "").Replace(' ', '-')).ToHashSet();
+
+    [Fact]
+    public async Task Every_command_has_an_example_that_the_program_takes()
+    {
+        var leaves = Leaves(Program.Root()).Select(Examples.NameOf).Order().ToList();
+        Assert.Equal(leaves, Examples.All.Keys.Order());
+        foreach (var (name, example) in Examples.All)
+        {
+            var words = Word().Matches($"{name} {example}").Select(m => m.Value.Trim('"')).ToArray();
+            Assert.True(Program.Root().Parse(words).Errors is { Count: 0 }, $"{name} {example}: {string.Join("; ", Program.Root().Parse(words).Errors.Select(e => e.Message))}");
+        }
+
+        Assert.Contains("Example:\n  cybermesh genesis sign genesis.json", (await CliProcess.RunAsync("genesis", "sign", "--help")).Output, StringComparison.Ordinal);
+
+        static IEnumerable<System.CommandLine.Command> Leaves(System.CommandLine.Command command) => command.Subcommands.Count == 0 ? [command] : command.Subcommands.SelectMany(Leaves);
+    }
 
     [Theory]
     [MemberData(nameof(Papers))]
