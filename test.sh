@@ -33,10 +33,27 @@ proofs=tests/Node.Tests/Proofs
 artifacts/verify/cybermesh-verify $proofs/alert.tlog-proof --policy $proofs/trust.policy --message $proofs/alert.record
 if artifacts/verify/cybermesh-verify <(sed 's/^index .*/index 1/' $proofs/alert.tlog-proof) --policy $proofs/trust.policy; then echo "a changed proof passed" >&2; exit 1; fi
 
-if ! command -v curl > /dev/null; then
-  if [ "$(id -u)" -ne 0 ]; then echo "curl is missing; install it with: sudo apt-get install curl" >&2; exit 1; fi
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends curl > /dev/null
+# The commands of the papers, which the tests run, use these.
+for tool in curl openssl; do
+  if command -v $tool > /dev/null; then continue; fi
+  if [ "$(id -u)" -ne 0 ]; then echo "$tool is missing; install it with: sudo apt-get install $tool" >&2; exit 1; fi
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends $tool > /dev/null
+done
+
+step "two builds in two places are the same, and what is in them"
+if git rev-parse --verify --quiet HEAD > /dev/null 2>&1; then
+  places=$(mktemp -d)
+  for place in one two/deeper; do
+    git clone --quiet . "$places/$place"
+    (cd "$places/$place" && dotnet build src/Cli --configuration Release --nologo --verbosity quiet -p:ContinuousIntegrationBuild=true -p:RunAnalyzers=false > /dev/null && cd src/Cli/bin/Release/net10.0 && sha256sum cybermesh.dll CyberMesh.*.dll) > "$places/sums-${place%%/*}"
+  done
+  diff "$places/sums-one" "$places/sums-two"
+  cat "$places/sums-one"
+  rm -rf "$places"
+else
+  echo "left out: this is no git checkout"
 fi
+dotnet run build/sbom.cs -- 0 | grep -c '"purl"'
 
 step "a database server for the tests"
 if ! ls /usr/lib/postgresql/*/bin/initdb > /dev/null 2>&1 && [ -z "${TEST_DB_DSN:-}" ]; then

@@ -1,5 +1,7 @@
 // The bill of materials of what is released (CycloneDX 1.6, JSON), made of the lock files: every package with its exact version and the hash that restore checks.
 //   dotnet run build/sbom.cs -- VERSION
+#:property RestorePackagesWithLockFile=false
+#:property PublishAot=false
 using System;
 using System.Collections.Generic;
 using System.IO;

@@ -41,7 +41,7 @@ public sealed partial class PapersTests
 
         Assert.Contains("Example:\n  cybermesh genesis sign genesis.json", (await CliProcess.RunAsync("genesis", "sign", "--help")).Output, StringComparison.Ordinal);
 
-        static IEnumerable<System.CommandLine.Command> Leaves(System.CommandLine.Command command) => command.Subcommands.Count == 0 ? [command] : command.Subcommands.SelectMany(Leaves);
+        static IEnumerable<System.CommandLine.Command> Leaves(System.CommandLine.Command command) => command.Subcommands.Count == 0 ? [command] : command.Subcommands.Where(c => !c.Hidden).SelectMany(Leaves);
     }
 
     [Theory]

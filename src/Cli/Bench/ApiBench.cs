@@ -109,23 +109,10 @@ internal static class ApiBench
             }
 
             var calm = await load.RunAsync(rate, seconds, stop);
-            using var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
-            long events = 0;
-            var clients = new List<Task>();
-            var open = 0;
-            for (var i = 0; i < streams; i++)
-            {
-                clients.Add(ListenAsync(http, () => Interlocked.Increment(ref open), count => Interlocked.Add(ref events, count), end.Token));
-                if (i % 50 == 49) await Task.Delay(50, stop);
-            }
-
-            for (var i = 0; i < 600 && Volatile.Read(ref open) < streams; i++) await Task.Delay(50, stop);
-            if (open < streams) throw new UserError($"only {open} of {streams} streams could be opened", "see the limit of open files (ulimit -n)");
-            clients.Add(RequestAsync(http, requests, end.Token));
+            await using var clients = await ApiClients.StartAsync(node.ApiAddress, streams, requests, stop);
             await load.RunAsync(rate, 2, stop);
             var loaded = await load.RunAsync(rate, seconds, stop);
-            await end.CancelAsync();
-            await Task.WhenAll(clients);
+            var events = await clients.StopAsync(stop);
             return new Report(
                 Environment.ProcessorCount, database is null ? "a file" : "a server", alerts, Latencies.Of(pages), Latencies.Of(filtered), streams, requests, calm, loaded, loaded.P99Ms / Math.Max(calm.P99Ms, 0.001), events);
         }
@@ -181,42 +168,6 @@ internal static class ApiBench
             using var parsed = JsonDocument.Parse(body);
             cursor = parsed.RootElement.GetProperty("next").GetString();
             if (cursor is null) return;
-        }
-    }
-
-    private static async Task ListenAsync(HttpClient http, Action opened, Action<int> read, CancellationToken stop)
-    {
-        try
-        {
-            using var answer = await http.GetAsync("/v1/events", HttpCompletionOption.ResponseHeadersRead, stop);
-            answer.EnsureSuccessStatusCode();
-            opened();
-            // As cheaply as can be: what clients do with events is not what is measured, and they share the cores.
-            await using var stream = await answer.Content.ReadAsStreamAsync(stop);
-            var buffer = new byte[16 * 1024];
-            while (await stream.ReadAsync(buffer, stop) is var count && count > 0) read(buffer.AsSpan(0, count).Count("\nid: "u8));
-        }
-        catch (OperationCanceledException) when (stop.IsCancellationRequested)
-        {
-            // enough
-        }
-    }
-
-    private static async Task RequestAsync(HttpClient http, int perSecond, CancellationToken stop)
-    {
-        var clock = Stopwatch.StartNew();
-        for (var i = 0; !stop.IsCancellationRequested; i++)
-        {
-            try
-            {
-                var wait = TimeSpan.FromSeconds((double)i / perSecond) - clock.Elapsed;
-                if (wait > TimeSpan.Zero) await Task.Delay(wait, stop);
-                _ = http.GetByteArrayAsync(i % 2 == 0 ? "/v1/alerts?limit=20" : "/v1/blocks?limit=20", stop).ContinueWith(_ => { }, TaskScheduler.Default);
-            }
-            catch (OperationCanceledException) when (stop.IsCancellationRequested)
-            {
-                return;
-            }
         }
     }
 

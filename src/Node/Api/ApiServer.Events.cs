@@ -2,6 +2,7 @@ using System;
 using System.Buffers;
 using System.Collections.Concurrent;
 using System.Globalization;
+using System.IO.Pipelines;
 using System.Linq;
 using System.Text;
 using System.Text.Json;
@@ -31,10 +32,15 @@ public sealed partial class ApiServer
     private static readonly TimeSpan PausePerStream = TimeSpan.FromMicroseconds(300);
 
     private static readonly TimeSpan KeepAlivePeriod = TimeSpan.FromSeconds(15);
+
+    /// <summary>So many streams are written to at one time. A block wakes all listeners at once, and without it consensus would stand behind all of them in the queue of the thread pool.</summary>
+    private const int WritersMax = 1;
+
     private static readonly JsonSerializerOptions EventJson = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
     private static readonly byte[] KeepAlive = ": keep-alive\n\n"u8.ToArray();
 
     private readonly ConcurrentDictionary<ulong, Lazy<byte[]?>> _events = new();
+    private readonly SemaphoreSlim _writers = new(WritersMax);
     private int _streams;
 
     private async Task EventsAsync(HttpContext context)
@@ -70,22 +76,19 @@ public sealed partial class ApiServer
             while (!end.IsCancellationRequested)
             {
                 var isThere = await _sources.Projection.WaitAsync(new Height(next), KeepAlivePeriod, end.Token).ConfigureAwait(false);
-                if (!isThere) await context.Response.BodyWriter.WriteAsync(KeepAlive, end.Token).ConfigureAwait(false);
-                for (var blocks = 0; blocks < EventsPerWrite && next <= _sources.Projection.Height.Value; blocks++)
+                await _writers.WaitAsync(end.Token).ConfigureAwait(false);
+                ValueTask<FlushResult> flushed;
+                try
                 {
-                    if (EventOf(next) is { } written)
-                    {
-                        context.Response.BodyWriter.Write(written);
-                        next++;
-                        continue;
-                    }
-
-                    // Where this validator began with a snapshot there is a hole.
-                    next = _sources.Projection.FirstHeightFrom(next);
-                    context.Response.BodyWriter.Write(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"event: missing\nid: {next - 1}\ndata: {{\"up_to\":{next - 1}}}\n\n")));
+                    flushed = WriteEvents(context.Response.BodyWriter, isThere, ref next, end.Token);
+                }
+                finally
+                {
+                    _writers.Release();
                 }
 
-                await context.Response.BodyWriter.FlushAsync(end.Token).ConfigureAwait(false);
+                // One that reads slowly waits here, and nobody waits for it.
+                await flushed.ConfigureAwait(false);
                 // The first block after a pause goes out at once; of many the next ones wait for company, the longer the more listen, and not all listeners in step.
                 if (isThere) await Task.Delay(PausePerStream * Volatile.Read(ref _streams) * (0.75 + (Random.Shared.NextDouble() / 2)), end.Token).ConfigureAwait(false);
             }
@@ -98,6 +101,27 @@ public sealed partial class ApiServer
         {
             Interlocked.Decrement(ref _streams);
         }
+    }
+
+    /// <summary>What there is from the next block on, or a sign of life.</summary>
+    private ValueTask<FlushResult> WriteEvents(PipeWriter stream, bool isThere, ref ulong next, CancellationToken stop)
+    {
+        if (!isThere) stream.Write(KeepAlive);
+        for (var blocks = 0; blocks < EventsPerWrite && next <= _sources.Projection.Height.Value; blocks++)
+        {
+            if (EventOf(next) is { } written)
+            {
+                stream.Write(written);
+                next++;
+                continue;
+            }
+
+            // Where this validator began with a snapshot there is a hole.
+            next = _sources.Projection.FirstHeightFrom(next);
+            stream.Write(Encoding.UTF8.GetBytes(string.Create(CultureInfo.InvariantCulture, $"event: missing\nid: {next - 1}\ndata: {{\"up_to\":{next - 1}}}\n\n")));
+        }
+
+        return stream.FlushAsync(stop);
     }
 
     /// <summary>Null where the copy has no such block.</summary>
