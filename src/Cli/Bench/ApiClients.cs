@@ -27,7 +27,8 @@ internal sealed class ApiClients : IAsyncDisposable
         var process = Process.Start(new ProcessStartInfo(
             "dotnet", [Path.Combine(AppContext.BaseDirectory, "cybermesh.dll"), "bench", Name, "--url", validator.ToString(), "--streams", Number(streams), "--requests", Number(requests)])
         {
-            RedirectStandardOutput = true, RedirectStandardInput = true,
+            RedirectStandardOutput = true,
+            RedirectStandardInput = true,
         })!;
         var clients = new ApiClients(process);
         if (await process.StandardOutput.ReadLineAsync(stop).AsTask().WaitAsync(Patience, stop) == Ready) return clients;

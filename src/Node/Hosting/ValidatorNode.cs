@@ -236,6 +236,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         _metrics.Gauge("cybermesh_block_time_seconds", "Time of the last block, since 1970.", () => _loop.Status.BlockTime.Milliseconds / 1000.0);
         if (_options.Settings.Api.Certificate is { } certificate)
             _metrics.Gauge("cybermesh_api_certificate_expiry_seconds", "When the certificate of the HTTP API expires, since 1970.", () => new DateTimeOffset(certificate.NotAfter.ToUniversalTime()).ToUnixTimeSeconds());
+        _metrics.Gauge("cybermesh_key_age_seconds", "Since the identity in use was written; rotate it before it is 90 days old.", () => (_options.Time.GetUtcNow() - File.GetLastWriteTimeUtc(Path.Combine(_options.Home, Identity.FileName))).TotalSeconds);
         ProcessMetrics.AddTo(_metrics);
         _metrics.Gauge("cybermesh_projection_height", "Last block of the queryable copy.", () => _projection.Height.Value);
     }
