@@ -56,7 +56,6 @@ public sealed class ApiTests
         Assert.Equal("ok", (string)(await Get("/health"))["status"]!);
         var metrics = await http.GetStringAsync("/metrics");
         Assert.Contains("cybermesh_transactions_total{result=\"accepted\"} 1", metrics, StringComparison.Ordinal);
-        Assert.All(metrics.Split('\n', StringSplitOptions.RemoveEmptyEntries).Where(l => l[0] != '#'), l => Assert.Matches("^cybermesh_[a-z_]+(\\{[^}]*\\})? [0-9.E+]+$", l));
 
         await Eventually.HoldsAsync(() => http.GetAsync("/health/ready").GetAwaiter().GetResult().IsSuccessStatusCode, "it is ready");
 

@@ -30,7 +30,7 @@ public sealed class TourTests
         string[] expected =
         [
             "exit code 7", "nobody answers at 127.0.0.1:", "its data directory is gone", "TLS_CERT_PATH: CN=v1 expires in", "TLS_CERT_PATH: CN=v1 is valid for 36", "ok: ", "copied up to block",
-            "\"status\": \"revoked\"", "blocks     ", "missing: v4", "nothing keeps it from working",
+            "\"status\": \"revoked\"", "blocks     ", "; missing: v", "nothing keeps it from working",
         ];
         foreach (var text in expected) Assert.True(output.Contains(text, StringComparison.Ordinal), $"'{text}' is missing in\n{output}");
     }

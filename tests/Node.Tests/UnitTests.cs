@@ -5,7 +5,6 @@ using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
 using Confluent.Kafka;
-using CyberMesh.Cli;
 using CyberMesh.Cli.Verbs;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
@@ -539,16 +538,6 @@ public sealed class TilePathTests
 
 public sealed class CommandLineTests
 {
-    [Fact]
-    public void Every_command_of_the_documents_is_one_the_program_understands()
-    {
-        var documents = Directory.EnumerateFiles(Paths.Root, "*.md").Concat(Directory.EnumerateFiles(Path.Combine(Paths.Root, "docs"), "*.md", SearchOption.AllDirectories));
-        var commands = documents.SelectMany(File.ReadLines).Where(line => line.StartsWith("./cybermesh ", StringComparison.Ordinal) || line.StartsWith("KAFKA_BROKERS=", StringComparison.Ordinal))
-            .Select(line => line[line.IndexOf("./cybermesh ", StringComparison.Ordinal)..]["./cybermesh ".Length..]).ToArray();
-        Assert.True(commands.Length > 8);
-        foreach (var command in commands) Assert.True(Program.Root().Parse(command.Split(" > ")[0].TrimEnd('&', ' ')).Errors.Count == 0, command);
-    }
-
     [Theory]
     [InlineData(2, "frobnicate")]
     [InlineData(2, "demo", "--fault", "earthquake")]

@@ -52,13 +52,13 @@ internal sealed class ApiClients : IAsyncDisposable
 
     public static Command Create()
     {
-        var url = new Option<Uri>("--url") { Required = true };
+        var url = new Option<string>("--url") { Required = true };
         var (streams, requests) = (new Option<int>("--streams"), new Option<int>("--requests"));
         var command = new Command(Name, "The clients of 'bench api', until its input ends.") { url, streams, requests };
         command.Hidden = true;
         command.SetAction(async (parsed, stop) =>
         {
-            using var http = new HttpClient(new SocketsHttpHandler { MaxConnectionsPerServer = int.MaxValue }) { BaseAddress = parsed.GetValue(url), Timeout = Timeout.InfiniteTimeSpan };
+            using var http = new HttpClient(new SocketsHttpHandler { MaxConnectionsPerServer = int.MaxValue }) { BaseAddress = new Uri(parsed.GetValue(url)!), Timeout = Timeout.InfiniteTimeSpan };
             using var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
             var (events, open) = (0L, 0);
             for (var i = 0; i < parsed.GetValue(streams); i++)
