@@ -107,7 +107,7 @@ public static class SettingCatalog
     private static readonly FrozenDictionary<string, SettingDefinition> ByName = All.ToFrozenDictionary(d => d.Name, StringComparer.Ordinal);
 
     /// <summary>A name starting like this is meant for us, so an unknown one is a mistake and not somebody else's variable.</summary>
-    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "AUDIT_", "WEBHOOKS_", "IDENTITY_", "CONSENSUS_", "CONTROL_", "RETENTION_", "TLS_", "SIGNATURE_TABLES"];
+    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "AUDIT_", "WEBHOOKS_", "CONSENSUS_", "CONTROL_", "RETENTION_", "TLS_", "SIGNATURE_TABLES"];
 
     public static SettingDefinition? Find(string name) => ByName.GetValueOrDefault(name);
 
