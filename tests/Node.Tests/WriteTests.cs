@@ -163,6 +163,30 @@ public sealed class PolicyVerbTests
 
 public sealed class AuditLogTests
 {
+    /// <summary>The copy may be away for a while: nothing stops because of that, and the head goes into the chain once, when it is back.</summary>
+    [Fact]
+    public async Task The_head_waits_for_a_database_that_is_away()
+    {
+        using var directory = new TemporaryDirectory();
+        using var log = Open(directory.Path);
+        log.Append(Event(1));
+        var (asked, offered) = (0, 0);
+        var anchor = new AuditAnchor(
+            log, Chain, new Sensors.AlertSigner(_key, SigningProfile.V2, TimeProvider.System), (_, _) =>
+            {
+                offered++;
+                return Task.FromResult(new Core.Mempool.Admission(Core.Mempool.AdmissionKind.Admitted));
+            },
+            _ => ++asked <= 3 ? throw new Microsoft.Data.Sqlite.SqliteException("away", 14) : true, TimeSpan.FromMilliseconds(10), TimeProvider.System, Microsoft.Extensions.Logging.Abstractions.NullLogger.Instance);
+        using var stop = new System.Threading.CancellationTokenSource();
+        var running = anchor.RunAsync(stop.Token);
+        await Eventually.HoldsAsync(() => asked == 4 || running.IsCompleted, "it asks again");
+        await Task.Delay(200, TestContext.Current.CancellationToken);
+        await stop.CancelAsync();
+        await running;
+        Assert.Equal((4, 1), (asked, offered));
+    }
+
     [Fact]
     public async Task A_log_that_is_cut_off_contradicts_the_heads_that_are_in_the_chain()
     {

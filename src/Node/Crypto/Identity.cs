@@ -134,6 +134,8 @@ public static class SecretFile
                 UnixCreateMode = UnixFileMode.UserRead | UnixFileMode.UserWrite,
             });
             file.Write(content);
+            // It may take the place of another one, which is gone then.
+            file.Flush(flushToDisk: true);
         }
         catch (Exception problem) when (problem is IOException or UnauthorizedAccessException)
         {

@@ -6,10 +6,7 @@ namespace CyberMesh.Node.Crypto;
 /// <summary>A producer's signing key: PKCS#8 PEM as OpenSSL writes it, 0600.</summary>
 public static class ProducerKey
 {
-    public static Ed25519Signer Create(string path)
-    {
-        return Write(path, RandomNumberGenerator.GetBytes(32));
-    }
+    public static Ed25519Signer Create(string path) => Write(path, RandomNumberGenerator.GetBytes(32));
 
     /// <summary>A seed that another program has made, as 64 hex digits.</summary>
     /// <exception cref="UserError">Missing, readable by others, or no seed.</exception>

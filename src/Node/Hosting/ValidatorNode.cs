@@ -131,7 +131,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             {
                 _anchorKey = ProducerKey.Load(settings.AuditAnchorKeyFile);
                 _auditAnchor = new AuditAnchor(
-                    _audit, genesis.Chain.ChainId, new AlertSigner(_anchorKey, SigningProfile.V2, options.Time), intake.OfferAsync, transaction => _projection.Transaction(transaction.ToString()) is not null,
+                    _audit, genesis.Chain.ChainId, new AlertSigner(_anchorKey, SigningProfile.V2, options.Time), intake.OfferAsync, transaction => _projection.Transaction(transaction.ToString()) is { Result: "accepted" },
                     settings.AuditAnchorPeriod, options.Time, options.Logger);
             }
 

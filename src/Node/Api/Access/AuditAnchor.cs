@@ -1,4 +1,5 @@
 using System;
+using System.Data.Common;
 using System.Globalization;
 using System.Text;
 using System.Threading;
@@ -17,9 +18,9 @@ namespace CyberMesh.Node.Api.Access;
 /// Puts the head of the audit log into the chain, as evidence signed by a producer of the trust store: then whoever cuts the log off, or writes it anew, contradicts what
 /// all validators have committed.
 /// </summary>
-/// <param name="isCommitted">Whether a transaction is in a block.</param>
+/// <param name="isAccepted">Whether a transaction is in a block, and counts.</param>
 public sealed class AuditAnchor(
-    AuditLog log, Digest chainId, AlertSigner signer, Func<AlertEnvelope, CancellationToken, Task<Admission>> offer, Func<Digest, bool> isCommitted, TimeSpan period, TimeProvider time, ILogger logger)
+    AuditLog log, Digest chainId, AlertSigner signer, Func<AlertEnvelope, CancellationToken, Task<Admission>> offer, Func<Digest, bool> isAccepted, TimeSpan period, TimeProvider time, ILogger logger)
 {
     /// <summary>Of evidence.</summary>
     public const string EvidenceType = "audit_head";
@@ -33,7 +34,17 @@ public sealed class AuditAnchor(
         {
             for (; ; await Task.Delay(period, time, stop).ConfigureAwait(false))
             {
-                if (underWay is { } earlier && isCommitted(earlier.Transaction)) anchored = earlier.Head;
+                try
+                {
+                    if (underWay is { } earlier && isAccepted(earlier.Transaction)) anchored = earlier.Head;
+                }
+                catch (DbException problem)
+                {
+                    // The copy is away; that is no reason to stop, and asked again after the next period.
+                    Log.AuditNotAnchored(logger, problem.Message);
+                    continue;
+                }
+
                 underWay = null;
                 var head = log.Head;
                 if (head == anchored || head == AuditHead.None) continue;
