@@ -115,7 +115,7 @@ public sealed class SimulatedDisk
 
     public void AppendBlocks(IEnumerable<CommittedBlock> blocks)
     {
-        foreach (var block in blocks) _blocks[block.Block.Height.Value] = StoredBlock.Encode(block);
+        foreach (var block in blocks) _blocks[block.Block.Height.Value] = StoredBlock.Of(block).Encode();
     }
 
     public IEnumerable<DurableRecord> ReadLog()

@@ -240,7 +240,7 @@ public sealed class AmnesiaTests
         AlertEnvelope Evidence(byte fill)
         {
             var proof = Misbehaviour.TryCreate(new ValidatorIndex(2), Vote(1), Vote(fill))!;
-            Assert.True(EnvelopeDecoder.TryDecodeBody(AlertEnvelope.Of(proof).ToBody(), out var envelope, out _));
+            Assert.True(EnvelopeDecoder.TryDecodeBody(AlertEnvelope.Of(proof).Body, out var envelope, out _));
             Assert.True(new EnvelopeAuthenticator(Samples.Signatures, new EpochSchedule(Samples.Genesis.Chain)).TryAuthenticate(envelope, SigningProfiles.V1, out _));
             Assert.False(new EnvelopeAuthenticator(Samples.Signatures).TryAuthenticate(envelope, SigningProfiles.V1, out _));
             return envelope;

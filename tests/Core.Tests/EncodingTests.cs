@@ -21,7 +21,7 @@ public sealed class EncodingTests
     {
         foreach (var message in Samples.EveryMessage()) yield return ("message-" + message.GetType().Name, MessageCodec.Encode(message));
         foreach (var record in Samples.EveryRecord()) yield return ("record-" + record.GetType().Name, DurableRecordCodec.Encode(record));
-        foreach (var transaction in Samples.EveryControlTransaction()) yield return ("transaction-" + transaction.Kind, transaction.ToBody());
+        foreach (var transaction in Samples.EveryControlTransaction()) yield return ("transaction-" + transaction.Kind, transaction.Body.ToArray());
         foreach (var order in Samples.EveryOrder()) yield return ("order-" + order.Change.GetType().Name, order.Encode());
         var header = new ArrayBufferWriter<byte>();
         Samples.Genesis.Block.Header.Write(new CanonicalWriter(header));

@@ -31,7 +31,7 @@ public sealed class GovernanceTests
     private bool IsGenuine(ChangeOrder order)
     {
         // As a body from the wire, so that what is signed is also what is decoded.
-        var decoded = EnvelopeDecoder.TryDecodeBody(AlertEnvelope.Of(order).ToBody(), out var envelope, out _);
+        var decoded = EnvelopeDecoder.TryDecodeBody(AlertEnvelope.Of(order).Body, out var envelope, out _);
         return decoded && new EnvelopeAuthenticator(_samples.Signatures, Epochs, _samples.Genesis.Operators).TryAuthenticate(envelope!, SigningProfiles.None, out _);
     }
 

@@ -97,9 +97,9 @@ public sealed class MempoolRuleTests
         foreach (var alert in flood) Add(pool, alert);
         var (one, two, policy) = (Alert("quiet", 1), Alert("quiet", 8), Policy("other"));
         foreach (var alert in new[] { one, two, policy }) Add(pool, alert);
-        var chosen = pool.Select([], 6, 1 << 20, out var oldest);
+        var chosen = pool.Select(6, 1 << 20);
         Assert.Equal(policy.Value.Digest, chosen[0].Digest);
-        Assert.Equal(_now, oldest);
+        Assert.Equal(_now, pool.OldestFree!.AdmittedAt);
         Assert.Equal(2, chosen.Count(a => NameOf(a) == "quiet"));
         var flooded = chosen.Where(a => NameOf(a) == "flood").ToList();
         Assert.Equal(3, flooded.Count);
@@ -111,17 +111,39 @@ public sealed class MempoolRuleTests
     {
         var pool = new Mempool.Mempool(1000, 10 << 20);
         for (var i = 0; i < 50; i++) Add(pool, i % 2 == 0 ? "a" : "b");
-        HashSet<Digest> excluded = [];
-        var first = pool.Select(excluded, 20, 1 << 20, out _);
-        var second = pool.Select(excluded, 100, 1 << 20, out _);
+        var first = pool.Select(20, 1 << 20);
+        foreach (var alert in first) pool.SetAside(alert.Digest);
+        Assert.Equal((30, 30 * first[0].BodyLength), (pool.FreeCount, pool.FreeBytes));
+        var second = pool.Select(100, 1 << 20);
         Assert.Equal((20, 30), (first.Count, second.Count));
         Assert.Equal(50, first.Concat(second).Select(a => a.Digest).Distinct().Count());
-        Assert.Empty(pool.Select(excluded, 100, 1 << 20, out _));
+        foreach (var alert in second) pool.SetAside(alert.Digest);
+        Assert.Empty(pool.Select(100, 1 << 20));
+        Assert.Null(pool.OldestFree);
+
+        // Of two blocks that hold it the last one gives it back.
+        pool.SetAside(first[0].Digest);
+        pool.TakeBack(first[0].Digest);
+        Assert.Empty(pool.Select(100, 1 << 20));
+        foreach (var alert in second.Concat(first).Reverse()) pool.TakeBack(alert.Digest);
+        Assert.Equal((50, pool.Bytes, pool.Oldest), (pool.FreeCount, pool.FreeBytes, pool.OldestFree));
         var length = first[0].BodyLength;
-        Assert.Equal(3, pool.Select([], 100, 3 * length + length / 2, out _).Count);
+        Assert.Equal(3, pool.Select(100, 3 * length + length / 2).Count);
         // One that does not fit does not keep the others out.
         Add(pool, Alert("long", 10, 50_000));
-        Assert.Equal(3, pool.Select([], 100, 3 * length + length / 2, out _).Count);
+        Assert.Equal(3, pool.Select(100, 3 * length + length / 2).Count);
+    }
+
+    [Fact]
+    public void M2_what_is_on_its_way_makes_no_room_for_others()
+    {
+        var pool = new Mempool.Mempool(10, 10 * 1000);
+        for (var i = 0; i < 10; i++) Add(pool, Alert("flood", 1));
+        foreach (var alert in pool.Select(9, 1 << 20)) pool.SetAside(alert.Digest);
+        var free = pool.OldestFree!.Alert.Digest;
+        Add(pool, "other");
+        Assert.Equal(free, Assert.Single(_evicted).Alert.Digest);
+        Assert.Equal(AdmissionKind.Full, pool.Add(Alert("third"), null, _now, _evicted));
     }
 
     /// <summary>Against a model that knows only lists: counts, bytes, bounds, and what may be chosen.</summary>
@@ -155,7 +177,7 @@ public sealed class MempoolRuleTests
             Assert.Equal(model.Values.Sum(a => a.Value.BodyLength), pool.Bytes);
             Assert.InRange(pool.Count, 0, 12);
             Assert.InRange(pool.Room, pool.Bytes, 12 * 1000);
-            Assert.Equal(model.Keys.Order(), pool.Select([], 1000, 1 << 20, out _).Select(a => a.Digest).Order());
+            Assert.Equal(model.Keys.Order(), pool.Select(1000, 1 << 20).Select(a => a.Digest).Order());
             foreach (var digest in model.Keys) pool.Remove(digest);
             Assert.Equal((0, 0, 0), (pool.Count, pool.Bytes, pool.Room));
         });

@@ -649,7 +649,7 @@ public sealed class ReplicaRuleTests
             foreach (var record in records) restarted.Restore(record, new EnvelopeAuthenticator(_samples.Signatures));
             _effects.Clear();
             restarted.Resume(_now, _effects);
-            foreach (var message in new PeerMessage[] { _samples.Messages(0).PrePrepare(other), new PeerMessage.Transactions([alert.ToBody()]) })
+            foreach (var message in new PeerMessage[] { _samples.Messages(0).PrePrepare(other), new PeerMessage.Transactions([alert.Body]) })
             {
                 Assert.True(_samples.Authenticator().TryVerify(message, out var verified, out _));
                 restarted.Receive(new ValidatorIndex(0), verified, _now, _effects);
@@ -677,14 +677,14 @@ public sealed class ReplicaRuleTests
         _now = _now.PlusMs(10);
         _replica.Tick(_now, _effects);
         Assert.Equal(new ValidatorIndex(0), _effects.Messages.Single(m => m.Message is PeerMessage.GetTransactions).To);
-        Give(0, new PeerMessage.Transactions([alert.ToBody()]));
+        Give(0, new PeerMessage.Transactions([alert.Body]));
         Assert.Single(Sent<PeerMessage.Prepare>());
     }
 
     [Fact]
     public void N9_a_body_with_a_bad_signature_never_reaches_the_replica()
     {
-        var body = Alert().ToBody();
+        var body = Alert().Body.ToArray();
         Assert.True(EnvelopeDecoder.TryDecodeBody(body, out var envelope, out _));
         body[1 + envelope.SignatureField.Start.Value + 10] ^= 1;
         Assert.False(_samples.Authenticator().TryVerify(new PeerMessage.Transactions([body]), out _, out var problem));
@@ -703,7 +703,7 @@ public sealed class ReplicaRuleTests
         var commit = _samples.Certificate(CertificateKind.Commit, default, block.Height, block.Digest, 0, 2, 3);
         Give(0, _samples.Messages(0).Heartbeat(default, commit));
         _replica.Tick(_now, _effects);
-        Give(_effects.Messages.Single(m => m.Message is PeerMessage.GetBlocks).To!.Value.Value, new PeerMessage.Blocks([new BlockWithBodies(block, [winner.ToBody()])], commit));
+        Give(_effects.Messages.Single(m => m.Message is PeerMessage.GetBlocks).To!.Value.Value, new PeerMessage.Blocks([new BlockWithBodies(block, [winner.Body])], commit));
         Assert.Single(_effects.Decided);
         var refusal = Assert.Single(_effects.Refused);
         Assert.Equal((loser.Digest, RejectionReason.ReplayedNonce), (refusal.Transaction, refusal.Rejection.Reason));
@@ -730,7 +730,7 @@ public sealed class ReplicaRuleTests
         var commit = _samples.Certificate(CertificateKind.Commit, default, block.Height, block.Digest, 0, 2, 3);
         Give(0, _samples.Messages(0).Heartbeat(default, commit));
         _replica.Tick(_now, _effects);
-        Give(_effects.Messages.Single(m => m.Message is PeerMessage.GetBlocks).To!.Value.Value, new PeerMessage.Blocks([new BlockWithBodies(block, [order.ToBody()])], commit));
+        Give(_effects.Messages.Single(m => m.Message is PeerMessage.GetBlocks).To!.Value.Value, new PeerMessage.Blocks([new BlockWithBodies(block, [order.Body])], commit));
         Assert.Equal(RejectionReason.None, _effects.Decided.Single().Receipts.Single().Result);
         for (var i = 0; i < 500 && _replica.PoolCount > 0; i++)
         {
@@ -785,13 +785,13 @@ public sealed class ReplicaRuleTests
         Give(2, new PeerMessage.Announcement([known.Digest, lacking.Digest]));
         var request = _effects.Messages.Single(m => m.Message is PeerMessage.GetTransactions);
         Assert.Equal((new ValidatorIndex(2), lacking.Digest), (request.To!.Value, Assert.Single(((PeerMessage.GetTransactions)request.Message).Digests)));
-        Give(2, new PeerMessage.Transactions([lacking.ToBody()]));
+        Give(2, new PeerMessage.Transactions([lacking.Body]));
         Assert.Equal(2, _replica.PoolCount);
 
         // And whoever asks for it gets it from here.
         _effects.Clear();
         Give(3, new PeerMessage.GetTransactions([lacking.Digest]));
-        Assert.Equal(lacking.ToBody(), ((PeerMessage.Transactions)Assert.Single(_effects.Messages).Message).Bodies.Single().ToArray());
+        Assert.Equal(lacking.Body, ((PeerMessage.Transactions)Assert.Single(_effects.Messages).Message).Bodies.Single().ToArray());
     }
 
     [Fact]
@@ -800,7 +800,7 @@ public sealed class ReplicaRuleTests
         var alert = Alert();
         var block = Block(alert);
         var certificate = _samples.Certificate(CertificateKind.Commit, default, block.Height, block.Digest, 0, 2, 3);
-        ImmutableArray<ReadOnlyMemory<byte>> bodies = [alert.ToBody()];
+        ImmutableArray<ReadOnlyMemory<byte>> bodies = [alert.Body];
         var good = new PeerMessage.Blocks([new BlockWithBodies(block, bodies)], certificate);
         Give(2, good);
         Assert.Equal(0UL, _replica.Height.Value);
@@ -812,7 +812,7 @@ public sealed class ReplicaRuleTests
         var forged = _samples.Certificate(CertificateKind.Commit, default, block.Height, other.Digest, 0, 2);
         Assert.False(_samples.Authenticator().TryVerify(new PeerMessage.Blocks([new BlockWithBodies(other, bodies)], forged), out _, out _));
         Give(asked.Value, new PeerMessage.Blocks([new BlockWithBodies(block, [])], certificate));
-        Give(asked.Value, new PeerMessage.Blocks([new BlockWithBodies(block, [Alert().ToBody()])], certificate));
+        Give(asked.Value, new PeerMessage.Blocks([new BlockWithBodies(block, [Alert().Body])], certificate));
         Give(asked.Value, new PeerMessage.Blocks([new BlockWithBodies(other, bodies)], certificate));
         Give((asked.Value + 1) % 4, good);
         Assert.Equal(0UL, _replica.Height.Value);

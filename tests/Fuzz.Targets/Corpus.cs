@@ -34,12 +34,12 @@ public static class Corpus
         yield return ("record", [.. samples.EveryRecord().Select(DurableRecordCodec.Encode)]);
         var block = samples.Block(samples.Genesis.Block, default, 0);
         var commit = samples.Certificate(CertificateKind.Commit, default, block.Height, block.Digest, 0, 1, 2);
-        yield return ("block", [StoredBlock.Encode(new CommittedBlock(block, null, [], [], [], default)), StoredBlock.Encode(new CommittedBlock(block, commit, [], [], [], default))]);
+        yield return ("block", [new StoredBlock(new BlockWithBodies(block, []), null).Encode(), new StoredBlock(new BlockWithBodies(block, []), commit).Encode()]);
         var proof = Misbehaviour.TryCreate(
             new Core.Primitives.ValidatorIndex(0), SignedVotes.Of(samples.Messages(0).Checkpoint(new Checkpoint(0, new(8), Samples.Digest(1), Samples.Digest(2), default))),
             SignedVotes.Of(samples.Messages(0).Checkpoint(new Checkpoint(0, new(8), Samples.Digest(3), Samples.Digest(2), default))))!;
         byte[] anomaly = [(byte)AlertKind.Anomaly, .. samples.Alerts.Anomaly(1_790_000_000)];
-        yield return ("alert", [anomaly, AlertEnvelope.Of(proof).ToBody(), .. samples.EveryControlTransaction().Select(t => t.ToBody())]);
+        yield return ("alert", [anomaly, AlertEnvelope.Of(proof).Body.ToArray(), .. samples.EveryControlTransaction().Select(t => t.Body.ToArray())]);
         var snapshot = samples.Genesis.NewLedger().TakeSnapshot(new SnapshotHead(samples.Genesis.Block.Header, ImmutableArray.Create((block.Height, block.Digest, Samples.Digest(1)))));
         yield return ("snapshot", [[.. snapshot.Chunks.SelectMany(c => c.ToArray())]]);
         yield return ("replica", [[.. Enumerable.Range(0, 64).Select(i => (byte)(i % 4 == 0 ? i / 4 : 0))], [0, 0, 0, 8, 1, 0, 1, 0, 2, 0, 1, 0, 4, 4, 1, 4, 5, 4, 0, 0]]);

@@ -100,7 +100,7 @@ internal static class Catalogue
         new("alerts corroborated at any distance in time", Alerts, " && time.Since(alert.CommittedAt) <= parameters.CorroborationWindowMs;", ";"),
         new("an analyst settles its own dispute", Alerts, "return alert.Status == AlertStatus.Disputed && alert.DecidedBy == analyst", "return alert.Status == AlertStatus.Expired"),
         new("own verdicts pay", Alerts, "wanted != AlertStatus.Confirmed || analyst.Organisation != alert.Organisation;", "wanted != AlertStatus.Expired;"),
-        new("one organisation pushes out the alerts of another", "Core/Ledger/OpenItems.cs", "own.Count > max ? (T)own.First!.Value : null", "_all.Count > max ? (T)_all.First!.Value : null"),
+        new("one organisation pushes out the alerts of another", "Core/Ledger/OpenItems.cs", "own.Count > max ? (T)own.First! : null", "_all.Count > max ? (T)_all.First! : null"),
         new("a replay under v1 costs reputation", "Core/Ledger/Ledger.cs", "(result == RejectionReason.ReplayedNonce && envelope.Profile == SigningProfile.V2)", "result == RejectionReason.ReplayedNonce"),
         new("one approver approves twice", Policies, "if (votes.Contains(approver))", "if (votes.Contains(approver) && votes.Count > 1)"),
         new("policies outlive their time", Policies, "_ends.Min is var (until, digest) && until <= time)", "_ends.Min is var (until, digest) && until.PlusMs(60_000) <= time)"),

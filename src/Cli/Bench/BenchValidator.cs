@@ -41,10 +41,10 @@ internal sealed class BenchValidator : IAsyncDisposable
     /// <param name="onStored">Told what was committed here, on the writer's thread.</param>
     public BenchValidator(string home, int outstanding, Action<BenchValidator, IReadOnlyList<CommittedBlock>> onStored)
     {
-        _room = new SemaphoreSlim(outstanding);
+        _room = new SemaphoreSlim(4 * outstanding);
         var settings = Settings.Load(Path.Combine(home, "config.json"), new Dictionary<string, string>
         {
-            ["MEMPOOL_MAX_TXS"] = (2 * outstanding).ToString(System.Globalization.CultureInfo.InvariantCulture), ["MEMPOOL_MAX_BYTES"] = (256 << 20).ToString(System.Globalization.CultureInfo.InvariantCulture), ["MEMPOOL_RATE_PER_SECOND"] = "1000000",
+            ["MEMPOOL_MAX_TXS"] = (4 * outstanding).ToString(System.Globalization.CultureInfo.InvariantCulture), ["MEMPOOL_MAX_BYTES"] = (256 << 20).ToString(System.Globalization.CultureInfo.InvariantCulture), ["MEMPOOL_RATE_PER_SECOND"] = "1000000",
         });
         var genesis = GenesisFile.Load(Path.Combine(home, "genesis.json"));
         _keys = new Keyring(home);

@@ -75,7 +75,7 @@ internal static class MempoolBench
             for (var i = 0; round == 0 && i < count; i++) pool.Add(Next(i % Producers, i), null, now, evicted);
             watch.Restart();
             var chosen = 0;
-            for (var i = 0; i < 20; i++) chosen += pool.Select([], Math.Min(BlockTransactions, size), 1 << 30, out _).Count;
+            for (var i = 0; i < 20; i++) chosen += pool.Select(Math.Min(BlockTransactions, size), 1 << 30).Count;
             select = watch.Elapsed.TotalMicroseconds / chosen;
         }
 

@@ -55,17 +55,28 @@ public sealed record CustodyEntry(Digest RefHash, PublicKey Actor, long Timestam
 /// </summary>
 public sealed class AlertEnvelope
 {
-    internal AlertEnvelope(AlertKind kind, ReadOnlyMemory<byte> record)
+    /// <param name="body">The kind byte, then the record.</param>
+    internal AlertEnvelope(AlertKind kind, ReadOnlyMemory<byte> body)
     {
+        Invariant.Holds(body.Span[0] == (byte)kind, "a body begins with its kind");
         Kind = kind;
-        Record = record;
-        Digest = Digest.Sha256([DigestDomain.Transaction, (byte)kind], record.Span);
+        Body = body;
+        Digest = Digest.Sha256(DigestDomain.Transaction, body.Span);
+    }
+
+    /// <summary>Of a record as it was published.</summary>
+    internal static ReadOnlyMemory<byte> BodyOf(AlertKind kind, ReadOnlySpan<byte> record)
+    {
+        var body = new byte[1 + record.Length];
+        body[0] = (byte)kind;
+        record.CopyTo(body.AsSpan(1));
+        return body;
     }
 
     public AlertKind Kind { get; }
 
     /// <summary>The Kafka record value exactly as published.</summary>
-    public ReadOnlyMemory<byte> Record { get; }
+    public ReadOnlyMemory<byte> Record => Body[1..];
 
     /// <summary>Digest of the transaction (kind byte and record): its identity in blocks, receipts and proofs.</summary>
     public Digest Digest { get; }
@@ -90,27 +101,20 @@ public sealed class AlertEnvelope
     /// <summary>Where the signature field stands in <see cref="Record"/>, tag included.</summary>
     internal Range SignatureField { get; set; }
 
-    /// <summary>Body of the transaction as it travels and is stored: the kind byte, then the record.</summary>
-    public byte[] ToBody()
-    {
-        var body = new byte[1 + Record.Length];
-        body[0] = (byte)Kind;
-        Record.Span.CopyTo(body.AsSpan(1));
-        return body;
-    }
+    /// <summary>The transaction as it travels and is stored: the kind byte, then the record.</summary>
+    public ReadOnlyMemory<byte> Body { get; }
 
-    /// <summary>Length of <see cref="ToBody"/> in bytes.</summary>
-    public int BodyLength => 1 + Record.Length;
+    public int BodyLength => Body.Length;
 
     /// <summary>The transaction that brings a proof of misbehaviour on chain. Its id is the digest: the same proof is the same transaction.</summary>
     public static AlertEnvelope Of(Chain.Misbehaviour proof) =>
-        new(AlertKind.Misbehaviour, proof.Encode()) { Content = new AlertContent.Misbehaviour(proof) };
+        new(AlertKind.Misbehaviour, BodyOf(AlertKind.Misbehaviour, proof.Encode())) { Content = new AlertContent.Misbehaviour(proof) };
 
-    public static AlertEnvelope Of(ChangeOrder order) => new(AlertKind.Order, order.Encode()) { Content = new AlertContent.Order(order) };
+    public static AlertEnvelope Of(ChangeOrder order) => new(AlertKind.Order, BodyOf(AlertKind.Order, order.Encode())) { Content = new AlertContent.Order(order) };
 
-    public static AlertEnvelope Of(Readiness readiness) => new(AlertKind.Ready, readiness.Encode()) { Content = new AlertContent.Ready(readiness) };
+    public static AlertEnvelope Of(Readiness readiness) => new(AlertKind.Ready, BodyOf(AlertKind.Ready, readiness.Encode())) { Content = new AlertContent.Ready(readiness) };
 
-    public static AlertEnvelope Of(Decision decision) => new(AlertKind.Decision, decision.Encode())
+    public static AlertEnvelope Of(Decision decision) => new(AlertKind.Decision, BodyOf(AlertKind.Decision, decision.Encode()))
     {
         Content = new AlertContent.Decided(decision),
         Producer = decision.Signer,

@@ -21,20 +21,25 @@ public static class EnvelopeDecoder
     private sealed record FieldNumbers(
         uint Id, uint Timestamp, uint ContentHash, uint Producer, uint Nonce, uint Signature, uint PublicKey, uint Algorithm);
 
-    /// <summary>Decodes a transaction body: the kind byte, then the record.</summary>
+    /// <summary>Decodes a transaction body: the kind byte, then the record. The envelope keeps <paramref name="body"/>: the caller must not change it afterwards.</summary>
     public static bool TryDecodeBody(
         ReadOnlyMemory<byte> body, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection)
     {
         if (body.Length > 0 && body.Span[0] is >= (byte)AlertKind.Anomaly and <= (byte)AlertKind.Decision)
-            return TryDecode((AlertKind)body.Span[0], body[1..], out envelope, out rejection);
+            return TryDecode((AlertKind)body.Span[0], body.Span[1..], body, out envelope, out rejection);
         envelope = null;
         rejection = new Rejection(RejectionReason.Malformed, "the transaction body does not start with a known kind");
         return false;
     }
 
-    /// <summary>Decodes a record value. The envelope keeps <paramref name="record"/>: the caller must not change it afterwards.</summary>
+    /// <summary>Decodes a record value; the envelope keeps a copy of it.</summary>
     public static bool TryDecode(
-        AlertKind kind, ReadOnlyMemory<byte> record, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection)
+        AlertKind kind, ReadOnlySpan<byte> record, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection) =>
+        TryDecode(kind, record, default, out envelope, out rejection);
+
+    /// <param name="body">Kind and record, where they stand together already.</param>
+    private static bool TryDecode(
+        AlertKind kind, ReadOnlySpan<byte> record, ReadOnlyMemory<byte> body, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection)
     {
         envelope = null;
         if (record.Length > Limits.RecordBytesMax)
@@ -45,19 +50,20 @@ public static class EnvelopeDecoder
 
         if (kind.IsControl() || kind == AlertKind.Decision)
         {
-            envelope = DecodeCanonical(kind, record.Span);
+            envelope = DecodeCanonical(kind, record);
             rejection = envelope is null ? new Rejection(RejectionReason.Malformed, $"the record is no message of kind {kind.Name()}") : null;
             return envelope is not null;
         }
 
-        var raw = new RawFields();
-        if (!TryWalk(kind, record, ref raw))
+        var raw = new RawFields(kind);
+        if (body.IsEmpty) body = AlertEnvelope.BodyOf(kind, record);
+        if (!TryWalk(kind, body[1..], ref raw))
         {
             rejection = new Rejection(RejectionReason.Malformed, "record is not a protobuf message of its topic's type");
             return false;
         }
 
-        var candidate = new AlertEnvelope(kind, record) { Canonical = raw.Canonical, SignatureField = raw.SignatureField };
+        var candidate = new AlertEnvelope(kind, body) { Canonical = raw.Canonical, SignatureField = raw.SignatureField };
         rejection = CheckCommon(raw, candidate) ?? kind switch
         {
             AlertKind.Anomaly => CheckAnomaly(raw, candidate),
@@ -80,13 +86,15 @@ public static class EnvelopeDecoder
         _ => throw Invariant.Unreachable(kind),
     };
 
-    private struct RawFields()
+    private struct RawFields(AlertKind kind)
     {
         public ReadOnlyMemory<byte> Id, Type, Source, ModelVersion, Content, ContentHash, Producer, Nonce, Signature, PublicKey, Algorithm;
         public ulong Severity, ConfidenceBits;
         public long Timestamp;
-        public ImmutableArray<ReadOnlyMemory<byte>>.Builder Refs = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>();
-        public ImmutableArray<ReadOnlyMemory<byte>>.Builder Custody = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>();
+
+        // Only evidence has these.
+        public ImmutableArray<ReadOnlyMemory<byte>>.Builder Refs = kind == AlertKind.Evidence ? ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>() : null!;
+        public ImmutableArray<ReadOnlyMemory<byte>>.Builder Custody = kind == AlertKind.Evidence ? ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>() : null!;
         public bool Canonical;
         public Range SignatureField;
     }

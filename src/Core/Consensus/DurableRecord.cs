@@ -64,7 +64,13 @@ public static class DurableRecordCodec
     public static byte[] Encode(DurableRecord record)
     {
         var buffer = new ArrayBufferWriter<byte>(256);
-        var writer = new CanonicalWriter(buffer);
+        Encode(record, buffer);
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    public static void Encode(DurableRecord record, IBufferWriter<byte> to)
+    {
+        var writer = new CanonicalWriter(to);
         switch (record)
         {
             case DurableRecord.Reset:
@@ -122,8 +128,6 @@ public static class DurableRecordCodec
             default:
                 throw Invariant.Unreachable(record);
         }
-
-        return buffer.WrittenSpan.ToArray();
     }
 
     public static bool TryDecode(ReadOnlySpan<byte> bytes, [NotNullWhen(true)] out DurableRecord? record, out DecodeError error)

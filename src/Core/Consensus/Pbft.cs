@@ -95,6 +95,7 @@ public sealed class Pbft
         _prepares = new VoteTally(CertificateKind.Prepare, _chainContext.Validators);
         _commits = new VoteTally(CertificateKind.Commit, _chainContext.Validators);
         _viewChanges = new ViewChangeBook(_chainContext);
+        ParametersHash = Parameters.Hash();
         (_me, _signer) = FindMe();
         _pacemaker = new Pacemaker(Parameters);
         _held = new HeldBlocks(8 * Parameters.Window);
@@ -105,6 +106,9 @@ public sealed class Pbft
     }
 
     private ChainParameters Parameters => _chainContext.Parameters;
+
+    /// <summary>Of those in force; worked out once an epoch.</summary>
+    public Digest ParametersHash { get; private set; }
 
     private (ValidatorIndex, MessageSigner?) FindMe()
     {
@@ -293,7 +297,7 @@ public sealed class Pbft
         if (header.ValidatorsHash != _chainContext.Validators.Hash()) return "validator set hash is wrong";
         // Rule S3: the set of this term signs who leads the next one.
         if (header.NextValidatorsHash != NextEpoch.Validators.Hash()) return "hash of the next validator set is wrong";
-        if (header.ParametersHash != Parameters.Hash()) return "parameters hash is wrong";
+        if (header.ParametersHash != ParametersHash) return "parameters hash is wrong";
         if (header.AppVersion != _committed.Header.AppVersion) return "application version is not the agreed one";
         if (header.NewViewDigest != NewViewDigest) return "the block belongs to another NEW-VIEW";
         return SealProblem(block);
@@ -832,6 +836,7 @@ public sealed class Pbft
         _prepares = new VoteTally(CertificateKind.Prepare, epoch.Validators);
         _commits = new VoteTally(CertificateKind.Commit, epoch.Validators);
         _viewChanges = new ViewChangeBook(epoch);
+        ParametersHash = Parameters.Hash();
         (_me, _signer) = FindMe();
     }
 

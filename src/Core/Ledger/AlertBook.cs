@@ -37,6 +37,9 @@ internal sealed class OpenAlert(Origin origin) : OpenItem(origin)
 
     public bool HoldsId { get; set; }
 
+    /// <summary>The next newer alert of the same correlation that is remembered.</summary>
+    public OpenAlert? NextOfIncident { get; set; }
+
     /// <summary>Something has happened to it since it was reported.</summary>
     public bool IsTouched => Status != AlertStatus.Reported || EvidenceCount > 0;
 }
@@ -51,8 +54,8 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
     private readonly OpenItems<OpenAlert> _open = new();
     private readonly Dictionary<Digest, OpenAlert> _byReference = [];
 
-    /// <summary>Per correlation the newest few of each organisation, oldest first.</summary>
-    private readonly Dictionary<string, List<OpenAlert>> _incidents = new(StringComparer.Ordinal);
+    /// <summary>Per correlation the newest few of each organisation: the oldest of them, which leads to the others.</summary>
+    private readonly Dictionary<string, OpenAlert> _incidents = new(StringComparer.Ordinal);
 
     public int Count => _open.Count;
 
@@ -84,24 +87,49 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
 
     private void Join(OpenAlert alert)
     {
-        if (!alert.Counts) return;
-        if (!_incidents.TryGetValue(alert.Correlation, out var incident)) _incidents[alert.Correlation] = incident = [];
-        incident.Add(alert);
-        var own = 0;
-        foreach (var other in incident)
-            if (other.Organisation == alert.Organisation)
-                own++;
-        if (own > Limits.CorrelatedPerOrganisationMax) incident.RemoveAt(incident.FindIndex(a => a.Organisation == alert.Organisation));
+        if (!alert.Counts || _incidents.TryAdd(alert.Correlation, alert)) return;
+        var (own, oldest, last) = (1, (OpenAlert?)null, alert);
+        for (var other = _incidents[alert.Correlation]; other is not null; other = other.NextOfIncident)
+        {
+            last = other;
+            if (other.Organisation != alert.Organisation) continue;
+            oldest ??= other;
+            own++;
+        }
+
+        last.NextOfIncident = alert;
+        if (own > Limits.CorrelatedPerOrganisationMax) Leave(oldest!);
+    }
+
+    /// <summary>Its incident goes on without it, if it does.</summary>
+    private void Leave(OpenAlert alert)
+    {
+        if (!_incidents.TryGetValue(alert.Correlation, out var other)) return;
+        if (other == alert)
+        {
+            if (alert.NextOfIncident is { } next) _incidents[alert.Correlation] = next;
+            else _incidents.Remove(alert.Correlation);
+        }
+        else
+        {
+            while (other.NextOfIncident is { } next && next != alert) other = next;
+            if (other.NextOfIncident == alert) other.NextOfIncident = alert.NextOfIncident;
+        }
+
+        alert.NextOfIncident = null;
     }
 
     private void Corroborate(string correlation, ChainParameters parameters, Timestamp time)
     {
+        var first = _incidents[correlation];
+        // Of one organisation at most, as most are.
+        if (first.NextOfIncident is null) return;
         var organisations = new HashSet<string>(StringComparer.Ordinal);
-        foreach (var alert in _incidents[correlation])
+        for (var alert = first; alert is not null; alert = alert.NextOfIncident)
             if (StillCounts(alert))
                 organisations.Add(alert.Organisation);
         if (organisations.Count < parameters.CorroborationOrganisations) return;
-        foreach (var alert in _incidents[correlation])
+        for (var alert = first; alert is not null; alert = alert.NextOfIncident)
             if (StillCounts(alert) && alert.Status == AlertStatus.Reported)
                 Change(alert, AlertStatus.Corroborated, "", "");
 
@@ -182,12 +210,7 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
         _open.Remove(alert);
         if (alert.HoldsContentHash) _byReference.Remove(alert.ContentHash);
         if (alert.HoldsId) _byReference.Remove(IdHash(alert.Origin.Id));
-        if (alert.Counts && _incidents.TryGetValue(alert.Correlation, out var incident))
-        {
-            incident.Remove(alert);
-            if (incident.Count == 0) _incidents.Remove(alert.Correlation);
-        }
-
+        if (alert.Counts) Leave(alert);
         if (!alert.IsTouched) return;
         Span<byte> key = stackalloc byte[StateKeys.TransactionLength];
         tree.Remove(StateKeys.Transaction(key, AlertKind.Anomaly, alert.Digest));

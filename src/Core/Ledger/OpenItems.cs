@@ -7,7 +7,7 @@ namespace CyberMesh.Core.Ledger;
 
 /// <summary>Where an open item comes from.</summary>
 /// <param name="Sequence">Position in the transparency log: the order of commitment.</param>
-internal sealed record Origin(ulong Sequence, Digest Transaction, string Id, string Producer, string Organisation, Height Height, Timestamp CommittedAt)
+internal readonly record struct Origin(ulong Sequence, Digest Transaction, string Id, string Producer, string Organisation, Height Height, Timestamp CommittedAt)
 {
     /// <summary>All but the transaction, which is the key it stands under.</summary>
     public void Write(CanonicalWriter writer)
@@ -30,13 +30,24 @@ internal sealed record Origin(ulong Sequence, Digest Transaction, string Id, str
 /// <summary>A committed alert or piece of evidence that the state still holds.</summary>
 internal abstract class OpenItem(Origin origin)
 {
-    public Origin Origin => origin;
-    public Digest Digest => origin.Transaction;
-    public string Organisation => origin.Organisation;
-    public Timestamp CommittedAt => origin.CommittedAt;
+    private readonly Origin _origin = origin;
+    private Links<OpenItem> _inAll;
+    private Links<OpenItem> _inOrganisation;
 
-    internal LinkedListNode<OpenItem>? InAll { get; set; }
-    internal LinkedListNode<OpenItem>? InOrganisation { get; set; }
+    public Origin Origin => _origin;
+    public Digest Digest => _origin.Transaction;
+    public string Organisation => _origin.Organisation;
+    public Timestamp CommittedAt => _origin.CommittedAt;
+
+    internal readonly struct InAll : ILinksOf<OpenItem>
+    {
+        public static ref Links<OpenItem> In(OpenItem item) => ref item._inAll;
+    }
+
+    internal readonly struct InOrganisation : ILinksOf<OpenItem>
+    {
+        public static ref Links<OpenItem> In(OpenItem item) => ref item._inOrganisation;
+    }
 }
 
 /// <summary>
@@ -45,8 +56,8 @@ internal abstract class OpenItem(Origin origin)
 /// </summary>
 internal sealed class OpenItems<T> where T : OpenItem
 {
-    private readonly LinkedList<OpenItem> _all = new();
-    private readonly Dictionary<string, LinkedList<OpenItem>> _byOrganisation = new(StringComparer.Ordinal);
+    private readonly IntrusiveList<OpenItem, OpenItem.InAll> _all = new();
+    private readonly Dictionary<string, IntrusiveList<OpenItem, OpenItem.InOrganisation>> _byOrganisation = new(StringComparer.Ordinal);
     private readonly Dictionary<Digest, T> _byDigest = [];
 
     public int Count => _byDigest.Count;
@@ -56,29 +67,29 @@ internal sealed class OpenItems<T> where T : OpenItem
     public void Add(T item)
     {
         Invariant.Holds(_byDigest.TryAdd(item.Digest, item), "an open item is committed once");
-        if (!_byOrganisation.TryGetValue(item.Organisation, out var own)) _byOrganisation[item.Organisation] = own = new LinkedList<OpenItem>();
-        item.InAll = _all.AddLast(item);
-        item.InOrganisation = own.AddLast(item);
+        if (!_byOrganisation.TryGetValue(item.Organisation, out var own)) _byOrganisation[item.Organisation] = own = new IntrusiveList<OpenItem, OpenItem.InOrganisation>();
+        _all.AddLast(item);
+        own.AddLast(item);
     }
 
     public void Remove(T item)
     {
         _byDigest.Remove(item.Digest);
-        _all.Remove(item.InAll!);
-        var own = item.InOrganisation!.List!;
-        own.Remove(item.InOrganisation!);
+        _all.Remove(item);
+        var own = _byOrganisation[item.Organisation];
+        own.Remove(item);
         if (own.Count == 0) _byOrganisation.Remove(item.Organisation);
     }
 
     /// <summary>The oldest of all, if it was committed before a time.</summary>
-    public T? OldestBefore(Timestamp time) => _all.First?.Value is T oldest && oldest.CommittedAt < time ? oldest : null;
+    public T? OldestBefore(Timestamp time) => _all.First is T oldest && oldest.CommittedAt < time ? oldest : null;
 
     /// <summary>The oldest of an organisation, if it has more than <paramref name="max"/>.</summary>
     public T? OldestBeyond(string organisation, int max) =>
-        _byOrganisation.TryGetValue(organisation, out var own) && own.Count > max ? (T)own.First!.Value : null;
+        _byOrganisation.TryGetValue(organisation, out var own) && own.Count > max ? (T)own.First! : null;
 
     public IEnumerable<T> InOrder()
     {
-        foreach (var item in _all) yield return (T)item;
+        for (var item = _all.First; item is not null; item = IntrusiveList<OpenItem, OpenItem.InAll>.Next(item)) yield return (T)item;
     }
 }

@@ -148,7 +148,7 @@ public sealed class ProofVerifier(TrustPolicy policy, ISignatureVerifier signatu
 
     private void CheckRecord(ReadOnlyMemory<byte> record, LogEntry entry)
     {
-        if (!EnvelopeDecoder.TryDecode(entry.Kind, record, out var envelope, out var rejection))
+        if (!EnvelopeDecoder.TryDecode(entry.Kind, record.Span, out var envelope, out var rejection))
         {
             Failed("the message cannot be read: " + rejection.Explanation);
             return;
@@ -163,7 +163,7 @@ public sealed class ProofVerifier(TrustPolicy policy, ISignatureVerifier signatu
     {
         for (var kind = AlertKind.Anomaly; kind <= AlertKind.Decision; kind++)
         {
-            if (!EnvelopeDecoder.TryDecode(kind, record, out var envelope, out _) || envelope.Digest != transaction) continue;
+            if (!EnvelopeDecoder.TryDecode(kind, record.Span, out var envelope, out _) || envelope.Digest != transaction) continue;
             Say(true, "the message is that transaction", "");
             CheckSignature(envelope);
             return;

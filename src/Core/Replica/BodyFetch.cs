@@ -20,6 +20,7 @@ public sealed class BodyFetch(EpochSchedule epochs)
 
     private readonly Dictionary<Digest, AlertEnvelope> _fetched = [];
     private readonly HashSet<Digest> _wanted = [];
+    private ImmutableArray<Digest> _missing = [];
     private Digest _block;
     private Timestamp _askAt;
     private int _attempt;
@@ -27,6 +28,12 @@ public sealed class BodyFetch(EpochSchedule epochs)
     public int Count => _fetched.Count;
 
     public bool TryFind(Digest transaction, out AlertEnvelope? envelope) => _fetched.TryGetValue(transaction, out envelope);
+
+    /// <summary>Something of this block has not arrived yet, so there is no use in looking again.</summary>
+    public bool Awaits(Digest block) => _block == block && _wanted.Count > 0;
+
+    /// <summary>It is in the pool now.</summary>
+    public void Arrived(Digest transaction) => _wanted.Remove(transaction);
 
     public void Want(Block block, ImmutableArray<Digest> missing, Timestamp now)
     {
@@ -38,6 +45,7 @@ public sealed class BodyFetch(EpochSchedule epochs)
         }
 
         _wanted.Clear();
+        _missing = missing;
         foreach (var digest in missing) _wanted.Add(digest);
     }
 
@@ -46,23 +54,25 @@ public sealed class BodyFetch(EpochSchedule epochs)
         if (_wanted.Remove(envelope.Digest)) _fetched[envelope.Digest] = envelope;
     }
 
-    public void Ask(Block block, ImmutableArray<Digest> missing, ValidatorIndex me, Timestamp now, Outbox outbox)
+    public void Ask(Block block, ValidatorIndex me, Timestamp now, Outbox outbox)
     {
         if (now < _askAt) return;
+        if (_wanted.Count < _missing.Length) _missing = _missing.RemoveAll(digest => !_wanted.Contains(digest));
         _askAt = now.PlusMs(RetryMs);
         var members = epochs.Current.Validators.Indices;
         var first = members.IndexOf(block.Header.Proposer);
         if (members[(first + _attempt) % members.Length] == me) _attempt++;
         var peer = members[(first + _attempt++) % members.Length];
         if (peer == me) return;
-        outbox.Send(peer, new PeerMessage.GetTransactions(missing));
-        outbox.Notices.Add(new Notice.BodiesRequested(block.Height, missing.Length, peer));
+        outbox.Send(peer, new PeerMessage.GetTransactions(_missing));
+        outbox.Notices.Add(new Notice.BodiesRequested(block.Height, _missing.Length, peer));
     }
 
     public void Clear()
     {
         _fetched.Clear();
         _wanted.Clear();
+        _missing = [];
         _block = default;
         _attempt = 0;
     }

@@ -23,7 +23,7 @@ public sealed record CommittedBlock(
     internal static ImmutableArray<ReadOnlyMemory<byte>> BodiesOf(ReadOnlySpan<AlertEnvelope> envelopes)
     {
         var bodies = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>(envelopes.Length);
-        foreach (var envelope in envelopes) bodies.Add(envelope.ToBody());
+        foreach (var envelope in envelopes) bodies.Add(envelope.Body);
         return bodies.MoveToImmutable();
     }
 }

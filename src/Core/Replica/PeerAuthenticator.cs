@@ -83,13 +83,26 @@ public sealed class PeerAuthenticator(EpochSchedule epochs, Digest genesisBlock,
         return null;
     }
 
+    /// <summary>Their signatures are checked together.</summary>
     private string? Decode(ImmutableArray<ReadOnlyMemory<byte>> bodies, ImmutableArray<AlertEnvelope>.Builder into)
     {
-        foreach (var body in bodies)
+        var envelopes = new AlertEnvelope[bodies.Length];
+        for (var i = 0; i < envelopes.Length; i++)
         {
-            if (!EnvelopeDecoder.TryDecodeBody(body, out var envelope, out var rejection)) return "a transaction body is refused: " + rejection.Explanation;
-            if (!_envelopes.TryAuthenticate(envelope, SigningProfiles.V1 | SigningProfiles.V2, out _)) return "a transaction body carries a bad signature";
-            into.Add(envelope);
+            if (!EnvelopeDecoder.TryDecodeBody(bodies[i], out var envelope, out var rejection)) return "a transaction body is refused: " + rejection.Explanation;
+            envelopes[i] = envelope;
+        }
+
+        var profiles = new SigningProfiles[envelopes.Length];
+        var likely = new SigningProfile[envelopes.Length];
+        Array.Fill(profiles, SigningProfiles.V1 | SigningProfiles.V2);
+        Array.Fill(likely, SigningProfile.V1);
+        var verified = new Verified<AlertEnvelope>?[envelopes.Length];
+        _envelopes.TryAuthenticate(envelopes, profiles, likely, verified);
+        foreach (var one in verified)
+        {
+            if (one is not { } genuine) return "a transaction body carries a bad signature";
+            into.Add(genuine.Value);
         }
 
         return null;

@@ -40,6 +40,8 @@ public sealed class Replica
     private readonly Cosigner _cosigner;
     private Ledger.Ledger _ledger;
     private readonly BodyFetch _fetch;
+    private readonly TransactionsOfBlocks _accepted;
+    private readonly TransactionsOfBlocks _proposed;
     private readonly PeerRotation _blockPeers;
     private readonly PeerRotation _proposalPeers;
 
@@ -74,6 +76,9 @@ public sealed class Replica
 
     private Timestamp _readyAt;
 
+    /// <summary>The last block whose content was found to be sound.</summary>
+    private Digest _sound;
+
     /// <param name="keys">This validator is the member whose consensus key is among them, now and after each change of the set.</param>
     /// <param name="poolRate">Messages per second of any one producer, however large its quota.</param>
     public Replica(Genesis genesis, IKeyring keys, int poolTransactionsMax = 1000, int poolBytesMax = 10 << 20, uint poolRate = 1000)
@@ -85,6 +90,8 @@ public sealed class Replica
         _ledger = genesis.NewLedger();
         _pbft = new Pbft(Epochs, genesis.Block, _ledger.Leaders.Order, keys);
         _fetch = new BodyFetch(Epochs);
+        _accepted = new TransactionsOfBlocks(_pool);
+        _proposed = new TransactionsOfBlocks(_pool);
         _snapshot = new SnapshotFetch(Epochs);
         _cosigner = new Cosigner(Epochs, keys);
         _blockPeers = new PeerRotation(Epochs, 500);
@@ -151,7 +158,15 @@ public sealed class Replica
         if (_pool.Contains(envelope.Digest)) return new Admission(AdmissionKind.Waiting);
         if (_ledger.HasDecided(envelope.Digest)) return new Admission(AdmissionKind.Committed);
         if (_ledger.Check(envelope, now > _ledger.Time ? now : _ledger.Time) is { } rejection) return new Admission(AdmissionKind.Rejected, rejection);
-        return new Admission(_pool.Add(alert, allowance, now, effects.Evicted));
+        var kind = _pool.Add(alert, allowance, now, effects.Evicted);
+        if (kind == AdmissionKind.Admitted)
+        {
+            _fetch.Arrived(envelope.Digest);
+            _accepted.Arrived(envelope.Digest);
+            _proposed.Arrived(envelope.Digest);
+        }
+
+        return new Admission(kind);
     }
 
     private uint? AllowanceOf(AlertEnvelope envelope) =>
@@ -416,7 +431,7 @@ public sealed class Replica
     private void BringToLeader(AlertEnvelope envelope, Timestamp now, Effects effects)
     {
         if (Admit(new Verified<AlertEnvelope>(envelope), null, now, effects).Kind == AdmissionKind.Admitted && _pbft.Leader != Me)
-            effects.Send(_pbft.Leader, new PeerMessage.Transactions([envelope.ToBody()]));
+            effects.Send(_pbft.Leader, new PeerMessage.Transactions([envelope.Body]));
     }
 
     /// <summary>An open order waits for a key this validator holds, and it has caught up with the order: it takes part from the border on (rule S2).</summary>
@@ -495,11 +510,20 @@ public sealed class Replica
     private bool Vote(Timestamp now, Effects effects)
     {
         if (_pbft.NextCandidate(now, effects) is not { } block) return false;
-        if (ContentProblem(block) is { } problem)
+        if (_fetch.Awaits(block.Digest))
+        {
+            _fetch.Ask(block, Me, now, effects);
+            return false;
+        }
+
+        // Once is enough: its ancestors stay the same while it is the next, decided or not.
+        if (_sound != block.Digest && ContentProblem(block) is { } problem)
         {
             _pbft.Refuse(block, problem, now, effects);
             return false;
         }
+
+        _sound = block.Digest;
 
         if (!TryCollectBodies(block, now, effects, out var bodies)) return false;
         long bytes = 0;
@@ -523,20 +547,12 @@ public sealed class Replica
         if (header.RootHeight != block.Height.Minus((ulong)Parameters.RootDistance)) return "the state root is of the wrong height";
         if (header.StateRoot != RootAt(header.RootHeight)) return "the state root is not the one this validator computed";
         if (block.Transactions.Length > Parameters.BlockTransactionsMax) return "too many transactions";
-        var seen = InFlight();
+        _accepted.Follow(_pbft.Accepted);
+        var seen = new HashSet<Digest>(block.Transactions.Length);
         foreach (var digest in block.Transactions)
-            if (!seen.Add(digest) || _ledger.HasDecided(digest))
+            if (!seen.Add(digest) || _accepted.Contains(digest) || _ledger.HasDecided(digest))
                 return "a transaction is in the chain already";
         return null;
-    }
-
-    private HashSet<Digest> InFlight()
-    {
-        var digests = new HashSet<Digest>();
-        foreach (var block in _pbft.Accepted)
-            foreach (var digest in block.Transactions)
-                digests.Add(digest);
-        return digests;
     }
 
     private bool TryCollectBodies(Block block, Timestamp now, Effects effects, out ImmutableArray<AlertEnvelope> bodies)
@@ -552,22 +568,20 @@ public sealed class Replica
 
         bodies = missing.Count == 0 ? found.ToImmutable() : [];
         if (missing.Count == 0) return true;
-        var wanted = missing.ToImmutable();
-        _fetch.Want(block, wanted, now);
-        _fetch.Ask(block, wanted, Me, now, effects);
+        _fetch.Want(block, missing.ToImmutable(), now);
+        _fetch.Ask(block, Me, now, effects);
         return false;
     }
 
     private bool Propose(Timestamp now, Effects effects)
     {
         if (!_pbft.CanPropose || (_pool.Count == 0 && !MayProposeEmpty(now))) return false;
+        // Own proposals that have not come back from the log yet are on their way too.
+        _accepted.Follow(_pbft.Accepted);
+        _proposed.Follow(_pbft.OwnProposals);
+        if (_pool.OldestFree is not { } oldest ? !(MayProposeEmpty(now) && _pbft.NothingInFlight) : !IsDue(oldest, now)) return false;
         var parent = _pbft.ProposalParent;
-        var (transactions, bytes, oldest) = SelectTransactions();
-        if (transactions.Length == 0 && !(MayProposeEmpty(now) && _pbft.NothingInFlight)) return false;
-        // With a block in flight the next one waits a little for company; alone it goes at once (protocol §6).
-        var due = _pbft.NothingInFlight || transactions.Length >= Parameters.BlockTransactionsMax
-                  || bytes >= Parameters.BlockBytesMax / 2 || now.Since(oldest) >= Parameters.BatchDelayMs;
-        if (!due) return false;
+        var (transactions, bytes) = SelectTransactions();
         var height = parent.Height.Next;
         var rootHeight = height.Minus((ulong)Parameters.RootDistance);
         var afterParent = parent.Header.Time.PlusMs(1);
@@ -591,7 +605,7 @@ public sealed class Replica
                     StateRoot = RootAt(rootHeight),
                     ValidatorsHash = _pbft.Epoch.Validators.Hash(),
                     NextValidatorsHash = _pbft.NextEpoch.Validators.Hash(),
-                    ParametersHash = Parameters.Hash(),
+                    ParametersHash = _pbft.ParametersHash,
                     NewViewDigest = _pbft.NewViewDigest,
                     AppVersion = parent.Header.AppVersion,
                 },
@@ -599,6 +613,10 @@ public sealed class Replica
             effects);
         return true;
     }
+
+    /// <summary>With a block in flight the next one waits a little for company; alone it goes at once (protocol §6).</summary>
+    private bool IsDue(Mempool.Mempool.Entry oldest, Timestamp now) =>
+        _pbft.NothingInFlight || _pool.FreeCount >= Parameters.BlockTransactionsMax || _pool.FreeBytes >= Parameters.BlockBytesMax / 2 || now.Since(oldest.AdmittedAt) >= Parameters.BatchDelayMs;
 
     /// <summary>
     /// Rule N11. A quarantined validator, or a decided change, waits for the end of the term (rules A4 and S3); a policy has lasted its time, and only
@@ -608,23 +626,18 @@ public sealed class Replica
         _pbft.MayProposeEmpty || Governance.AwaitsBorder(_pbft.View.Term) || (_ledger.NextPolicyEnd is { } end && end <= now)
         || (_changed.Height > _pbft.Committed.Header.RootHeight && now.Since(_changed.Time) >= RestMs);
 
-    private (ImmutableArray<Digest> Transactions, int Bytes, Timestamp Oldest) SelectTransactions()
+    private (ImmutableArray<Digest> Transactions, int Bytes) SelectTransactions()
     {
-        var excluded = InFlight();
-        // Own proposals that have not come back from the log yet are in flight too.
-        foreach (var own in _pbft.OwnProposals)
-            foreach (var digest in own.Transactions)
-                excluded.Add(digest);
-        var chosen = ImmutableArray.CreateBuilder<Digest>();
+        var selected = _pool.Select(Parameters.BlockTransactionsMax, Parameters.BlockBytesMax);
+        var chosen = ImmutableArray.CreateBuilder<Digest>(selected.Count);
         var bytes = 0;
-        var selected = _pool.Select(excluded, Parameters.BlockTransactionsMax, Parameters.BlockBytesMax, out var oldest);
         foreach (var envelope in selected)
         {
             chosen.Add(envelope.Digest);
             bytes += envelope.BodyLength;
         }
 
-        return (chosen.ToImmutable(), bytes, oldest);
+        return (chosen.MoveToImmutable(), bytes);
     }
 
     private Digest RootAt(Height height) => _roots.TryGetValue(height.Value, out var root) ? root : default;
@@ -651,39 +664,39 @@ public sealed class Replica
 
     // ---- Transactions of peers --------------------------------------------------------------------------------
 
+    /// <summary>From the pool, or else from the blocks that are accepted or committed a short while ago, each of which is gone through once.</summary>
     private void SendTransactions(ValidatorIndex to, PeerMessage.GetTransactions request, Effects effects)
     {
         var bodies = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>();
         var bytes = 0;
+        var left = new HashSet<Digest>();
         foreach (var digest in request.Digests)
         {
-            if (FindBody(digest) is not { } envelope) continue;
-            bytes += envelope.BodyLength;
-            if (bytes > Limits.AnswerBytesTarget) break;
-            bodies.Add(envelope.ToBody());
+            if (!_pool.TryFind(digest, out var waiting)) left.Add(digest);
+            else if (!Give(waiting)) break;
         }
 
-        if (bodies.Count > 0) effects.Send(to, new PeerMessage.Transactions(bodies.ToImmutable()));
-    }
-
-    private AlertEnvelope? FindBody(Digest digest)
-    {
-        if (_pool.TryFind(digest, out var waiting)) return waiting;
         foreach (var block in _pbft.Accepted)
-            if (_bodies.TryGetValue(block.Digest, out var bodies) && Find(bodies, digest) is { } held)
-                return held;
-        foreach (var (_, block) in _recent)
-            if (Find(block.Bodies, digest) is { } committed)
-                return committed;
-        return null;
-    }
+            if (_bodies.TryGetValue(block.Digest, out var held))
+                GiveAll(held);
+        foreach (var (_, block) in _recent) GiveAll(block.Bodies);
+        if (bodies.Count > 0) effects.Send(to, new PeerMessage.Transactions(bodies.ToImmutable()));
 
-    private static AlertEnvelope? Find(ImmutableArray<AlertEnvelope> bodies, Digest digest)
-    {
-        foreach (var body in bodies)
-            if (body.Digest == digest)
-                return body;
-        return null;
+        void GiveAll(ImmutableArray<AlertEnvelope> envelopes)
+        {
+            if (left.Count == 0) return;
+            foreach (var envelope in envelopes)
+                if (left.Remove(envelope.Digest))
+                    Give(envelope);
+        }
+
+        bool Give(AlertEnvelope envelope)
+        {
+            if (bytes + envelope.BodyLength > Limits.AnswerBytesTarget) return false;
+            bytes += envelope.BodyLength;
+            bodies.Add(envelope.Body);
+            return true;
+        }
     }
 
     /// <summary>Bodies that were asked for, or what a validator made itself: whoever brings them, their signers are known.</summary>

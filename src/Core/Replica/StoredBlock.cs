@@ -10,16 +10,21 @@ namespace CyberMesh.Core.Replica;
 /// <summary>A committed block as a validator stores it: everything needed to execute it again and to prove it to others.</summary>
 public sealed record StoredBlock(BlockWithBodies Block, QuorumCertificate? Certificate)
 {
-    public static byte[] Encode(CommittedBlock committed) => new StoredBlock(committed.ToBlockWithBodies(), committed.Certificate).Encode();
+    public static StoredBlock Of(CommittedBlock committed) => new(committed.ToBlockWithBodies(), committed.Certificate);
 
     public byte[] Encode()
     {
         var buffer = new ArrayBufferWriter<byte>(1024);
-        var writer = new CanonicalWriter(buffer);
+        Encode(buffer);
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    public void Encode(IBufferWriter<byte> to)
+    {
+        var writer = new CanonicalWriter(to);
         MessageCodec.Write(writer, Block);
         writer.UInt8(Certificate is null ? (byte)0 : (byte)1);
         Certificate?.Write(writer);
-        return buffer.WrittenSpan.ToArray();
     }
 
     /// <summary>The bodies have expired: header, transaction digests and certificate are left.</summary>

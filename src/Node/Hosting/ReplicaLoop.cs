@@ -140,10 +140,25 @@ public sealed class ReplicaLoop
         Wake();
     }
 
-    /// <summary>Runs until stopped. Any exception here is a broken invariant or a failed disk: the node must stop.</summary>
+    /// <summary>Runs until stopped, on two threads of its own. Any exception here is a broken invariant or a failed disk: the node must stop.</summary>
     public async Task RunAsync(CancellationToken stop)
     {
-        var writer = Task.Factory.StartNew(() => Write(stop), stop, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        var writer = Task.Factory.StartNew(() => Write(stop), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        var loop = Task.Factory.StartNew(() => Run(writer, stop), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        try
+        {
+            await loop.ConfigureAwait(false);
+        }
+        finally
+        {
+            _writes.Writer.TryComplete();
+        }
+
+        await writer.ConfigureAwait(false);
+    }
+
+    private void Run(Task writer, CancellationToken stop)
+    {
         try
         {
             if (_lostVotes is not null) _replica.Quarantine(_lostVotes, _effects);
@@ -151,8 +166,8 @@ public sealed class ReplicaLoop
             var nextTick = _clock.Now();
             while (!stop.IsCancellationRequested && !writer.IsCompleted)
             {
-                await HandAsync(stop).ConfigureAwait(false);
-                await _signal.WaitAsync(TickMs, stop).ConfigureAwait(false);
+                Hand(stop);
+                _signal.Wait(TickMs, stop);
                 DrainInputs();
                 var now = _clock.Now();
                 if (now < nextTick) continue;
@@ -166,9 +181,6 @@ public sealed class ReplicaLoop
         {
             // a planned stop
         }
-
-        _writes.Writer.TryComplete();
-        await writer.ConfigureAwait(false);
     }
 
     private void DrainInputs()
@@ -189,7 +201,7 @@ public sealed class ReplicaLoop
     }
 
     /// <summary>Hands the effects to the writer, in the order Core defines.</summary>
-    private async ValueTask HandAsync(CancellationToken stop)
+    private void Hand(CancellationToken stop)
     {
         if (_effects.IsEmpty) return;
         if (_effects.Fork is { } fork)
@@ -207,7 +219,8 @@ public sealed class ReplicaLoop
         var batch = new Batch(_replica.Me, [.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided], [.. _effects.Snapshots], [.. _effects.Stable], _effects.Installed, _effects.LogCheckpoint);
         _effects.Clear();
         _status = Snapshot();
-        if (!batch.IsEmpty) await _writes.Writer.WriteAsync(batch, stop).ConfigureAwait(false);
+        if (batch.IsEmpty || _writes.Writer.TryWrite(batch)) return;
+        _writes.Writer.WriteAsync(batch, stop).AsTask().GetAwaiter().GetResult();
     }
 
     /// <summary>The writer's thread: everything queued becomes durable in one transaction (group commit), then the messages go out.</summary>

@@ -1,4 +1,5 @@
 using System;
+using System.Buffers;
 using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.Collections.Immutable;
@@ -41,6 +42,10 @@ public sealed class LocalStore : IDisposable
     private readonly string _blocksPath;
     private readonly string _markPath;
     private readonly DiskSpace _space;
+    private readonly ArrayBufferWriter<byte> _scratch = new(64 * 1024);
+    private readonly Statement _insertRecord;
+    private readonly Statement _insertBlock;
+    private readonly Statement _insertTransaction;
     private bool _marked;
     private long _lastLsn;
     private byte[] _lastHash = new byte[32];
@@ -53,6 +58,9 @@ public sealed class LocalStore : IDisposable
         _votes = votes;
         _blocks = blocks;
         _blocksPath = blocksPath;
+        _insertRecord = new Statement(votes, "INSERT INTO log (lsn, hash, payload) VALUES (?, ?, ?)");
+        _insertBlock = new Statement(blocks, "INSERT INTO blocks (height, digest, certified, payload, state_root, results, events) VALUES (?, ?, ?, ?, ?, ?, ?)");
+        _insertTransaction = new Statement(blocks, "INSERT INTO transactions (digest, height, position, result) VALUES (?, ?, ?, ?)");
     }
 
     /// <param name="markPath">A small file beside the key, outside the directory: how far the log was written, so that a lost or restored directory is noticed.</param>
@@ -268,23 +276,15 @@ public sealed class LocalStore : IDisposable
     {
         var (last, lastHash) = (_lastLsn, _lastHash);
         using var transaction = _votes.BeginTransaction();
-        using var insert = _votes.CreateCommand();
-        insert.Transaction = transaction;
-        insert.CommandText = "INSERT INTO log (lsn, hash, payload) VALUES ($lsn, $hash, $payload)";
         var startsOver = false;
-        var lsn = insert.Parameters.Add("$lsn", SqliteType.Integer);
-        var hash = insert.Parameters.Add("$hash", SqliteType.Blob);
-        var content = insert.Parameters.Add("$payload", SqliteType.Blob);
         foreach (var record in records)
         {
             startsOver |= record is DurableRecord.Reset;
             if (record is DurableRecord.Reset) Execute(_votes, "DELETE FROM log", transaction);
-            var payload = DurableRecordCodec.Encode(record);
-            lastHash = ChainHash(lastHash, payload);
-            lsn.Value = ++last;
-            hash.Value = lastHash;
-            content.Value = payload;
-            insert.ExecuteNonQuery();
+            _scratch.ResetWrittenCount();
+            DurableRecordCodec.Encode(record, _scratch);
+            lastHash = ChainHash(lastHash, _scratch.WrittenSpan);
+            _insertRecord.Bind(++last).Bind(lastHash).Bind(_scratch.WrittenSpan).Run();
         }
 
         transaction.Commit();
@@ -292,7 +292,7 @@ public sealed class LocalStore : IDisposable
         return startsOver;
     }
 
-    private static byte[] ChainHash(byte[] previous, byte[] payload)
+    private static byte[] ChainHash(byte[] previous, ReadOnlySpan<byte> payload)
     {
         using var hasher = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hasher.AppendData(previous);
@@ -311,20 +311,23 @@ public sealed class LocalStore : IDisposable
     private void TryAppendBlocks(IReadOnlyList<CommittedBlock> run, DateTimeOffset now, Func<BlockHeader, TimeSpan?> publishAfter)
     {
         using var transaction = _blocks.BeginTransaction();
+        Span<byte> digest = stackalloc byte[Digest.Size];
         foreach (var committed in run)
         {
             var results = new byte[2 * committed.Receipts.Length];
             for (var i = 0; i < committed.Receipts.Length; i++)
             {
                 BinaryPrimitives.WriteUInt16BigEndian(results.AsSpan(2 * i), (ushort)committed.Receipts[i].Result);
-                Execute(_blocks, "INSERT INTO transactions (digest, height, position, result) VALUES ($d, $h, $p, $r)", transaction,
-                    ("$d", committed.Receipts[i].Transaction.ToArray()), ("$h", (long)committed.Block.Height.Value), ("$p", i),
-                    ("$r", (int)committed.Receipts[i].Result));
+                committed.Receipts[i].Transaction.CopyTo(digest);
+                _insertTransaction.Bind(digest).Bind((long)committed.Block.Height.Value).Bind(i).Bind((long)committed.Receipts[i].Result).Run();
             }
 
-            Execute(_blocks, "INSERT INTO blocks (height, digest, certified, payload, state_root, results, events) VALUES ($h, $d, $c, $p, $s, $r, $e)", transaction,
-                ("$h", (long)committed.Block.Height.Value), ("$d", committed.Block.Digest.ToArray()), ("$c", committed.Certificate is null ? 0 : 1),
-                ("$p", StoredBlock.Encode(committed)), ("$s", committed.StateRoot.ToArray()), ("$r", results), ("$e", LedgerEvent.Encode(committed.Events)));
+            _scratch.ResetWrittenCount();
+            StoredBlock.Of(committed).Encode(_scratch);
+            committed.Block.Digest.CopyTo(digest);
+            _insertBlock.Bind((long)committed.Block.Height.Value).Bind(digest).Bind(committed.Certificate is null ? 0 : 1).Bind(_scratch.WrittenSpan);
+            committed.StateRoot.CopyTo(digest);
+            _insertBlock.Bind(digest).Bind(results).Bind(LedgerEvent.Encode(committed.Events)).Run();
             if (publishAfter(committed.Block.Header) is { } delay)
                 Execute(_blocks, "INSERT INTO outbox (height, delay_ms, due_ms) VALUES ($h, $l, $u)", transaction,
                     ("$h", (long)committed.Block.Height.Value), ("$l", (long)delay.TotalMilliseconds), ("$u", (now + delay).ToUnixTimeMilliseconds()));
@@ -375,6 +378,9 @@ public sealed class LocalStore : IDisposable
 
     public void Dispose()
     {
+        _insertRecord.Dispose();
+        _insertBlock.Dispose();
+        _insertTransaction.Dispose();
         _votes.Dispose();
         _blocks.Dispose();
         _lock.Dispose();

@@ -1,0 +1,66 @@
+using System;
+using Microsoft.Data.Sqlite;
+using SQLitePCL;
+
+namespace CyberMesh.Node.Storage;
+
+/// <summary>
+/// A statement that runs again and again: SQLite reads its text once, and takes bytes from where they are. What
+/// <see cref="SqliteCommand"/> would make of each run (boxes, binders, a copy of every blob) is most of its cost.
+/// </summary>
+internal sealed class Statement(SqliteConnection connection, string sql) : IDisposable
+{
+    private sqlite3_stmt? _prepared;
+    private int _next;
+
+    /// <summary>The next parameter, in the order of the text.</summary>
+    public Statement Bind(long value)
+    {
+        Check(raw.sqlite3_bind_int64(Prepared, ++_next, value));
+        return this;
+    }
+
+    public Statement Bind(ReadOnlySpan<byte> value)
+    {
+        Check(raw.sqlite3_bind_blob(Prepared, ++_next, value));
+        return this;
+    }
+
+    public Statement Bind(string value)
+    {
+        Check(raw.sqlite3_bind_text(Prepared, ++_next, value));
+        return this;
+    }
+
+    /// <summary>Within the transaction that is open, if one is.</summary>
+    /// <returns>How many rows it changed.</returns>
+    /// <exception cref="SqliteException">As of any other command.</exception>
+    public int Run()
+    {
+        _next = 0;
+        var result = raw.sqlite3_step(Prepared);
+        // It may run again, also after a failure.
+        raw.sqlite3_reset(Prepared);
+        if (result != raw.SQLITE_DONE) Check(result);
+        return raw.sqlite3_changes(connection.Handle);
+    }
+
+    /// <summary>Not before it is used: its tables may be made later.</summary>
+    private sqlite3_stmt Prepared
+    {
+        get
+        {
+            if (_prepared is not null) return _prepared;
+            Check(raw.sqlite3_prepare_v2(connection.Handle, sql, out _prepared));
+            return _prepared;
+        }
+    }
+
+    private void Check(int result)
+    {
+        if (result != raw.SQLITE_OK) _next = 0;
+        SqliteException.ThrowExceptionForRC(result, connection.Handle);
+    }
+
+    public void Dispose() => _prepared?.Dispose();
+}
