@@ -87,7 +87,9 @@ public sealed class AlertEnvelope
     public long TimestampSeconds { get; internal set; }
     public Digest ContentHash { get; internal set; }
     public Signature Signature { get; internal set; }
-    public AlertContent Content { get; internal set; } = new AlertContent.Policy("", "", default);
+    public AlertContent Content { get; internal set; } = Nothing;
+
+    private static readonly AlertContent Nothing = new AlertContent.Policy("", "", default);
 
     /// <summary>The profile under which the signature verified; <see cref="SigningProfile.None"/> before that.</summary>
     public SigningProfile Profile { get; internal set; }

@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Concurrent;
 using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Linq;
@@ -67,15 +68,19 @@ public sealed class ReplicaLoop
     private readonly Action<SignedNote> _onLogCheckpoint;
     private readonly string? _lostVotes;
     private readonly Effects _effects = new();
-    private readonly SemaphoreSlim _signal = new(0);
+
+    // Events, because semaphores spin before they sleep, on cores that others could use.
+    private readonly AutoResetEvent _input = new(false);
+    private readonly AutoResetEvent _written = new(false);
     private readonly PeerQueues _peers = new();
     private readonly Channel<Submission> _submissions = Channel.CreateBounded<Submission>(SubmissionQueueMax);
     private readonly Channel<StateQuestion> _questions = Channel.CreateBounded<StateQuestion>(QuestionQueueMax);
     private readonly Channel<PeerInput> _own = Channel.CreateUnbounded<PeerInput>(); // bounded by what the loop itself sends
     private readonly Channel<Height> _stored = Channel.CreateUnbounded<Height>(); // one per decided batch
-    private readonly Channel<Batch> _writes = Channel.CreateBounded<Batch>(WriterQueueMax);
+    private readonly ConcurrentQueue<Batch> _writes = new();
     private volatile ReplicaStatus _status;
     private volatile bool _handOver;
+    private volatile bool _ended;
 
     private sealed record Batch(
         ValidatorIndex Me, DurableRecord[] Records, Outgoing[] Messages, CommittedBlock[] Decided, TakenSnapshot[] Snapshots, CheckpointCertificate[] Stable,
@@ -151,7 +156,8 @@ public sealed class ReplicaLoop
         }
         finally
         {
-            _writes.Writer.TryComplete();
+            _ended = true;
+            _written.Set();
         }
 
         await writer.ConfigureAwait(false);
@@ -167,7 +173,7 @@ public sealed class ReplicaLoop
             while (!stop.IsCancellationRequested && !writer.IsCompleted)
             {
                 Hand(stop);
-                _signal.Wait(TickMs, stop);
+                _input.WaitOne(TickMs);
                 DrainInputs();
                 var now = _clock.Now();
                 if (now < nextTick) continue;
@@ -219,8 +225,10 @@ public sealed class ReplicaLoop
         var batch = new Batch(_replica.Me, [.. _effects.Records], [.. _effects.Messages], [.. _effects.Decided], [.. _effects.Snapshots], [.. _effects.Stable], _effects.Installed, _effects.LogCheckpoint);
         _effects.Clear();
         _status = Snapshot();
-        if (batch.IsEmpty || _writes.Writer.TryWrite(batch)) return;
-        _writes.Writer.WriteAsync(batch, stop).AsTask().GetAwaiter().GetResult();
+        if (batch.IsEmpty) return;
+        while (_writes.Count >= WriterQueueMax) stop.WaitHandle.WaitOne(1);
+        _writes.Enqueue(batch);
+        _written.Set();
     }
 
     /// <summary>The writer's thread: everything queued becomes durable in one transaction (group commit), then the messages go out.</summary>
@@ -229,10 +237,17 @@ public sealed class ReplicaLoop
         var batches = new List<Batch>();
         try
         {
-            while (_writes.Reader.WaitToReadAsync(stop).AsTask().GetAwaiter().GetResult())
+            while (!stop.IsCancellationRequested)
             {
                 batches.Clear();
-                while (batches.Count < 64 && _writes.Reader.TryRead(out var batch)) batches.Add(batch);
+                while (batches.Count < 64 && _writes.TryDequeue(out var batch)) batches.Add(batch);
+                if (batches.Count == 0)
+                {
+                    if (_ended) return;
+                    _written.WaitOne(TickMs);
+                    continue;
+                }
+
                 var records = batches.SelectMany(b => b.Records).ToArray();
                 if (records.Length > 0) _store.AppendLog(records);
                 foreach (var batch in batches)
@@ -297,10 +312,7 @@ public sealed class ReplicaLoop
         Wake();
     }
 
-    private void Wake()
-    {
-        if (_signal.CurrentCount == 0) _signal.Release();
-    }
+    private void Wake() => _input.Set();
 
     private ReplicaStatus Snapshot() => new(
         _replica.Me, _replica.Epochs.Current, _replica.Governance.LastNumber + 1, _replica.Governance.Open,
