@@ -26,7 +26,7 @@ public static class Corpus
         yield return ("message", messages);
         var frames = new ArrayBufferWriter<byte>();
         foreach (var message in messages.Take(2)) Frames.Write(frames, message);
-        frames.Write(Frames.KeepAlive.Span);
+        frames.Write(new byte[4]);
         using var signer = new Ed25519Signer([.. Enumerable.Repeat((byte)1, 32)]);
         var peer = PeerRecord.Sign(signer, Samples.Digest(1), 1, new(86_400_000), ["validator.example:8000", "[::1]:8001"]);
         foreach (var frame in new MeshFrame[] { new MeshFrame.Records([peer]), new MeshFrame.FindNode(1, Samples.Digest(2)), new MeshFrame.Nodes(1, [peer]) }) Frames.Write(frames, frame.Encode());

@@ -34,8 +34,8 @@ public sealed record ReplicaStatus(
     bool MayVote, int PoolCount, int PoolBytes, ImmutableArray<Standing> Leaders, ImmutableArray<ValidatorIndex> LeaderOrder);
 
 /// <summary>
-/// The only owner of a <see cref="Replica"/>. It never waits for the disk: each batch of effects goes to the store's writer, which makes it
-/// durable and only then lets the messages out. Own messages come back as inputs after that, so an own vote counts once it is durable (rule D1).
+/// The only owner of a <see cref="Replica"/>. It never waits for the disk: each batch of effects goes to the writer, which makes it
+/// durable and only then lets the messages out, and decided blocks from there to the storekeeper. Own messages come back as inputs after that, so an own vote counts once it is durable (rule D1).
 /// </summary>
 public sealed class ReplicaLoop
 {
@@ -47,6 +47,9 @@ public sealed class ReplicaLoop
 
     /// <summary>Batches at the writer. The loop goes on while the disk stalls; this bounds what can pile up meanwhile.</summary>
     private const int WriterQueueMax = 1024;
+
+    /// <summary>Blocks that a sync may wait for.</summary>
+    private const int NotSyncedMax = 32;
 
     private readonly Replica _replica;
     private readonly LocalStore _store;
@@ -68,17 +71,18 @@ public sealed class ReplicaLoop
     private readonly Action<SignedNote> _onLogCheckpoint;
     private readonly string? _lostVotes;
     private readonly Effects _effects = new();
-
-    // Events, because semaphores spin before they sleep, on cores that others could use.
-    private readonly AutoResetEvent _input = new(false);
-    private readonly AutoResetEvent _written = new(false);
+    private readonly Doorbell _input = new();
+    private readonly Doorbell _toWrite = new();
+    private readonly Doorbell _toStore = new();
     private readonly PeerQueues _peers = new();
     private readonly Channel<Submission> _submissions = Channel.CreateBounded<Submission>(SubmissionQueueMax);
     private readonly Channel<StateQuestion> _questions = Channel.CreateBounded<StateQuestion>(QuestionQueueMax);
-    private readonly Channel<PeerInput> _own = Channel.CreateUnbounded<PeerInput>(); // bounded by what the loop itself sends
-    private readonly Channel<Height> _stored = Channel.CreateUnbounded<Height>(); // one per decided batch
+    private readonly ConcurrentQueue<PeerInput> _own = new(); // bounded by what the loop itself sends
+    private readonly ConcurrentQueue<Height> _stored = new(); // one per decided batch
     private readonly ConcurrentQueue<Batch> _writes = new();
+    private readonly ConcurrentQueue<Batch> _stores = new(); // bounded by a term: the next one begins when all of it is stored
     private volatile ReplicaStatus _status;
+    private readonly List<Height> _notSynced = []; // of the storekeeper
     private volatile bool _handOver;
     private volatile bool _ended;
 
@@ -86,7 +90,9 @@ public sealed class ReplicaLoop
         ValidatorIndex Me, DurableRecord[] Records, Outgoing[] Messages, CommittedBlock[] Decided, TakenSnapshot[] Snapshots, CheckpointCertificate[] Stable,
         (CheckpointCertificate Certificate, TakenSnapshot Taken)? Installed, SignedNote? LogCheckpoint)
     {
-        public bool IsEmpty => Records.Length + Messages.Length + Decided.Length + Snapshots.Length + Stable.Length == 0 && Installed is null && LogCheckpoint is null;
+        public bool HasBlocks => Decided.Length + Snapshots.Length + Stable.Length > 0 || Installed is not null || LogCheckpoint is not null;
+
+        public bool IsEmpty => Records.Length + Messages.Length == 0 && !HasBlocks;
     }
 
     /// <param name="lostVotes">Why the log of own votes cannot be trusted; null when it can.</param>
@@ -145,35 +151,39 @@ public sealed class ReplicaLoop
         Wake();
     }
 
-    /// <summary>Runs until stopped, on two threads of its own. Any exception here is a broken invariant or a failed disk: the node must stop.</summary>
+    /// <summary>Runs until stopped, on threads of its own. Any exception here is a broken invariant or a failed disk: the node must stop.</summary>
     public async Task RunAsync(CancellationToken stop)
     {
-        var writer = Task.Factory.StartNew(() => Write(stop), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
-        var loop = Task.Factory.StartNew(() => Run(writer, stop), CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+        Task[] threads = [OnThread(() => Write(stop)), OnThread(() => Store(stop)), OnThread(() => Run(stop))];
         try
         {
-            await loop.ConfigureAwait(false);
+            await (await Task.WhenAny(threads).ConfigureAwait(false)).ConfigureAwait(false);
         }
         finally
         {
             _ended = true;
-            _written.Set();
+            foreach (var bell in (Doorbell[])[_input, _toWrite, _toStore]) bell.Ring();
+            await Task.WhenAll(threads).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         }
-
-        await writer.ConfigureAwait(false);
     }
 
-    private void Run(Task writer, CancellationToken stop)
+    private static Task OnThread(Action run) => Task.Factory.StartNew(run, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
+
+    private bool HasInput =>
+        _handOver || !_peers.IsEmpty || !_own.IsEmpty || !_stored.IsEmpty || _submissions.Reader.Count > 0 || _questions.Reader.Count > 0;
+
+    private void Run(CancellationToken stop)
     {
         try
         {
             if (_lostVotes is not null) _replica.Quarantine(_lostVotes, _effects);
             _replica.Resume(_clock.Now(), _effects);
             var nextTick = _clock.Now();
-            while (!stop.IsCancellationRequested && !writer.IsCompleted)
+            Func<bool> hasInput = () => HasInput;
+            while (!stop.IsCancellationRequested && !_ended)
             {
                 Hand(stop);
-                _input.WaitOne(TickMs);
+                _input.Wait(TickMs, hasInput);
                 DrainInputs();
                 var now = _clock.Now();
                 if (now < nextTick) continue;
@@ -191,8 +201,8 @@ public sealed class ReplicaLoop
 
     private void DrainInputs()
     {
-        while (_stored.Reader.TryRead(out var height)) _replica.Stored(height, _clock.Now(), _effects);
-        while (_own.Reader.TryRead(out var own)) _replica.Receive(own.From, own.Message, _clock.Now(), _effects);
+        while (_stored.TryDequeue(out var height)) _replica.Stored(height, _clock.Now(), _effects);
+        while (_own.TryDequeue(out var own)) _replica.Receive(own.From, own.Message, _clock.Now(), _effects);
         for (var i = 0; i < 256 && _peers.TryRead(out var input); i++) _replica.Receive(input.From, input.Message, _clock.Now(), _effects);
         for (var i = 0; i < 64 && _submissions.Reader.TryRead(out var submission); i++)
             submission.Answer(_replica.Submit(submission.Alert, _clock.Now(), _effects));
@@ -202,8 +212,6 @@ public sealed class ReplicaLoop
             _handOver = false;
             _replica.HandOver(_effects);
         }
-
-        if (!_peers.IsEmpty || _submissions.Reader.Count > 0 || _questions.Reader.Count > 0) Wake();
     }
 
     /// <summary>Hands the effects to the writer, in the order Core defines.</summary>
@@ -226,44 +234,50 @@ public sealed class ReplicaLoop
         _effects.Clear();
         _status = Snapshot();
         if (batch.IsEmpty) return;
-        while (_writes.Count >= WriterQueueMax) stop.WaitHandle.WaitOne(1);
+        while (_writes.Count >= WriterQueueMax && !_ended && !stop.IsCancellationRequested) Thread.Sleep(1);
         _writes.Enqueue(batch);
-        _written.Set();
+        _toWrite.Ring();
     }
 
     /// <summary>The writer's thread: everything queued becomes durable in one transaction (group commit), then the messages go out.</summary>
-    private void Write(CancellationToken stop)
+    private void Write(CancellationToken stop) => Take(_writes, _toWrite, batches =>
+    {
+        var records = batches.SelectMany(b => b.Records).ToArray();
+        if (records.Length > 0) _store.AppendLog(records);
+        foreach (var batch in batches)
+        {
+            foreach (var message in batch.Messages) Send(message, batch.Me);
+            if (!batch.HasBlocks) continue;
+            _stores.Enqueue(batch);
+            _toStore.Ring();
+        }
+    }, stop);
+
+    /// <summary>The storekeeper's thread: votes do not wait for blocks, which are in the log already with the votes for them.</summary>
+    private void Store(CancellationToken stop) => Take(_stores, _toStore, batches =>
+    {
+        Store(batches.SelectMany(b => b.Decided).ToArray(), batches[^1].Me);
+        foreach (var batch in batches) Keep(batch);
+    }, stop, Sync);
+
+    /// <param name="idle">Called when there was nothing to take for a while.</param>
+    private void Take(ConcurrentQueue<Batch> queue, Doorbell bell, Action<List<Batch>> take, CancellationToken stop, Action? idle = null)
     {
         var batches = new List<Batch>();
+        Func<bool> hasWork = () => !queue.IsEmpty;
         try
         {
-            while (!stop.IsCancellationRequested)
+            while (!_ended && !stop.IsCancellationRequested)
             {
                 batches.Clear();
-                while (batches.Count < 64 && _writes.TryDequeue(out var batch)) batches.Add(batch);
-                if (batches.Count == 0)
-                {
-                    if (_ended) return;
-                    _written.WaitOne(TickMs);
-                    continue;
-                }
-
-                var records = batches.SelectMany(b => b.Records).ToArray();
-                if (records.Length > 0) _store.AppendLog(records);
-                foreach (var batch in batches)
-                    foreach (var message in batch.Messages)
-                        Send(message, batch.Me);
-                Store(batches.SelectMany(b => b.Decided).ToArray(), batches[^1].Me);
-                foreach (var batch in batches) Keep(batch);
+                while (batches.Count < 64 && queue.TryDequeue(out var batch)) batches.Add(batch);
+                if (batches.Count > 0) take(batches);
+                else if (!bell.Wait(TickMs, hasWork)) idle?.Invoke();
             }
         }
         catch (OperationCanceledException) when (stop.IsCancellationRequested)
         {
             // a planned stop
-        }
-        finally
-        {
-            Wake();
         }
     }
 
@@ -272,7 +286,7 @@ public sealed class ReplicaLoop
         if (message.To != me) _transport.Send(message);
         if ((message.To is null || message.To == me) && message.Message is PeerMessage.Signed signed)
         {
-            _own.Writer.TryWrite(new PeerInput(me, PeerAuthenticator.Own(signed)));
+            _own.Enqueue(new PeerInput(me, PeerAuthenticator.Own(signed)));
             Wake();
         }
     }
@@ -282,9 +296,26 @@ public sealed class ReplicaLoop
         if (decided.Length == 0) return;
         var now = _time.GetUtcNow();
         _store.AppendBlocks(decided, now, header => PublishAfter(header, me, now));
-        _stored.Writer.TryWrite(decided[^1].Block.Height);
-        Wake();
         _onStored(decided);
+        _notSynced.AddRange(decided.Select(d => d.Block.Height));
+        // The next term begins when this one is durable.
+        if (_notSynced.Count >= NotSyncedMax || decided.Any(d => IsLastOfTerm(d.Block.Height))) Sync();
+    }
+
+    private bool IsLastOfTerm(Height height)
+    {
+        var parameters = _replica.Epochs.Current.Parameters;
+        return height == parameters.LastHeight(parameters.TermOf(height));
+    }
+
+    /// <summary>One sync for many blocks. The log keeps them until they are reported stored.</summary>
+    private void Sync()
+    {
+        if (_notSynced.Count == 0) return;
+        _store.SyncBlocks();
+        _stored.Enqueue(_notSynced[^1]);
+        _notSynced.Clear();
+        Wake();
     }
 
     /// <summary>
@@ -307,12 +338,13 @@ public sealed class ReplicaLoop
         foreach (var certificate in batch.Stable) _store.WhenThereIsSpace(() => _snapshots.Certify(certificate));
         if (batch.LogCheckpoint is { } checkpoint) _onLogCheckpoint(checkpoint);
         if (batch.Installed is not { } installed) return;
+        Sync();
         _store.WhenThereIsSpace(() => _snapshots.Install(installed.Certificate, installed.Taken));
-        _stored.Writer.TryWrite(installed.Taken.Checkpoint.Height);
+        _stored.Enqueue(installed.Taken.Checkpoint.Height);
         Wake();
     }
 
-    private void Wake() => _input.Set();
+    private void Wake() => _input.Ring();
 
     private ReplicaStatus Snapshot() => new(
         _replica.Me, _replica.Epochs.Current, _replica.Governance.LastNumber + 1, _replica.Governance.Open,

@@ -11,7 +11,7 @@ namespace CyberMesh.Node.Mesh;
 /// <summary>Frames on a stream: a 32-bit big-endian length, then that many bytes. An empty frame only says that its sender is alive.</summary>
 public static class Frames
 {
-    public static readonly ReadOnlyMemory<byte> KeepAlive = new byte[4];
+    public static readonly byte[] KeepAlive = [];
 
     public static void Write(IBufferWriter<byte> to, ReadOnlySpan<byte> frame)
     {

@@ -17,8 +17,15 @@ internal sealed class PeerConnection(SslStream stream, ValidatorIndex peer, Mesh
 {
     private const int WriteBatchBytes = 64 * 1024;
 
+    /// <summary>A shorter frame is written by the thread that sends it: to wake another one would cost more.</summary>
+    private const int OwnThreadBytesMax = 16 * 1024;
+
     private readonly SendQueue _queue = new(limits);
     private readonly CancellationTokenSource _closed = new();
+    private readonly ArrayBufferWriter<byte> _buffer = new(OwnThreadBytesMax);
+    private readonly TaskCompletionSource _written = new(TaskCreationOptions.RunContinuationsAsynchronously);
+    private int _isWriting;
+    private bool _wasWritten;
     private string? _reason;
 
     public ValidatorIndex Peer { get; } = peer;
@@ -27,7 +34,13 @@ internal sealed class PeerConnection(SslStream stream, ValidatorIndex peer, Mesh
     public int FramesRefused { get; set; }
 
     /// <summary>False when too much waits already. Never blocks.</summary>
-    public bool TrySend(MessageClass of, byte[] frame) => _queue.TryEnqueue(of, frame);
+    public bool TrySend(MessageClass of, byte[] frame)
+    {
+        if (!_queue.TryEnqueue(of, frame)) return false;
+        if (Interlocked.CompareExchange(ref _isWriting, 1, 0) != 0) return true;
+        _ = frame.Length <= OwnThreadBytesMax ? WriteQueuedAsync() : Task.Run(WriteQueuedAsync);
+        return true;
+    }
 
     public void Close(string reason)
     {
@@ -41,11 +54,11 @@ internal sealed class PeerConnection(SslStream stream, ValidatorIndex peer, Mesh
     public async Task<string> RunAsync(Func<PeerConnection, byte[], CancellationToken, ValueTask> receive, CancellationToken stop)
     {
         using var either = CancellationTokenSource.CreateLinkedTokenSource(stop, _closed.Token);
-        var (reading, writing) = (ReadAsync(receive, either.Token), WriteAsync(either.Token));
-        var first = await Task.WhenAny(reading, writing).ConfigureAwait(false);
+        var (reading, keeping) = (ReadAsync(receive, either.Token), KeepAliveAsync(either.Token));
+        var first = await Task.WhenAny(reading, keeping, _written.Task).ConfigureAwait(false);
         _queue.Complete();
         await _closed.CancelAsync().ConfigureAwait(false);
-        await Task.WhenAll(reading, writing).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+        await Task.WhenAll(reading, keeping).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
         try
         {
             await first.ConfigureAwait(false);
@@ -69,32 +82,53 @@ internal sealed class PeerConnection(SslStream stream, ValidatorIndex peer, Mesh
                 await receive(this, frame, stop).ConfigureAwait(false);
     }
 
-    private async Task WriteAsync(CancellationToken stop)
+    private async Task KeepAliveAsync(CancellationToken stop)
     {
-        var buffer = new ArrayBufferWriter<byte>(WriteBatchBytes);
         while (true)
         {
-            ReadOnlyMemory<byte> next = Frames.KeepAlive;
-            if (await _queue.WaitAsync(limits.KeepAlivePeriod, stop).ConfigureAwait(false))
-            {
-                buffer.ResetWrittenCount();
-                while (buffer.WrittenCount < WriteBatchBytes && _queue.TryDequeue(out var frame)) Frames.Write(buffer, frame);
-                next = buffer.WrittenMemory;
-            }
-
-            if (next.Length > 0) await WriteAsync(next, stop).ConfigureAwait(false);
+            _wasWritten = false;
+            await Task.Delay(limits.KeepAlivePeriod, stop).ConfigureAwait(false);
+            if (!_wasWritten) TrySend(MessageClass.Consensus, Frames.KeepAlive);
         }
     }
 
-    private async Task WriteAsync(ReadOnlyMemory<byte> bytes, CancellationToken stop)
+    /// <summary>Everything that waits, for whoever has set <see cref="_isWriting"/>. A failure is the end of the connection, and of writing.</summary>
+    private async Task WriteQueuedAsync()
     {
-        using var deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        deadline.CancelAfter(limits.WriteTimeout);
         try
         {
-            await stream.WriteAsync(bytes, deadline.Token).ConfigureAwait(false);
+            do
+            {
+                while (_queue.TryDequeue(out var frame))
+                {
+                    _buffer.ResetWrittenCount();
+                    Frames.Write(_buffer, frame);
+                    while (_buffer.WrittenCount < WriteBatchBytes && _queue.TryDequeue(out frame)) Frames.Write(_buffer, frame);
+                    await WriteAsync(_buffer.WrittenMemory).ConfigureAwait(false);
+                }
+
+                Interlocked.Exchange(ref _isWriting, 0);
+            }
+            while (!_queue.IsEmpty && Interlocked.CompareExchange(ref _isWriting, 1, 0) == 0);
         }
-        catch (OperationCanceledException) when (!stop.IsCancellationRequested)
+        catch (Exception problem)
+        {
+            _written.TrySetException(problem);
+            // Nobody may wait for it when the connection has ended for another reason.
+            _ = _written.Task.Exception;
+        }
+    }
+
+    private async ValueTask WriteAsync(ReadOnlyMemory<byte> bytes)
+    {
+        _wasWritten = true;
+        var writing = stream.WriteAsync(bytes, _closed.Token);
+        if (writing.IsCompletedSuccessfully) return;
+        try
+        {
+            await writing.AsTask().WaitAsync(limits.WriteTimeout).ConfigureAwait(false);
+        }
+        catch (TimeoutException)
         {
             throw new TimeoutException($"it took nothing for {limits.WriteTimeout.TotalSeconds:0.#} s");
         }

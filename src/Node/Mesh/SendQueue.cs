@@ -1,7 +1,5 @@
-using System;
 using System.Collections.Generic;
 using System.Threading;
-using System.Threading.Tasks;
 using CyberMesh.Core.Consensus;
 
 namespace CyberMesh.Node.Mesh;
@@ -15,7 +13,6 @@ internal sealed class SendQueue(MeshLimits limits)
     private readonly Lock _lock = new();
     private readonly Queue<byte[]>[] _frames = [new(), new(), new()];
     private readonly long[] _bytes = new long[3];
-    private readonly SemaphoreSlim _signal = new(0, 1);
     private MessageClass _turn = MessageClass.Transactions;
     private bool _complete;
 
@@ -27,7 +24,6 @@ internal sealed class SendQueue(MeshLimits limits)
             if (_complete || (_bytes[(int)of] > 0 && _bytes[(int)of] + frame.Length > Budget(of))) return false;
             _frames[(int)of].Enqueue(frame);
             _bytes[(int)of] += frame.Length;
-            if (_signal.CurrentCount == 0) _signal.Release();
             return true;
         }
     }
@@ -45,13 +41,12 @@ internal sealed class SendQueue(MeshLimits limits)
         }
     }
 
-    /// <summary>False after so long without a frame.</summary>
-    public Task<bool> WaitAsync(TimeSpan timeout, CancellationToken stop)
+    public bool IsEmpty
     {
-        lock (_lock)
-            if (_frames[0].Count + _frames[1].Count + _frames[2].Count > 0)
-                return Task.FromResult(true);
-        return _signal.WaitAsync(timeout, stop);
+        get
+        {
+            lock (_lock) return _frames[0].Count + _frames[1].Count + _frames[2].Count == 0;
+        }
     }
 
     private bool Take(MessageClass of, out byte[] frame)

@@ -7,6 +7,7 @@ using System.Globalization;
 using System.IO;
 using System.Security.Cryptography;
 using System.Text;
+using System.Threading;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
@@ -29,9 +30,9 @@ public readonly record struct SourcePosition(string Topic, int Partition, long O
 public sealed record StoredBlockWithResults(StoredBlock Stored, Digest StateRoot, ImmutableArray<RejectionReason> Results, ImmutableArray<LedgerEvent> Events);
 
 /// <summary>
-/// The truth of one validator: the consensus log (<c>votes.db</c>) apart from the blocks (<c>blocks.db</c>), both SQLite with a full
-/// sync at every commit. A write returns after its data is durable. On a full disk it waits for space, and what depends on it waits with it; any
-/// other error is final (a failed fsync cannot be retried) and the host stops. One writer thread; readers use their own connections.
+/// The truth of one validator: the consensus log (<c>votes.db</c>) apart from the blocks (<c>blocks.db</c>), both SQLite. The log is synced at every
+/// commit: what is appended to it is durable on return. Blocks are durable after <see cref="SyncBlocks"/>; until then the log has them, with the votes for them. On a full disk it waits for space, and what depends on it waits with it; any
+/// other error is final (a failed fsync cannot be retried) and the host stops. One thread writes the log, one the blocks; readers use their own connections.
 /// </summary>
 public sealed class LocalStore : IDisposable
 {
@@ -42,7 +43,8 @@ public sealed class LocalStore : IDisposable
     private readonly string _blocksPath;
     private readonly string _markPath;
     private readonly DiskSpace _space;
-    private readonly ArrayBufferWriter<byte> _scratch = new(64 * 1024);
+    private readonly ArrayBufferWriter<byte> _record = new(64 * 1024);
+    private readonly ArrayBufferWriter<byte> _block = new(64 * 1024);
     private readonly Statement _insertRecord;
     private readonly Statement _insertBlock;
     private readonly Statement _insertTransaction;
@@ -88,7 +90,7 @@ public sealed class LocalStore : IDisposable
             prepare?.Invoke();
             var blocksPath = Path.Combine(directory, "blocks.db");
             var votes = ConnectVotes(Path.Combine(directory, "votes.db"));
-            var blocks = Connect(blocksPath, "");
+            var blocks = Connect(blocksPath, "", "NORMAL");
             var store = new LocalStore(fileLock, votes, blocks, blocksPath, markPath, space ?? new DiskSpace(default));
             store.Prepare(chainId);
             return store;
@@ -281,14 +283,15 @@ public sealed class LocalStore : IDisposable
         {
             startsOver |= record is DurableRecord.Reset;
             if (record is DurableRecord.Reset) Execute(_votes, "DELETE FROM log", transaction);
-            _scratch.ResetWrittenCount();
-            DurableRecordCodec.Encode(record, _scratch);
-            lastHash = ChainHash(lastHash, _scratch.WrittenSpan);
-            _insertRecord.Bind(++last).Bind(lastHash).Bind(_scratch.WrittenSpan).Run();
+            _record.ResetWrittenCount();
+            DurableRecordCodec.Encode(record, _record);
+            lastHash = ChainHash(lastHash, _record.WrittenSpan);
+            _insertRecord.Bind(++last).Bind(lastHash).Bind(_record.WrittenSpan).Run();
         }
 
         transaction.Commit();
-        (_lastLsn, _lastHash) = (last, lastHash);
+        _lastHash = lastHash;
+        Volatile.Write(ref _lastLsn, last);
         return startsOver;
     }
 
@@ -303,7 +306,8 @@ public sealed class LocalStore : IDisposable
     // ---- Blocks -----------------------------------------------------------------------------------------------
 
     /// <summary>
-    /// Stores a run of blocks and, in the same transaction, notes which of them this validator publishes, or will when others do not. Durable on return.
+    /// Stores a run of blocks and, in the same transaction, notes which of them this validator publishes, or will when others do not. A crash of this
+    /// process takes none of it; one of the machine may, up to the last <see cref="SyncBlocks"/>.
     /// </summary>
     /// <param name="publishAfter">Zero for a block that is this validator's to publish, how long to wait for the others' records, or null.</param>
     public void AppendBlocks(IReadOnlyList<CommittedBlock> run, DateTimeOffset now, Func<BlockHeader, TimeSpan?> publishAfter) => _space.Await(() => TryAppendBlocks(run, now, publishAfter));
@@ -322,10 +326,10 @@ public sealed class LocalStore : IDisposable
                 _insertTransaction.Bind(digest).Bind((long)committed.Block.Height.Value).Bind(i).Bind((long)committed.Receipts[i].Result).Run();
             }
 
-            _scratch.ResetWrittenCount();
-            StoredBlock.Of(committed).Encode(_scratch);
+            _block.ResetWrittenCount();
+            StoredBlock.Of(committed).Encode(_block);
             committed.Block.Digest.CopyTo(digest);
-            _insertBlock.Bind((long)committed.Block.Height.Value).Bind(digest).Bind(committed.Certificate is null ? 0 : 1).Bind(_scratch.WrittenSpan);
+            _insertBlock.Bind((long)committed.Block.Height.Value).Bind(digest).Bind(committed.Certificate is null ? 0 : 1).Bind(_block.WrittenSpan);
             committed.StateRoot.CopyTo(digest);
             _insertBlock.Bind(digest).Bind(results).Bind(LedgerEvent.Encode(committed.Events)).Run();
             if (publishAfter(committed.Block.Header) is { } delay)
@@ -333,11 +337,21 @@ public sealed class LocalStore : IDisposable
                     ("$h", (long)committed.Block.Height.Value), ("$l", (long)delay.TotalMilliseconds), ("$u", (now + delay).ToUnixTimeMilliseconds()));
         }
 
-        var mark = new byte[8];
-        BinaryPrimitives.WriteInt64BigEndian(mark, _lastLsn);
-        WriteMeta("log_mark", mark, transaction);
         transaction.Commit();
     }
+
+    /// <summary>All blocks appended so far are durable on return. Only then may the log forget them.</summary>
+    public void SyncBlocks() => _space.Await(() =>
+    {
+        Execute(_blocks, "PRAGMA synchronous=FULL");
+        // A commit syncs all that stands before it in the journal.
+        using var transaction = _blocks.BeginTransaction();
+        var mark = new byte[8];
+        BinaryPrimitives.WriteInt64BigEndian(mark, Volatile.Read(ref _lastLsn));
+        WriteMeta("log_mark", mark, transaction);
+        transaction.Commit();
+        Execute(_blocks, "PRAGMA synchronous=NORMAL");
+    });
 
     private byte[]? ReadMeta(string name)
     {

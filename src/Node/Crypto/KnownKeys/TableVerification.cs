@@ -52,42 +52,23 @@ internal static class TableVerification
         }
     }
 
-    /// <summary>A signature per lane.</summary>
+    /// <summary>A signature per lane; what is left to do after the sums is done one by one, with one inversion for all.</summary>
     private static void VerifyRun<T>(ReadOnlySpan<SignatureCheck> checks, ReadOnlySpan<KeyTable> tables, Span<bool> accepted)
         where T : unmanaged, ILanes<T>
     {
         Span<sbyte> digits = stackalloc sbyte[RunMax * DigitsPerSignature];
         for (var i = 0; i < checks.Length; i++) accepted[i] = TryPrepare(checks[i].Key, checks[i].Message.Span, checks[i].Signature, digits.Slice(i * DigitsPerSignature, DigitsPerSignature));
-        var groups = (checks.Length + T.Count - 1) / T.Count;
-        Span<Point<T>> points = stackalloc Point<T>[groups];
-        Span<ulong> entries = stackalloc ulong[KeyTable.EntrySize * T.Count];
-        Span<ulong> negative = stackalloc ulong[T.Count];
-        for (var group = 0; group < groups; group++)
+        Span<Field51> x = stackalloc Field51[checks.Length];
+        Span<Field51> y = stackalloc Field51[checks.Length];
+        Span<Field51> z = stackalloc Field51[checks.Length];
+        for (var i = 0; i < checks.Length; i += T.Count)
         {
-            points[group] = Point<T>.Neutral;
-            var first = group * T.Count;
-            var lanes = Math.Min(T.Count, checks.Length - first);
-            for (var window = 0; window < Scalars.Windows; window++)
-            {
-                // Lanes without a signature add the same as the last one with one.
-                for (var lane = 0; lane < T.Count; lane++)
-                    Take(KeyTable.Base, window, digits[((first + Math.Min(lane, lanes - 1)) * DigitsPerSignature) + window], lane, entries, negative);
-                points[group].Add(new Niels<T>(ref entries[0], T.Load(ref negative[0])));
-                for (var lane = 0; lane < lanes; lane++)
-                    Take(tables[first + lane], window, digits[((first + lane) * DigitsPerSignature) + Scalars.Windows + window], lane, entries, negative);
-                points[group].Add(new Niels<T>(ref entries[0], T.Load(ref negative[0])));
-            }
+            var count = Math.Min(T.Count, checks.Length - i);
+            SumInLanes<T>(digits.Slice(i * DigitsPerSignature, count * DigitsPerSignature), tables.Slice(i, count), x[i..], y[i..], z[i..]);
         }
 
-        Span<Field<T>> inverses = stackalloc Field<T>[groups];
-        Span<Field<T>> prefixes = stackalloc Field<T>[groups];
-        for (var i = 0; i < groups; i++) inverses[i] = points[i].Z;
-        Field<T>.InvertAll(inverses, prefixes);
-        for (var i = 0; i < groups; i++)
-        {
-            var first = i * T.Count;
-            Compare(points[i], inverses[i], checks.Slice(first, Math.Min(T.Count, checks.Length - first)), accepted[first..]);
-        }
+        Field51.InvertAll(z);
+        for (var i = 0; i < checks.Length; i++) accepted[i] = accepted[i] && IsR(x[i] * z[i], y[i] * z[i], checks[i].Signature);
     }
 
     /// <summary>The 64 terms of one sum spread over the lanes, which are added up at the end.</summary>
@@ -111,26 +92,18 @@ internal static class TableVerification
         }
 
         Span<ulong> buffer = stackalloc ulong[2 * Field<T>.Limbs * T.Count];
-
         for (var half = T.Count / 2; half > 0; half /= 2)
         {
             var other = new Point<T> { X = Moved(point.X, half, buffer), Y = Moved(point.Y, half, buffer), Z = Moved(point.Z, half, buffer), XY = Moved(point.XY, half, buffer) };
             point.Add(new Prepared<T>(other));
         }
 
-        Field<T>.Invert(out var inverse, point.Z);
-        Field<T>.Multiply(out var x, point.X, inverse);
-        Field<T>.Multiply(out var y, point.Y, inverse);
-        y.Store(ref buffer[0]);
-        x.Store(ref buffer[Field<T>.Limbs * T.Count]);
-        return IsR(buffer, buffer[(Field<T>.Limbs * T.Count)..], T.Count, signature);
-    }
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Take(KeyTable table, int window, int digit, int lane, Span<ulong> entries, Span<ulong> negative)
-    {
-        table.CopyEntry(window, digit, ref entries[lane * KeyTable.EntrySize]);
-        negative[lane] = digit < 0 ? ulong.MaxValue : 0;
+        Span<Field51> sum = stackalloc Field51[3];
+        Spread(point.X, sum, 1);
+        Spread(point.Y, sum[1..], 1);
+        Spread(point.Z, sum[2..], 1);
+        var inverse = sum[2].Inverted();
+        return IsR(sum[0] * inverse, sum[1] * inverse, signature);
     }
 
     /// <summary>Each lane gets what stood so many lanes above it.</summary>
@@ -142,6 +115,44 @@ internal static class TableVerification
             for (var lane = 0; lane < lanes; lane++)
                 buffer[(i * T.Count) + lane] = buffer[(i * T.Count) + lane + lanes];
         return Field<T>.Load(ref buffer[0]);
+    }
+
+    /// <summary>As many sums as there are lanes, or fewer.</summary>
+    private static void SumInLanes<T>(ReadOnlySpan<sbyte> digits, ReadOnlySpan<KeyTable> tables, Span<Field51> x, Span<Field51> y, Span<Field51> z)
+        where T : unmanaged, ILanes<T>
+    {
+        Span<ulong> entries = stackalloc ulong[KeyTable.EntrySize * T.Count];
+        Span<ulong> negative = stackalloc ulong[T.Count];
+        var point = Point<T>.Neutral;
+        for (var window = 0; window < Scalars.Windows; window++)
+        {
+            // Lanes without a signature add the same as the last one with one.
+            for (var lane = 0; lane < T.Count; lane++)
+                Take(KeyTable.Base, window, digits[(Math.Min(lane, tables.Length - 1) * DigitsPerSignature) + window], lane, entries, negative);
+            point.Add(new Niels<T>(ref entries[0], T.Load(ref negative[0])));
+            for (var lane = 0; lane < tables.Length; lane++)
+                Take(tables[lane], window, digits[(lane * DigitsPerSignature) + Scalars.Windows + window], lane, entries, negative);
+            point.Add(new Niels<T>(ref entries[0], T.Load(ref negative[0])));
+        }
+
+        Spread(point.X, x, tables.Length);
+        Spread(point.Y, y, tables.Length);
+        Spread(point.Z, z, tables.Length);
+    }
+
+    private static void Spread<T>(in Field<T> value, Span<Field51> numbers, int count)
+        where T : unmanaged, ILanes<T>
+    {
+        Span<ulong> limbs = stackalloc ulong[Field<T>.Limbs * T.Count];
+        value.Store(ref limbs[0]);
+        for (var lane = 0; lane < count; lane++) numbers[lane] = Field51.FromTen(limbs[lane..], T.Count);
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Take(KeyTable table, int window, int digit, int lane, Span<ulong> entries, Span<ulong> negative)
+    {
+        table.CopyEntry(window, digit, ref entries[lane * KeyTable.EntrySize]);
+        negative[lane] = digit < 0 ? ulong.MaxValue : 0;
     }
 
     /// <summary>The digits of s, then those of k = SHA-512(R, A, message) mod L.</summary>
@@ -172,25 +183,13 @@ internal static class TableVerification
         return true;
     }
 
-    private static void Compare<T>(in Point<T> point, in Field<T> inverse, ReadOnlySpan<SignatureCheck> checks, Span<bool> accepted)
-        where T : unmanaged, ILanes<T>
-    {
-        Field<T>.Multiply(out var x, point.X, inverse);
-        Field<T>.Multiply(out var y, point.Y, inverse);
-        Span<ulong> xs = stackalloc ulong[Field<T>.Limbs * T.Count];
-        Span<ulong> ys = stackalloc ulong[Field<T>.Limbs * T.Count];
-        x.Store(ref xs[0]);
-        y.Store(ref ys[0]);
-        for (var lane = 0; lane < checks.Length; lane++) accepted[lane] = accepted[lane] && IsR(ys[lane..], xs[lane..], T.Count, checks[lane].Signature);
-    }
-
     /// <summary>Encodes (x, y) and compares.</summary>
-    private static bool IsR(ReadOnlySpan<ulong> y, ReadOnlySpan<ulong> x, int stride, Signature signature)
+    private static bool IsR(in Field51 x, in Field51 y, Signature signature)
     {
         Span<byte> encoded = stackalloc byte[32];
-        Curve.ToBytes(x, stride, encoded);
+        x.ToBytes(encoded);
         var sign = (byte)((encoded[0] & 1) << 7);
-        Curve.ToBytes(y, stride, encoded);
+        y.ToBytes(encoded);
         encoded[31] |= sign;
         return signature.R == Bytes32.From(encoded) && !IsOfSmallOrder(encoded);
     }
