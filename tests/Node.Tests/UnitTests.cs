@@ -242,10 +242,17 @@ public sealed class StoreVersionTests
         var chain = Digest.Sha256("chain"u8);
         var mark = Path.Combine(directory.Path, "mark");
         LocalStore.Open(directory.Path, chain, mark).Dispose();
-        Change("ALTER TABLE outbox DROP COLUMN delay_ms; ALTER TABLE outbox DROP COLUMN due_ms; DROP INDEX blocks_with_bodies; ALTER TABLE blocks DROP COLUMN pruned; INSERT INTO outbox (height) VALUES (7); UPDATE meta SET value = x'02000000' WHERE name = 'version'");
+        Change("ALTER TABLE outbox DROP COLUMN delay_ms; ALTER TABLE outbox DROP COLUMN due_ms; DROP INDEX blocks_with_bodies; ALTER TABLE blocks DROP COLUMN pruned; INSERT INTO outbox (height) VALUES (7); UPDATE meta SET value = x'02000000' WHERE name = 'version';"
+            + "CREATE TABLE transactions (digest BLOB NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL, result INTEGER NOT NULL, PRIMARY KEY (digest, height)) WITHOUT ROWID;"
+            + "CREATE TABLE sources (digest BLOB PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL, record_offset INTEGER NOT NULL) WITHOUT ROWID;"
+            + $"INSERT INTO transactions VALUES (x'{chain}', 3, 0, 7), (x'{chain}', 4, 0, 0); INSERT INTO sources VALUES (x'{chain}', 'old', 2, 5)");
         using (var store = LocalStore.Open(directory.Path, chain, mark))
         using (var reader = store.OpenReader())
         {
+            Assert.Equal(RejectionReason.None, reader.FindResult(chain));
+            Assert.Null(reader.FindResult(Digest.Sha256("another"u8)));
+            Assert.Equal(new SourcePosition("old", 2, 5), reader.SourceOf(chain));
+            Assert.Equal([true, false, true], reader.NoteSources([(chain, new("old", 2, 5)), (chain, new("old", 2, 6)), (Digest.Sha256("another"u8), new("new", 1, 1))]));
             Assert.Equal([(new Height(7), true)], reader.Outbox(DateTimeOffset.UtcNow, DateTimeOffset.UtcNow, 10));
             Assert.Equal((1L, new Height(7)), reader.OutboxState());
         }

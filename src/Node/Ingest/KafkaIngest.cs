@@ -135,7 +135,7 @@ public sealed class KafkaIngest
     public void Decided(IReadOnlyList<CommittedBlock> run)
     {
         foreach (var committed in run)
-            _results.Enqueue(() => Decide(committed.Receipts));
+            _results.Enqueue(() => Decide(committed.Receipts, justDecided: true));
     }
 
     /// <summary>It waited and can never be accepted any more. Called by the loop.</summary>
@@ -422,7 +422,7 @@ public sealed class KafkaIngest
                 break;
             case AdmissionKind.Committed:
                 // A message that the rules of the state refused has been seen too.
-                Decide([new Receipt(waiting.Digest, waiting.Alert.Value.Kind, _blocks.FindResult(waiting.Digest) ?? RejectionReason.None)]);
+                Decide([new Receipt(waiting.Digest, waiting.Alert.Value.Kind, _blocks.FindResult(waiting.Digest) ?? RejectionReason.None)], justDecided: false);
                 break;
             case AdmissionKind.Rejected:
                 DecideRejected(waiting.Digest, admission.Rejection!);
@@ -463,7 +463,7 @@ public sealed class KafkaIngest
         }
     }
 
-    private void Decide(ImmutableArray<Receipt> receipts)
+    private void Decide(ImmutableArray<Receipt> receipts, bool justDecided)
     {
         var accepted = new List<(Digest, ConsumeResult<byte[]?, byte[]?>)>();
         foreach (var receipt in receipts)
@@ -473,7 +473,7 @@ public sealed class KafkaIngest
                 foreach (var copy in copies) accepted.Add((receipt.Transaction, copy.Record));
         }
 
-        CompleteAccepted(accepted);
+        CompleteAccepted(accepted, justDecided);
     }
 
     private void DecideRejected(Digest digest, Rejection rejection)
@@ -489,10 +489,10 @@ public sealed class KafkaIngest
     }
 
     /// <summary>The first record with these bytes is the original; any other is a replay and goes to the dead letters.</summary>
-    private void CompleteAccepted(List<(Digest Transaction, ConsumeResult<byte[]?, byte[]?> Record)> accepted)
+    private void CompleteAccepted(List<(Digest Transaction, ConsumeResult<byte[]?, byte[]?> Record)> accepted, bool justDecided = false)
     {
         if (accepted.Count == 0) return;
-        var original = _blocks.NoteSources(accepted.ConvertAll(a => (a.Transaction, new SourcePosition(a.Record.Topic, a.Record.Partition.Value, a.Record.Offset.Value))));
+        var original = _blocks.NoteSources(accepted.ConvertAll(a => (a.Transaction, new SourcePosition(a.Record.Topic, a.Record.Partition.Value, a.Record.Offset.Value))), justDecided);
         for (var i = 0; i < original.Length; i++)
         {
             var (digest, record) = accepted[i];

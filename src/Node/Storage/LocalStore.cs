@@ -36,7 +36,7 @@ public sealed record StoredBlockWithResults(StoredBlock Stored, Digest StateRoot
 /// </summary>
 public sealed class LocalStore : IDisposable
 {
-    private const int StoreVersion = 3;
+    private const int StoreVersion = 4;
     private readonly FileStream _lock;
     private readonly SqliteConnection _votes;
     private readonly SqliteConnection _blocks;
@@ -47,7 +47,7 @@ public sealed class LocalStore : IDisposable
     private readonly ArrayBufferWriter<byte> _block = new(64 * 1024);
     private readonly Statement _insertRecord;
     private readonly Statement _insertBlock;
-    private readonly Statement _insertTransaction;
+    private readonly DigestIndex _results;
     private bool _marked;
     private long _lastLsn;
     private byte[] _lastHash = new byte[32];
@@ -62,7 +62,7 @@ public sealed class LocalStore : IDisposable
         _blocksPath = blocksPath;
         _insertRecord = new Statement(votes, "INSERT INTO log (lsn, hash, payload) VALUES (?, ?, ?)");
         _insertBlock = new Statement(blocks, "INSERT INTO blocks (height, digest, certified, payload, state_root, results, events) VALUES (?, ?, ?, ?, ?, ?, ?)");
-        _insertTransaction = new Statement(blocks, "INSERT INTO transactions (digest, height, position, result) VALUES (?, ?, ?, ?)");
+        _results = new DigestIndex(blocks, BlockReader.Results);
     }
 
     /// <param name="markPath">A small file beside the key, outside the directory: how far the log was written, so that a lost or restored directory is noticed.</param>
@@ -151,12 +151,11 @@ public sealed class LocalStore : IDisposable
             CREATE TABLE IF NOT EXISTS blocks (height INTEGER PRIMARY KEY, digest BLOB NOT NULL, certified INTEGER NOT NULL,
                 payload BLOB NOT NULL, state_root BLOB NOT NULL, results BLOB NOT NULL, events BLOB NOT NULL, pruned INTEGER NOT NULL DEFAULT 0);
             CREATE INDEX IF NOT EXISTS blocks_by_digest ON blocks (digest);
-            CREATE TABLE IF NOT EXISTS transactions (digest BLOB NOT NULL, height INTEGER NOT NULL, position INTEGER NOT NULL,
-                result INTEGER NOT NULL, PRIMARY KEY (digest, height)) WITHOUT ROWID;
-            CREATE TABLE IF NOT EXISTS sources (digest BLOB PRIMARY KEY, topic TEXT NOT NULL, partition INTEGER NOT NULL,
-                record_offset INTEGER NOT NULL) WITHOUT ROWID;
+            CREATE TABLE IF NOT EXISTS source_topics (id INTEGER PRIMARY KEY, name TEXT NOT NULL UNIQUE);
             CREATE TABLE IF NOT EXISTS outbox (height INTEGER PRIMARY KEY, delay_ms INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL DEFAULT 0);
             """);
+        _results.CreateTables();
+        new DigestIndex(_blocks, BlockReader.Sources).CreateTables();
         CheckMeta("chain", chainId.ToArray(), "belongs to another chain", "use the directory of this chain, or an empty one");
         if (ReadMeta("version") is { } version && BitConverter.ToInt32(version) == 2)
         {
@@ -164,9 +163,12 @@ public sealed class LocalStore : IDisposable
             using var transaction = _blocks.BeginTransaction();
             Execute(_blocks, "ALTER TABLE outbox ADD COLUMN delay_ms INTEGER NOT NULL DEFAULT 0; ALTER TABLE outbox ADD COLUMN due_ms INTEGER NOT NULL DEFAULT 0; "
                 + "ALTER TABLE blocks ADD COLUMN pruned INTEGER NOT NULL DEFAULT 0", transaction);
-            WriteMeta("version", BitConverter.GetBytes(StoreVersion), transaction);
+            WriteMeta("version", BitConverter.GetBytes(3), transaction);
             transaction.Commit();
         }
+
+        // Version 4 finds transactions in another way; what older versions noted stays where it is, and is looked for there too.
+        if (ReadMeta("version") is { } before && BitConverter.ToInt32(before) == 3) WriteMeta("version", BitConverter.GetBytes(StoreVersion), null);
 
         CheckMeta("version", BitConverter.GetBytes(StoreVersion), "was written by another version of the store format", "use the version of cybermesh that wrote it");
         Execute(_blocks, "CREATE INDEX IF NOT EXISTS blocks_with_bodies ON blocks (height) WHERE pruned = 0");
@@ -319,12 +321,14 @@ public sealed class LocalStore : IDisposable
         foreach (var committed in run)
         {
             var results = new byte[2 * committed.Receipts.Length];
+            var found = new DigestIndex.Entry[committed.Receipts.Length];
             for (var i = 0; i < committed.Receipts.Length; i++)
             {
                 BinaryPrimitives.WriteUInt16BigEndian(results.AsSpan(2 * i), (ushort)committed.Receipts[i].Result);
-                committed.Receipts[i].Transaction.CopyTo(digest);
-                _insertTransaction.Bind(digest).Bind((long)committed.Block.Height.Value).Bind(i).Bind((long)committed.Receipts[i].Result).Run();
+                found[i] = new DigestIndex.Entry(committed.Receipts[i].Transaction, (long)committed.Receipts[i].Result, (long)committed.Block.Height.Value);
             }
+
+            _results.Append(found, transaction);
 
             _block.ResetWrittenCount();
             StoredBlock.Of(committed).Encode(_block);
@@ -394,7 +398,6 @@ public sealed class LocalStore : IDisposable
     {
         _insertRecord.Dispose();
         _insertBlock.Dispose();
-        _insertTransaction.Dispose();
         _votes.Dispose();
         _blocks.Dispose();
         _lock.Dispose();
@@ -407,6 +410,14 @@ public sealed class LocalStore : IDisposable
 /// </summary>
 public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : IDisposable
 {
+    /// <summary>Names of the indexes: the result of each transaction, and the Kafka record that counts as its original.</summary>
+    internal const string Results = "results";
+    internal const string Sources = "origins";
+
+    private readonly DigestIndex _results = new(connection, Results);
+    private readonly DigestIndex _sources = new(connection, Sources);
+    private bool? _isOfVersion3;
+
     public Height LastHeight()
     {
         using var command = Command("SELECT coalesce(max(height), 0) FROM blocks");
@@ -536,35 +547,81 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
     /// <summary>How the transaction was decided, if it is in a block. Accepted wins when a block repeats it.</summary>
     public RejectionReason? FindResult(Digest transaction)
     {
-        using var command = Command("SELECT min(result) FROM transactions WHERE digest = $d", ("$d", transaction.ToArray()));
-        return command.ExecuteScalar() is long result ? RejectionReasons.FromNumber((ushort)result) : null;
+        long? least = null;
+        foreach (var entry in _results.Find(transaction)) least = least < entry.First ? least : entry.First;
+        if (IsOfVersion3(null))
+        {
+            using var command = Command("SELECT min(result) FROM transactions WHERE digest = $d", ("$d", transaction.ToArray()));
+            if (command.ExecuteScalar() is long result) least = least < result ? least : result;
+        }
+
+        return least is { } found ? RejectionReasons.FromNumber((ushort)found) : null;
+    }
+
+    /// <summary>It was begun by a version that kept both in tables of their own.</summary>
+    private bool IsOfVersion3(SqliteTransaction? within)
+    {
+        if (_isOfVersion3 is { } known) return known;
+        using var command = Command("SELECT count(*) FROM sqlite_master WHERE name = 'transactions'");
+        command.Transaction = within;
+        _isOfVersion3 = (long)command.ExecuteScalar()! > 0;
+        return _isOfVersion3.Value;
     }
 
     /// <summary>
     /// Which of these Kafka records this validator counts as the original of its transaction: the first one noted. All in one transaction, in this order.
     /// </summary>
-    public bool[] NoteSources(IReadOnlyList<(Digest Transaction, SourcePosition Position)> notes) => space.Await(() =>
+    /// <param name="justDecided">Their block was stored a moment ago, so nothing has been noted for them before.</param>
+    public bool[] NoteSources(IReadOnlyList<(Digest Transaction, SourcePosition Position)> notes, bool justDecided = false) => space.Await(() =>
     {
         using var transaction = connection.BeginTransaction();
-        using var insert = Command(
-            "INSERT INTO sources (digest, topic, partition, record_offset) VALUES ($d, $t, $p, $o) ON CONFLICT (digest) DO NOTHING", ("$d", ""), ("$t", ""), ("$p", 0), ("$o", 0L));
-        insert.Transaction = transaction;
+        var noted = new Dictionary<Digest, SourcePosition>();
+        var topics = new Dictionary<string, long>(StringComparer.Ordinal);
+        var entries = new List<DigestIndex.Entry>();
         var original = new bool[notes.Count];
         for (var i = 0; i < original.Length; i++)
         {
             var (digest, position) = notes[i];
-            (insert.Parameters[0].Value, insert.Parameters[1].Value) = (digest.ToArray(), position.Topic);
-            (insert.Parameters[2].Value, insert.Parameters[3].Value) = (position.Partition, position.Offset);
-            original[i] = insert.ExecuteNonQuery() == 1 || SourceOf(digest, transaction) == position;
+            if (!noted.TryGetValue(digest, out var first))
+            {
+                if (!justDecided && SourceOf(digest, transaction) is { } before) first = before;
+                else
+                {
+                    first = position;
+                    entries.Add(new DigestIndex.Entry(digest, TopicNumber(position.Topic) << 32 | (uint)position.Partition, position.Offset));
+                }
+
+                noted[digest] = first;
+            }
+
+            original[i] = first == position;
         }
 
+        _sources.Append(entries, transaction);
         transaction.Commit();
         return original;
+
+        long TopicNumber(string topic)
+        {
+            if (topics.TryGetValue(topic, out var known)) return known;
+            LocalStore.Execute(connection, "INSERT INTO source_topics (name) VALUES ($n) ON CONFLICT (name) DO NOTHING", transaction, ("$n", topic));
+            using var select = Command("SELECT id FROM source_topics WHERE name = $n", ("$n", topic));
+            select.Transaction = transaction;
+            return topics[topic] = (long)select.ExecuteScalar()!;
+        }
     });
 
     /// <summary>Which Kafka record counts as the original of a transaction here; null when none was noted.</summary>
     public SourcePosition? SourceOf(Digest transaction, SqliteTransaction? within = null)
     {
+        foreach (var entry in _sources.Find(transaction, within))
+        {
+            using var topic = Command("SELECT name FROM source_topics WHERE id = $i", ("$i", entry.First >> 32));
+            topic.Transaction = within;
+            return new SourcePosition((string)topic.ExecuteScalar()!, (int)(entry.First & uint.MaxValue), entry.Second);
+        }
+
+        if (!IsOfVersion3(within)) return null;
         using var command = Command("SELECT topic, partition, record_offset FROM sources WHERE digest = $d", ("$d", transaction.ToArray()));
         command.Transaction = within;
         using var reader = command.ExecuteReader();

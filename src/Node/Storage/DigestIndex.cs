@@ -1,0 +1,135 @@
+using System;
+using System.Buffers.Binary;
+using System.Collections.Generic;
+using CyberMesh.Core.Primitives;
+using Microsoft.Data.Sqlite;
+
+namespace CyberMesh.Node.Storage;
+
+/// <summary>
+/// Finds by digest what was noted with it, and is written in the order of arrival: digests are random, so in an ordinary index each new one touches
+/// another page of the disk, the more the larger it is. Here a batch is a sorted run of its own, and sixteen runs are merged into one, up to a size
+/// (a log-structured merge tree: O'Neil, Cheng, Gawlick, O'Neil, 1996). Of two entries with one digest that meet, the one with the lower first number is
+/// kept. Not thread-safe.
+/// </summary>
+/// <param name="name">Of its tables.</param>
+internal sealed class DigestIndex(SqliteConnection connection, string name)
+{
+    private const int Fanout = 16;
+
+    /// <summary>Runs of more entries are left as they are: one merge must not take for ever.</summary>
+    private const int MergedMax = 1 << 18;
+
+    private const int EntryBytes = Digest.Size + 2 * sizeof(long);
+
+    /// <summary>As many as SQLite keeps on one page.</summary>
+    private const int EntriesPerRow = 19;
+
+    private readonly byte[] _row = new byte[EntriesPerRow * EntryBytes];
+
+    public readonly record struct Entry(Digest Key, long First, long Second) : IComparable<Entry>
+    {
+        public int CompareTo(Entry other) => Key != other.Key ? Key.CompareTo(other.Key) : First.CompareTo(other.First);
+    }
+
+    public void CreateTables() => LocalStore.Execute(connection, $"""
+        CREATE TABLE IF NOT EXISTS {name}_runs (run INTEGER PRIMARY KEY, level INTEGER NOT NULL, entries INTEGER NOT NULL);
+        CREATE TABLE IF NOT EXISTS {name} (run INTEGER NOT NULL, first BLOB NOT NULL, entries BLOB NOT NULL, PRIMARY KEY (run, first)) WITHOUT ROWID;
+        """);
+
+    /// <summary>Adds a batch, within the transaction that is open.</summary>
+    public void Append(IReadOnlyCollection<Entry> batch, SqliteTransaction transaction)
+    {
+        if (batch.Count == 0) return;
+        Write([.. batch], 0, transaction);
+        for (var level = 0; Runs(level, transaction) is { Count: >= Fanout } runs; level++)
+        {
+            var total = 0L;
+            foreach (var (_, entries) in runs) total += entries;
+            if (total > MergedMax) return;
+            var merged = new List<Entry>((int)total);
+            foreach (var (run, _) in runs)
+            {
+                using (var select = Command($"SELECT entries FROM {name} WHERE run = $r", transaction, ("$r", run)))
+                using (var rows = select.ExecuteReader())
+                    while (rows.Read()) Decode((byte[])rows[0], merged);
+                LocalStore.Execute(connection, $"DELETE FROM {name} WHERE run = $r; DELETE FROM {name}_runs WHERE run = $r", transaction, ("$r", run));
+            }
+
+            Write(merged, level + 1, transaction);
+        }
+    }
+
+    /// <summary>All that was noted with this digest, in no order.</summary>
+    public IEnumerable<Entry> Find(Digest key, SqliteTransaction? transaction = null)
+    {
+        using var select = Command(
+            $"SELECT (SELECT e.entries FROM {name} e WHERE e.run = r.run AND e.first <= $k ORDER BY e.first DESC LIMIT 1) FROM {name}_runs r", transaction, ("$k", key.ToArray()));
+        using var rows = select.ExecuteReader();
+        var entries = new List<Entry>(EntriesPerRow);
+        while (rows.Read())
+        {
+            if (rows.IsDBNull(0)) continue;
+            entries.Clear();
+            Decode((byte[])rows[0], entries);
+            foreach (var entry in entries)
+                if (entry.Key == key)
+                    yield return entry;
+        }
+    }
+
+    private List<(long Run, long Entries)> Runs(int level, SqliteTransaction transaction)
+    {
+        var runs = new List<(long, long)>();
+        using var select = Command($"SELECT run, entries FROM {name}_runs WHERE level = $l AND entries <= $m", transaction, ("$l", level), ("$m", MergedMax));
+        using var rows = select.ExecuteReader();
+        while (rows.Read()) runs.Add((rows.GetInt64(0), rows.GetInt64(1)));
+        return runs;
+    }
+
+    private void Write(List<Entry> entries, int level, SqliteTransaction transaction)
+    {
+        entries.Sort();
+        var (kept, last) = (0, default(Digest?));
+        for (var i = 0; i < entries.Count; i++)
+        {
+            if (entries[i].Key == last) continue;
+            last = entries[i].Key;
+            entries[kept++] = entries[i];
+        }
+
+        using var number = Command($"INSERT INTO {name}_runs (level, entries) VALUES ($l, $e) RETURNING run", transaction, ("$l", level), ("$e", kept));
+        var run = (long)number.ExecuteScalar()!;
+        using var insert = new Statement(connection, $"INSERT INTO {name} (run, first, entries) VALUES (?, ?, ?)");
+        for (var from = 0; from < kept; from += EntriesPerRow)
+        {
+            var filled = 0;
+            for (; filled < EntriesPerRow && from + filled < kept; filled++) Encode(entries[from + filled], _row.AsSpan(filled * EntryBytes));
+            insert.Bind(run).Bind(_row.AsSpan(0, Digest.Size)).Bind(_row.AsSpan(0, filled * EntryBytes)).Run();
+        }
+    }
+
+    private static void Encode(Entry entry, Span<byte> to)
+    {
+        entry.Key.CopyTo(to);
+        BinaryPrimitives.WriteInt64BigEndian(to[Digest.Size..], entry.First);
+        BinaryPrimitives.WriteInt64BigEndian(to[(Digest.Size + sizeof(long))..], entry.Second);
+    }
+
+    private static void Decode(ReadOnlySpan<byte> row, List<Entry> into)
+    {
+        for (; row.Length >= EntryBytes; row = row[EntryBytes..])
+            into.Add(new Entry(Digest.From(row[..Digest.Size]), BinaryPrimitives.ReadInt64BigEndian(row[Digest.Size..]), BinaryPrimitives.ReadInt64BigEndian(row[(Digest.Size + sizeof(long))..])));
+    }
+
+    private SqliteCommand Command(string sql, SqliteTransaction? transaction, params ReadOnlySpan<(string Name, object Value)> parameters)
+    {
+        var command = connection.CreateCommand();
+        command.Transaction = transaction;
+#pragma warning disable CA2100 // the name is a constant of ours
+        command.CommandText = sql;
+#pragma warning restore CA2100
+        foreach (var (parameter, value) in parameters) command.Parameters.AddWithValue(parameter, value);
+        return command;
+    }
+}
