@@ -90,7 +90,7 @@ public sealed class LocalStore : IDisposable
             prepare?.Invoke();
             var blocksPath = Path.Combine(directory, "blocks.db");
             var votes = ConnectVotes(Path.Combine(directory, "votes.db"));
-            var blocks = Connect(blocksPath, "", "NORMAL");
+            var blocks = Connect(blocksPath, "PRAGMA page_size=8192;", "NORMAL");
             var store = new LocalStore(fileLock, votes, blocks, blocksPath, markPath, space ?? new DiskSpace(default));
             store.Prepare(chainId);
             return store;
@@ -112,14 +112,14 @@ public sealed class LocalStore : IDisposable
     {
         try
         {
-            return Connect(path, "PRAGMA locking_mode=EXCLUSIVE;");
+            return Connect(path, "PRAGMA page_size=16384; PRAGMA locking_mode=EXCLUSIVE;");
         }
         catch (SqliteException problem) when (problem.SqliteErrorCode is 11 or 26) // SQLITE_CORRUPT, SQLITE_NOTADB
         {
             File.Move(path, path + ".damaged", overwrite: true);
             File.Delete(path + "-wal");
             File.Delete(path + "-shm");
-            return Connect(path, "PRAGMA locking_mode=EXCLUSIVE;");
+            return Connect(path, "PRAGMA page_size=16384; PRAGMA locking_mode=EXCLUSIVE;");
         }
     }
 
