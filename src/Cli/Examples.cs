@@ -27,6 +27,7 @@ internal static class Examples
         ["keys import"] = "--seed seed.hex --out sensor.pem",
         ["keys encrypt"] = "net/v1/identity.key --passphrase-file passphrase",
         ["keys decrypt"] = "net/v1/identity.key --key-file encryption.key",
+        ["signer"] = "--home v1-keys --socket v1-keys/signer.sock --passphrase-file passphrase",
         ["config validate"] = "--home net/v1 --env-file validator.env",
         ["config show"] = "--home net/v1 --effective --origin",
         ["config env"] = "",

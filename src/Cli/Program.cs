@@ -14,7 +14,7 @@ internal static class Program
 {
     internal static RootCommand Root() => Examples.AddTo(new("CyberMesh: agreement on security alerts between parties who do not trust one another.")
     {
-        DemoVerb.Create(), TestnetVerb.Create(), StartVerb.Create(), StatusVerb.Create(), DoctorVerb.Create(), ConfigVerbs.Create(), KeysVerb.Create(), GenesisVerbs.Create(), ValidatorsVerb.Create(), ObserverVerb.Create(),
+        DemoVerb.Create(), TestnetVerb.Create(), StartVerb.Create(), StatusVerb.Create(), DoctorVerb.Create(), ConfigVerbs.Create(), KeysVerb.Create(), SignerVerb.Create(), GenesisVerbs.Create(), ValidatorsVerb.Create(), ObserverVerb.Create(),
         BrokerVerb.Create(), ProducerVerb.Create(), ProducersVerb.Create(), DecisionVerbs.Alerts(), DecisionVerbs.Policies(), Orders.Create(), ListVerbs.Blocks(), ControlVerb.Create(), EnforceVerb.Create(), DeadLetterVerbs.Create(),
         ProofVerbs.Trust(), ProofVerbs.Proof(), VerifyVerb.On(new Command("verify", "Check a proof offline with a policy and say what was checked. Exit code 5 when anything does not hold.")), ProofVerbs.Audit(), CheckVerb.Create(),
         EvidenceVerb.Create(), AuditLogVerb.Create(), DatabaseVerbs.Create(), DataVerbs.Create(), WebhooksVerb.Create(), CompletionsVerb.Create(), SimulateVerb.Create(), ChaosVerb.Create(), BenchVerb.Create(),

@@ -85,7 +85,7 @@ public sealed class DataTests
         Damage("UPDATE blocks SET state_root = zeroblob(32) WHERE height = 50");
         await CheckAsync(5, "names another state after block 50", "data", "verify");
         Restore();
-        Damage("UPDATE blocks SET results = x'' WHERE height = (SELECT max(height) FROM transactions WHERE height < 70)");
+        Damage("UPDATE blocks SET results = x'' WHERE height = (SELECT max(height) FROM blocks WHERE height < 70 AND length(results) > 0)");
         await CheckAsync(5, "results for", "data", "verify");
         Restore();
         File.SetUnixFileMode(Path.Combine(home, "data"), UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute | UnixFileMode.OtherRead);

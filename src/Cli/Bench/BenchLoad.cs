@@ -25,17 +25,19 @@ internal sealed class BenchLoad : IDisposable
         [.. _keys.Select((k, i) => new Producer(k.PublicKey, $"sensor-{i}", $"org-{i % 4}", AlertKinds.All, SigningProfiles.V1 | SigningProfiles.V2, 10_000_000, default, null, false))];
 
     /// <param name="size">Bytes of the payload of each.</param>
-    public byte[][] Sign(int count, int size)
+    /// <param name="first">Number of the first.</param>
+    public byte[][] Sign(int count, int size, int first = 0)
     {
         var filling = new string('x', Math.Max(0, size - 64));
         var messages = new byte[count][];
         var signers = _keys.Select(k => new AlertSigner(k, SigningProfile.V1, TimeProvider.System)).ToArray();
-        Parallel.For(0, count, i =>
+        Parallel.For(0, count, place =>
         {
+            var i = first + place;
             // Sources differ as they do in a network, so that not all alerts speak of one incident.
             var source = string.Create(CultureInfo.InvariantCulture, $"10.{i >> 16 & 255}.{i >> 8 & 255}.{i & 255}");
             var payload = string.Create(CultureInfo.InvariantCulture, $$"""{"severity":5,"confidence":0.5,"n":{{i}},"x":"{{filling}}"}""");
-            messages[i] = signers[i % signers.Length].Anomaly(new Detection("scan", source, 5, 0.5, "bench", payload)).ToByteArray();
+            messages[place] = signers[i % signers.Length].Anomaly(new Detection("scan", source, 5, 0.5, "bench", payload)).ToByteArray();
         });
         return messages;
     }

@@ -8,5 +8,5 @@ internal static class BenchVerb
 {
     public static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
-    public static Command Create() => new("bench", "Measure parts of the product on this machine.") { VerifyBench.Create(), LedgerBench.Create(), MempoolBench.Create(), IngestBench.Create(), ConsensusBench.Create(), ApiBench.Create(), ApiClients.Create() };
+    public static Command Create() => new("bench", "Measure parts of the product on this machine.") { VerifyBench.Create(), LedgerBench.Create(), MempoolBench.Create(), IngestBench.Create(), ConsensusBench.Create(), PipelineBench.Create(), ApiBench.Create(), ApiClients.Create() };
 }

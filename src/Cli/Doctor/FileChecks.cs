@@ -69,7 +69,8 @@ internal static class FileChecks
     public static IEnumerable<Finding> Identity(Patient patient)
     {
         var path = patient.In(Node.Crypto.Identity.FileName);
-        if (!File.Exists(path))
+        var hasSigner = patient.Settings?.SignerSocket.Length > 0;
+        if (!File.Exists(path) && !hasSigner)
         {
             yield return Finding.Error("identity", $"{path} does not exist", "restore it from the backup; without it this validator cannot vote, and with a new one it has to be let in by the operators ('cybermesh validators rotate-key')");
             yield break;
@@ -79,7 +80,7 @@ internal static class FileChecks
         Keyring? keys = null;
         try
         {
-            keys = new Keyring(patient.Home, patient.Settings?.IdentityLock);
+            keys = patient.Settings?.OpenKeys(patient.Home) ?? new Keyring(patient.Home);
         }
         catch (UserError found)
         {
@@ -95,7 +96,7 @@ internal static class FileChecks
             }
 
             var age = patient.Time.GetUtcNow() - File.GetLastWriteTimeUtc(path);
-            if (age > KeyAgeWarning)
+            if (!hasSigner && age > KeyAgeWarning)
                 yield return Finding.Warning("identity", $"the keys are {age.TotalDays:0} days old" + (age > KeyAgeMax ? "" : $"; {(KeyAgeMax - age).TotalDays:0} days are left of {KeyAgeMax.TotalDays:0}"), "rotate them: 'cybermesh validators rotate-key', and two operators sign");
             if (patient.Genesis is not { } genesis) yield break;
             var key = keys!.Active.Consensus.PublicKey;

@@ -1,7 +1,7 @@
 using System;
 using System.CommandLine;
 using System.IO;
-using CyberMesh.Core.Primitives;
+using System.Linq;
 using CyberMesh.Node;
 using CyberMesh.Node.Crypto;
 
@@ -48,11 +48,15 @@ internal static class KeysVerb
             }
 
             using var identity = Identity.Load(path, locks.Present(parsed));
-            foreach (var (role, key) in new (string, ISigner)[] { ("consensus", identity.Consensus), ("control", identity.Control), ("cosigner", identity.Cosigner), ("log", identity.Log) })
-                Console.WriteLine($"{role,-9}  {key.PublicKey}");
+            Print(identity);
             return ExitCode.Ok;
         });
         return command;
+    }
+
+    internal static void Print(Identity identity)
+    {
+        foreach (var (role, key) in Identity.RoleNames.Zip(identity.Roles)) Console.WriteLine($"{role,-9}  {key.PublicKey}");
     }
 
     private static Command Import()
@@ -102,7 +106,7 @@ internal static class KeysVerb
     }
 
     /// <summary>What an identity is encrypted with.</summary>
-    private sealed class LockOptions
+    internal sealed class LockOptions
     {
         private readonly Option<FileInfo?> _passphrase = new("--passphrase-file") { Description = "File with the passphrase." };
         private readonly Option<FileInfo?> _key = new("--key-file") { Description = "File with 64 hex digits, as ENCRYPTION_KEY_FILE names it." };

@@ -41,7 +41,7 @@ internal sealed class ValidatorHome : IDisposable
         get
         {
             if (_replica is not null) return _replica;
-            using var keys = new Keyring(Path, Settings.IdentityLock);
+            using var keys = Settings.OpenKeys(Path);
             return _replica = Recovery.Run(Genesis, keys, Settings, new Ed25519Verifier(), Snapshots, Blocks, []);
         }
     }

@@ -25,7 +25,8 @@ public enum StatementType : byte
 /// </summary>
 public static class SignedStatement
 {
-    private const int FixedSize = 6 + 1 + Digest.Size + 8 + 8 + 4 + 8 + Digest.Size;
+    /// <summary>Bytes of a statement without extra.</summary>
+    public const int FixedSize = 6 + 1 + Digest.Size + 8 + 8 + 4 + 8 + Digest.Size;
     private const int ExtraMax = 64;
 
     public static Signature Sign(

@@ -95,6 +95,7 @@ public static class SettingCatalog
             ("AUDIT_ANCHOR_PERIOD", "1m", Duration, "how far the audit log may run ahead of the chain"),
             ("WEBHOOKS_FILE", "", File, "who is told of what is committed ([webhooks](cli.md#webhooks))")),
         .. Group("Secrets",
+            ("SIGNER_SOCKET", "", File, "Unix socket of `cybermesh signer`, which has the keys instead of this validator's home"),
             ("IDENTITY_PASSPHRASE_FILE", "", File, "passphrase of an identity that is encrypted at rest (`keys encrypt`)"),
             ("ENCRYPTION_KEY", "", "64 hex digits", "secret: AES-256 key of an identity that is encrypted at rest (`keys encrypt`)"),
             ("SECRET_KEY", "", "text", "secret: of the product before this one; accepted and not used"),
@@ -107,7 +108,7 @@ public static class SettingCatalog
     private static readonly FrozenDictionary<string, SettingDefinition> ByName = All.ToFrozenDictionary(d => d.Name, StringComparer.Ordinal);
 
     /// <summary>A name starting like this is meant for us, so an unknown one is a mistake and not somebody else's variable.</summary>
-    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "AUDIT_", "WEBHOOKS_", "CONSENSUS_", "CONTROL_", "RETENTION_", "TLS_", "SIGNATURE_TABLES"];
+    private static readonly string[] Prefixes = ["KAFKA_", "P2P_", "API_", "DB_", "MEMPOOL_", "AUDIT_", "WEBHOOKS_", "CONSENSUS_", "CONTROL_", "RETENTION_", "TLS_", "SIGNATURE_TABLES", "SIGNER_"];
 
     public static SettingDefinition? Find(string name) => ByName.GetValueOrDefault(name);
 

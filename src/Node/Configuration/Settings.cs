@@ -10,6 +10,7 @@ using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Api.Access;
 using CyberMesh.Node.Api.Webhooks;
 using CyberMesh.Node.Crypto;
+using CyberMesh.Node.Signing;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Mesh;
 using CyberMesh.Node.Projection;
@@ -39,6 +40,19 @@ public sealed partial class Settings
 
     /// <summary>What the identity is encrypted with; null when it is not.</summary>
     public required IdentityLock? IdentityLock { get; init; }
+
+    /// <summary>Empty when the keys are in the home.</summary>
+    public required string SignerSocket { get; init; }
+
+    /// <summary>The keys of a validator: of its signer, or of its home.</summary>
+    /// <exception cref="UserError">There are none, or at both places.</exception>
+    public Keyring OpenKeys(string home)
+    {
+        if (SignerSocket.Length == 0) return new Keyring(home, IdentityLock);
+        var path = Path.Combine(home, Identity.FileName);
+        if (File.Exists(path)) throw new UserError($"SIGNER_SOCKET is set, and {path} is there too", "leave the identity to the signer alone: move the file into its home");
+        return new Keyring(new SignerIdentities(new SignerClient(SignerSocket)));
+    }
 
     /// <summary>Names that are set and have no effect.</summary>
     public required ImmutableArray<string> Unused { get; init; }
@@ -172,6 +186,7 @@ public sealed partial class Settings
             },
             LogsJson = reader.Text("LOG_FORMAT").Length == 0 ? IsInContainer() : reader.OneOf("LOG_FORMAT", "text", "json") == "json",
             IdentityLock = reader.IdentityLock(),
+            SignerSocket = reader.Text("SIGNER_SOCKET"),
             Unused = [.. SettingCatalog.Unused.Where(name => values.Contains(name) || values.Contains(name + "_FILE"))],
             Kafka = new KafkaConnection(string.Join(',', reader.List("KAFKA_BROKERS")), security),
             AnomalyTopic = topics.ElementAtOrDefault(0) ?? "",

@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Immutable;
 using System.IO;
 using System.Security.Cryptography;
 using CyberMesh.Core.Chain;
@@ -7,31 +8,40 @@ using CyberMesh.Core.Primitives;
 namespace CyberMesh.Node.Crypto;
 
 /// <summary>
-/// Everything secret of one validator: a 32-byte seed in a file only its owner can read. One signing key per role is derived from it
-/// with HKDF-SHA256 under fixed labels, so one file is the whole backup.
+/// The four keys of one validator, one for each role. Usually they are derived with HKDF-SHA256 under fixed labels from a 32-byte seed in a file only its
+/// owner can read, so one file is the whole backup; or they are in a signer's process or a token, and only their public halves are known here.
 /// </summary>
 public sealed class Identity : IDisposable
 {
     public const string FileName = "identity.key";
     private const int SeedBytes = 32;
 
+    /// <summary>Names of the roles, in the order of <see cref="Roles"/>.</summary>
+    public static readonly ImmutableArray<string> RoleNames = ["consensus", "control", "cosigner", "log"];
+
+    public const int RoleCount = 4;
+
     private Identity(ReadOnlySpan<byte> seed)
+        : this(Derive(seed, "cybermesh/consensus/v1"), Derive(seed, "cybermesh/control/v1"), Derive(seed, "cybermesh/cosigner/v1"), Derive(seed, "cybermesh/log/v1"))
     {
-        Consensus = Derive(seed, "cybermesh/consensus/v1");
-        Control = Derive(seed, "cybermesh/control/v1");
-        Cosigner = Derive(seed, "cybermesh/cosigner/v1");
-        Log = Derive(seed, "cybermesh/log/v1");
     }
 
-    public Ed25519Signer Consensus { get; }
-    public Ed25519Signer Control { get; }
-    public Ed25519Signer Cosigner { get; }
-    public Ed25519Signer Log { get; }
+    private Identity(ISigner consensus, ISigner control, ISigner cosigner, ISigner log) => (Consensus, Control, Cosigner, Log) = (consensus, control, cosigner, log);
+
+    /// <summary>Of keys that are elsewhere, in the order of <see cref="RoleNames"/>.</summary>
+    public static Identity Of(Func<int, ISigner> role) => new(role(0), role(1), role(2), role(3));
+
+    public ISigner Consensus { get; }
+    public ISigner Control { get; }
+    public ISigner Cosigner { get; }
+    public ISigner Log { get; }
+
+    public ImmutableArray<ISigner> Roles => [Consensus, Control, Cosigner, Log];
 
     /// <summary>What a replica signs with; null when the key is another one.</summary>
     public ISigner? Find(PublicKey key)
     {
-        foreach (var signer in (ReadOnlySpan<Ed25519Signer>)[Consensus, Cosigner, Log])
+        foreach (var signer in (ReadOnlySpan<ISigner>)[Consensus, Cosigner, Log])
             if (signer.PublicKey == key)
                 return signer;
         return null;
@@ -112,10 +122,7 @@ public sealed class Identity : IDisposable
 
     public void Dispose()
     {
-        Consensus.Dispose();
-        Control.Dispose();
-        Cosigner.Dispose();
-        Log.Dispose();
+        foreach (var key in Roles) (key as IDisposable)?.Dispose();
     }
 }
 

@@ -82,7 +82,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             throw new UserError($"this chain has forked; the proof is {ForkProofPath}", "verify it with 'cybermesh evidence verify' and agree with the other operators how to go on; this validator does not");
         var genesis = options.Genesis;
         var settings = options.Settings;
-        _keys = new Keyring(options.Home, settings.IdentityLock);
+        _keys = settings.OpenKeys(options.Home);
         ISignatureVerifier verifier = new Ed25519Verifier();
         VerdictTable.Check(verifier);
         if (settings.SignatureTables > 0) verifier = _knownKeys = new KnownKeyVerifier(verifier, settings.SignatureTables);
@@ -236,9 +236,16 @@ public sealed class ValidatorNode : IAsyncDisposable
         _metrics.Gauge("cybermesh_block_time_seconds", "Time of the last block, since 1970.", () => _loop.Status.BlockTime.Milliseconds / 1000.0);
         if (_options.Settings.Api.Certificate is { } certificate)
             _metrics.Gauge("cybermesh_api_certificate_expiry_seconds", "When the certificate of the HTTP API expires, since 1970.", () => new DateTimeOffset(certificate.NotAfter.ToUniversalTime()).ToUnixTimeSeconds());
-        _metrics.Gauge("cybermesh_key_age_seconds", "Since the identity in use was written; rotate it before it is 90 days old.", () => (_options.Time.GetUtcNow() - File.GetLastWriteTimeUtc(Path.Combine(_options.Home, Identity.FileName))).TotalSeconds);
+        _metrics.Gauge("cybermesh_key_age_seconds", "Since the identity in use was written; rotate it before it is 90 days old.", () => KeyAge().TotalSeconds);
         ProcessMetrics.AddTo(_metrics);
         _metrics.Gauge("cybermesh_projection_height", "Last block of the queryable copy.", () => _projection.Height.Value);
+    }
+
+    /// <summary>Zero when a signer has the keys: it is not known here.</summary>
+    private TimeSpan KeyAge()
+    {
+        var path = Path.Combine(_options.Home, Identity.FileName);
+        return File.Exists(path) ? _options.Time.GetUtcNow() - File.GetLastWriteTimeUtc(path) : TimeSpan.Zero;
     }
 
     private void OnStored(IReadOnlyList<CommittedBlock> run)

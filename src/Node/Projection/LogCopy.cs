@@ -30,6 +30,9 @@ public sealed class LogCopy
 
     internal LogCopy(Database database) => _database = database;
 
+    /// <summary>Entries that are copied.</summary>
+    public ulong Size => System.Threading.Volatile.Read(ref _size);
+
     /// <summary>Goes on with what the database holds.</summary>
     internal void Load(DbConnection connection)
     {

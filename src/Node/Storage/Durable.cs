@@ -24,10 +24,17 @@ public static unsafe class Durable
         using (var file = new FileStream(path, FileMode.Create, FileAccess.Write, FileShare.None, bufferSize: 0))
         {
             file.Write(bytes);
-            if (Fsync((int)file.SafeFileHandle.DangerousGetHandle()) != 0) throw Failed(path);
+            Sync(file);
         }
 
         SyncDirectory(Path.GetDirectoryName(Path.GetFullPath(path))!);
+    }
+
+    /// <summary>What was written to an open file is on the disk.</summary>
+    /// <exception cref="DiskFailedException">The disk did not take it.</exception>
+    public static void Sync(FileStream file)
+    {
+        if (Fsync((int)file.SafeFileHandle.DangerousGetHandle()) != 0) throw Failed(file.Name);
     }
 
     /// <summary>As a whole or not at all: written beside it, then put in its place.</summary>
