@@ -252,7 +252,7 @@ public sealed class StoreVersionTests
             Assert.Equal(RejectionReason.None, reader.FindResult(chain));
             Assert.Null(reader.FindResult(Digest.Sha256("another"u8)));
             Assert.Equal(new SourcePosition("old", 2, 5), reader.SourceOf(chain));
-            Assert.Equal([true, false, true], reader.NoteSources([(chain, new("old", 2, 5)), (chain, new("old", 2, 6)), (Digest.Sha256("another"u8), new("new", 1, 1))]));
+            Assert.Equal([true, false, true], reader.NoteSources([(chain, new("old", 2, 5), false), (chain, new("old", 2, 6), false), (Digest.Sha256("another"u8), new("new", 1, 1), false)]));
             Assert.Equal([(new Height(7), true)], reader.Outbox(DateTimeOffset.UtcNow, DateTimeOffset.UtcNow, 10));
             Assert.Equal((1L, new Height(7)), reader.OutboxState());
         }

@@ -45,6 +45,9 @@ public sealed class KafkaIngest
     /// <summary>Records that are worth a thread of their own.</summary>
     private const int PartMin = 8;
 
+    /// <summary>Transactions that are remembered until their records are read; for others the store is asked.</summary>
+    private const int UnreadMax = 50_000;
+
     /// <summary>Records of one producer that are offered to the pool again at a time, when the last one found room.</summary>
     private const int OffersMax = 64;
 
@@ -80,6 +83,14 @@ public sealed class KafkaIngest
 
     /// <summary>Profile of the last genuine message of each producer that does not use the first one.</summary>
     private readonly ConcurrentDictionary<PublicKey, SigningProfile> _lastProfile = new();
+
+    /// <summary>Decided before they were read here: a peer brought them sooner than Kafka. Their records are on their way.</summary>
+    private readonly Dictionary<Digest, Receipt> _unread = [];
+
+    private readonly Queue<Digest> _unreadOrder = new();
+
+    /// <summary>Accepted, and to be noted together.</summary>
+    private readonly List<(Digest Transaction, ConsumeResult<byte[]?, byte[]?> Record, bool JustDecided)> _accepted = [];
 
     private readonly ConcurrentQueue<Action> _results = new();
     private readonly List<ConsumeResult<byte[]?, byte[]?>> _batch = [];
@@ -200,6 +211,7 @@ public sealed class KafkaIngest
             while (!stop.IsCancellationRequested)
             {
                 while (_results.TryDequeue(out var result)) result();
+                NoteAccepted();
                 OfferAgain(stop);
                 _deadLetters.Work();
                 Regulate(consumer);
@@ -289,6 +301,7 @@ public sealed class KafkaIngest
         _waiting.Clear();
         _stalled.Clear();
         _stalledIn.Clear();
+        _accepted.Clear();
         _deadLetters.Clear();
         _paused.Clear();
         _assigned.Clear();
@@ -370,7 +383,7 @@ public sealed class KafkaIngest
     {
         if (result.Alert is { } alert) Wait(new Waiting(_read++, readAt, record, alert), stop);
         // A record read again after a restart may have been decided long ago.
-        else if (result.Rejection!.Reason == RejectionReason.StaleTimestamp && _blocks.FindResult(result.Digest) is RejectionReason.None) CompleteAccepted([(result.Digest, record)]);
+        else if (result.Rejection!.Reason == RejectionReason.StaleTimestamp && _blocks.FindResult(result.Digest) is RejectionReason.None) _accepted.Add((result.Digest, record, false));
         else Refuse(record, result.Digest, result.Rejection);
     }
 
@@ -421,8 +434,10 @@ public sealed class KafkaIngest
                 Stall(waiting);
                 break;
             case AdmissionKind.Committed:
+                var justDecided = _unread.Remove(waiting.Digest, out var receipt);
                 // A message that the rules of the state refused has been seen too.
-                Decide([new Receipt(waiting.Digest, waiting.Alert.Value.Kind, _blocks.FindResult(waiting.Digest) ?? RejectionReason.None)], justDecided: false);
+                if (!justDecided) receipt = new Receipt(waiting.Digest, waiting.Alert.Value.Kind, _blocks.FindResult(waiting.Digest) ?? RejectionReason.None);
+                Decide([receipt], justDecided);
                 break;
             case AdmissionKind.Rejected:
                 DecideRejected(waiting.Digest, admission.Rejection!);
@@ -465,15 +480,26 @@ public sealed class KafkaIngest
 
     private void Decide(ImmutableArray<Receipt> receipts, bool justDecided)
     {
-        var accepted = new List<(Digest, ConsumeResult<byte[]?, byte[]?>)>();
         foreach (var receipt in receipts)
         {
-            if (!receipt.Accepted) DecideRejected(receipt.Transaction, new Rejection(receipt.Result, "refused by the agreed rules at block time"));
-            else if (_waiting.Remove(receipt.Transaction, out var copies))
-                foreach (var copy in copies) accepted.Add((receipt.Transaction, copy.Record));
+            if (!_waiting.TryGetValue(receipt.Transaction, out var copies))
+            {
+                if (justDecided) RememberUnread(receipt);
+            }
+            else if (!receipt.Accepted) DecideRejected(receipt.Transaction, new Rejection(receipt.Result, "refused by the agreed rules at block time"));
+            else
+            {
+                _waiting.Remove(receipt.Transaction);
+                foreach (var copy in copies) _accepted.Add((receipt.Transaction, copy.Record, justDecided));
+            }
         }
+    }
 
-        CompleteAccepted(accepted, justDecided);
+    private void RememberUnread(Receipt receipt)
+    {
+        if (!_unread.TryAdd(receipt.Transaction, receipt)) return;
+        _unreadOrder.Enqueue(receipt.Transaction);
+        while (_unreadOrder.Count > UnreadMax) _unread.Remove(_unreadOrder.Dequeue());
     }
 
     private void DecideRejected(Digest digest, Rejection rejection)
@@ -483,22 +509,24 @@ public sealed class KafkaIngest
         var accepted = _blocks.FindResult(digest) is RejectionReason.None;
         foreach (var copy in copies)
         {
-            if (accepted) CompleteAccepted([(digest, copy.Record)]);
+            if (accepted) _accepted.Add((digest, copy.Record, false));
             else Refuse(copy.Record, digest, rejection);
         }
     }
 
     /// <summary>The first record with these bytes is the original; any other is a replay and goes to the dead letters.</summary>
-    private void CompleteAccepted(List<(Digest Transaction, ConsumeResult<byte[]?, byte[]?> Record)> accepted, bool justDecided = false)
+    private void NoteAccepted()
     {
-        if (accepted.Count == 0) return;
-        var original = _blocks.NoteSources(accepted.ConvertAll(a => (a.Transaction, new SourcePosition(a.Record.Topic, a.Record.Partition.Value, a.Record.Offset.Value))), justDecided);
+        if (_accepted.Count == 0) return;
+        var original = _blocks.NoteSources(_accepted.ConvertAll(a => (a.Transaction, new SourcePosition(a.Record.Topic, a.Record.Partition.Value, a.Record.Offset.Value), a.JustDecided)));
         for (var i = 0; i < original.Length; i++)
         {
-            var (digest, record) = accepted[i];
+            var (digest, record, _) = _accepted[i];
             if (original[i]) Complete(record);
             else Refuse(record, digest, new Rejection(RejectionReason.ReplayedNonce, "this very message was accepted before"));
         }
+
+        _accepted.Clear();
     }
 
     /// <summary>Its offset moves when a dead letter of it stands in Kafka, written here or by another validator.</summary>

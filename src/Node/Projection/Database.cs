@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Data.Common;
+using System.Linq;
 
 namespace CyberMesh.Node.Projection;
 
@@ -56,13 +57,28 @@ public abstract class Database : IDisposable
     }
 
     /// <summary>PostgreSQL has no text with U+0000 in it, and producers choose their texts: it becomes the picture of itself.</summary>
-    private static string Storable(string text) => text.Contains('\0', StringComparison.Ordinal) ? text.Replace('\0', '\u2400') : text;
+    private protected static string Storable(string text) => text.Contains('\0', StringComparison.Ordinal) ? text.Replace('\0', '\u2400') : text;
 
     /// <returns>How many rows it changed.</returns>
     internal int Execute(DbConnection connection, DbTransaction? transaction, string sql, params ReadOnlySpan<object> values)
     {
         using var command = Command(connection, transaction, sql, values);
         return command.ExecuteNonQuery();
+    }
+
+    /// <summary>Statements have one of these numbers of rows, so that there are few different ones to prepare.</summary>
+    private static readonly int[] Sizes = [256, 64, 16, 4, 1];
+
+    /// <summary>Many rows. A server is asked per statement, so a statement takes as many as it can.</summary>
+    /// <param name="statement">The one for so many rows; its parameters stand in the order of the values.</param>
+    internal virtual void Write(DbConnection connection, DbTransaction transaction, Func<int, string> statement, IReadOnlyList<object[]> rows)
+    {
+        for (var sent = 0; sent < rows.Count;)
+        {
+            var size = Sizes.First(s => s <= rows.Count - sent);
+            Execute(connection, transaction, statement(size), rows.Skip(sent).Take(size).SelectMany(r => r).ToArray());
+            sent += size;
+        }
     }
 
     /// <summary>The first column of the first row; null when there is no row.</summary>

@@ -11,9 +11,6 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
 {
     private const int BytesMax = 2 << 20;
 
-    /// <summary>Statements have one of these numbers of rows, so that there are few different ones to prepare.</summary>
-    private static readonly int[] Sizes = [256, 64, 16, 4, 1];
-
     private readonly Dictionary<Table, List<object[]>> _inserts = [];
 
     /// <summary>By key: of several values the last counts, and a statement may name a row once.</summary>
@@ -68,13 +65,5 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
         _bytes = 0;
     }
 
-    private void Send(List<object[]> rows, Func<int, string> statement)
-    {
-        for (var sent = 0; sent < rows.Count;)
-        {
-            var size = Sizes.First(s => s <= rows.Count - sent);
-            database.Execute(connection, transaction, statement(size), rows.Skip(sent).Take(size).SelectMany(r => r).ToArray());
-            sent += size;
-        }
-    }
+    private void Send(List<object[]> rows, Func<int, string> statement) => database.Write(connection, transaction, statement, rows);
 }

@@ -571,8 +571,8 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
     /// <summary>
     /// Which of these Kafka records this validator counts as the original of its transaction: the first one noted. All in one transaction, in this order.
     /// </summary>
-    /// <param name="justDecided">Their block was stored a moment ago, so nothing has been noted for them before.</param>
-    public bool[] NoteSources(IReadOnlyList<(Digest Transaction, SourcePosition Position)> notes, bool justDecided = false) => space.Await(() =>
+    /// <param name="notes">With JustDecided, its block was stored since this process began, and nothing has been noted for it before.</param>
+    public bool[] NoteSources(IReadOnlyList<(Digest Transaction, SourcePosition Position, bool JustDecided)> notes) => space.Await(() =>
     {
         using var transaction = connection.BeginTransaction();
         var noted = new Dictionary<Digest, SourcePosition>();
@@ -581,7 +581,7 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
         var original = new bool[notes.Count];
         for (var i = 0; i < original.Length; i++)
         {
-            var (digest, position) = notes[i];
+            var (digest, position, justDecided) = notes[i];
             if (!noted.TryGetValue(digest, out var first))
             {
                 if (!justDecided && SourceOf(digest, transaction) is { } before) first = before;

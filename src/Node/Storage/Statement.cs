@@ -32,6 +32,12 @@ internal sealed class Statement(SqliteConnection connection, string sql) : IDisp
         return this;
     }
 
+    public Statement BindNull()
+    {
+        Check(raw.sqlite3_bind_null(Prepared, ++_next));
+        return this;
+    }
+
     /// <summary>Within the transaction that is open, if one is.</summary>
     /// <returns>How many rows it changed.</returns>
     /// <exception cref="SqliteException">As of any other command.</exception>
