@@ -33,11 +33,11 @@ proofs=tests/Node.Tests/Proofs
 artifacts/verify/cybermesh-verify $proofs/alert.tlog-proof --policy $proofs/trust.policy --message $proofs/alert.record
 if artifacts/verify/cybermesh-verify <(sed 's/^index .*/index 1/' $proofs/alert.tlog-proof) --policy $proofs/trust.policy; then echo "a changed proof passed" >&2; exit 1; fi
 
-# The commands of the papers, which the tests run, use these.
-for tool in curl openssl; do
-  if command -v $tool > /dev/null; then continue; fi
-  if [ "$(id -u)" -ne 0 ]; then echo "$tool is missing; install it with: sudo apt-get install $tool" >&2; exit 1; fi
-  apt-get update -qq && apt-get install -y -qq --no-install-recommends $tool > /dev/null
+# The commands of the papers, which the tests run, use the first two; keys in a token are tested with the third.
+for tool in curl:curl openssl:openssl softhsm2-util:softhsm2; do
+  if command -v "${tool%:*}" > /dev/null; then continue; fi
+  if [ "$(id -u)" -ne 0 ]; then echo "${tool%:*} is missing; install it with: sudo apt-get install ${tool#*:}" >&2; exit 1; fi
+  apt-get update -qq && apt-get install -y -qq --no-install-recommends "${tool#*:}" > /dev/null
 done
 
 step "two builds in two places are the same, and what is in them"

@@ -101,6 +101,8 @@ internal static class Examples
         ["bench ledger"] = "--alerts 100000",
         ["bench mempool"] = "--transactions 100000",
         ["bench ingest"] = "--rate 5000 --seconds 10",
+        ["bench consensus"] = "--validators 4 --size 512 --saturate --seconds 30",
+        ["bench pipeline"] = "--validators 4 --saturate --seconds 60",
         ["bench api"] = "--streams 100 --requests 50 --seconds 10",
     };
 

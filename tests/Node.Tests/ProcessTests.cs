@@ -159,6 +159,47 @@ public sealed class ProcessTests
         }
     }
 
+    /// <summary>A validator whose keys are in another process votes as the others do, waits for its signer, and cannot be made to contradict itself by an older disk.</summary>
+    [Fact]
+    public async Task D2_a_validator_without_keys_votes_through_its_signer_and_never_twice()
+    {
+        using var directory = new TemporaryDirectory();
+        using var broker = CliProcess.Start(["broker"]);
+        var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
+        await RunAsync("testnet", "--validators", "4", "--out", directory.Path, "--base-port", "0", "--api-port", "0");
+        var (home, keys) = (Path.Combine(directory.Path, "v1"), Directory.CreateDirectory(Path.Combine(directory.Path, "v1-keys")).FullName);
+        var socket = Path.Combine(keys, "signer.sock");
+        string[] arguments = ["signer", "--home", keys, "--socket", socket];
+        var (code, output) = await CliProcess.RunAsync(["start", "--home", home], [("KAFKA_BROKERS", brokers), ("SIGNER_SOCKET", socket)]);
+        Assert.True(code == 1 && output.Contains("SIGNER_SOCKET is set", StringComparison.Ordinal), output);
+        File.Move(Path.Combine(home, "identity.key"), Path.Combine(keys, "identity.key"));
+        var signer = CliProcess.Start(arguments);
+        var validators = new List<Validator>();
+        try
+        {
+            validators.Add(await Validator.StartAsync(home, brokers, ("SIGNER_SOCKET", socket)));
+            for (var i = 2; i <= 4; i++) validators.Add(await Validator.StartAsync(Path.Combine(directory.Path, $"v{i}"), brokers));
+            // The quorum needs it.
+            await validators[3].KillAsync();
+            var published = await PublishAsync(directory.Path, brokers, 0, 30);
+            await AllCommitAsync(validators[..3], published);
+
+            // The signer is started anew; the validator has waited for it.
+            await signer.KillAsync();
+            signer.Dispose();
+            signer = CliProcess.Start(arguments);
+            published += await PublishAsync(directory.Path, brokers, published, 30);
+            await AllCommitAsync(validators[..3], published);
+            Assert.DoesNotContain("refused", signer.Output, StringComparison.Ordinal);
+            Assert.False(File.Exists(Path.Combine(home, "identity.key")));
+        }
+        finally
+        {
+            foreach (var validator in validators) validator.Dispose();
+            signer.Dispose();
+        }
+    }
+
     /// <summary>
     /// With alerts coming in all the time a validator joins, another rotates its keys and a third is removed, each by an order that two
     /// operators sign and nobody restarts anything for (rules S1 to S3). Everything published commits on all members.
