@@ -219,10 +219,10 @@ internal sealed class TestCluster : IAsyncDisposable
         }
     }
 
-    private string Brokers => External ?? _broker!.BootstrapServers;
+    public string Brokers => External ?? _broker!.BootstrapServers;
 
     /// <summary>Its name where others use the brokers too.</summary>
-    private string Topic(string name) => _prefix + name;
+    public string Topic(string name) => _prefix + name;
 
     public Genesis Genesis { get; private set; } = null!;
 

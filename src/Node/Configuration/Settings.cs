@@ -41,6 +41,8 @@ public sealed partial class Settings
     /// <summary>What the identity is encrypted with; null when it is not.</summary>
     public required IdentityLock? IdentityLock { get; init; }
 
+    public required TraceSettings Traces { get; init; }
+
     /// <summary>Empty when the keys are in the home.</summary>
     public required string SignerSocket { get; init; }
 
@@ -187,6 +189,7 @@ public sealed partial class Settings
             LogsJson = reader.Text("LOG_FORMAT").Length == 0 ? IsInContainer() : reader.OneOf("LOG_FORMAT", "text", "json") == "json",
             IdentityLock = reader.IdentityLock(),
             SignerSocket = reader.Text("SIGNER_SOCKET"),
+            Traces = reader.Traces(),
             Unused = [.. SettingCatalog.Unused.Where(name => values.Contains(name) || values.Contains(name + "_FILE"))],
             Kafka = new KafkaConnection(string.Join(',', reader.List("KAFKA_BROKERS")), security),
             AnomalyTopic = topics.ElementAtOrDefault(0) ?? "",
@@ -287,6 +290,17 @@ public sealed partial class Settings
                 return (dash < 0 ? number : number + 1).ToString(CultureInfo.InvariantCulture);
             problems.Add($"{name} is '{text}'; it must be the number of this validator (1, 2, …) or a pod name ending in its ordinal (validator-0)");
             return "";
+        }
+
+        public TraceSettings Traces()
+        {
+            const string endpoint = "OTEL_EXPORTER_OTLP_ENDPOINT";
+            Uri? uri = null;
+            if (Text(endpoint).Length > 0 && (!Uri.TryCreate(Text(endpoint), UriKind.Absolute, out uri) || (uri.Scheme != Uri.UriSchemeHttp && uri.Scheme != Uri.UriSchemeHttps)))
+                problems.Add($"{endpoint} is '{Text(endpoint)}'; it must be like http://collector:4318");
+            if (!double.TryParse(Text("OTEL_TRACES_SAMPLER_ARG"), NumberStyles.Float, CultureInfo.InvariantCulture, out var ratio) || ratio is not (>= 0 and <= 1))
+                problems.Add($"OTEL_TRACES_SAMPLER_ARG is '{Text("OTEL_TRACES_SAMPLER_ARG")}'; it must be 0 to 1");
+            return new TraceSettings(uri, OneOf("OTEL_EXPORTER_OTLP_PROTOCOL", "http/protobuf", "grpc") == "grpc", ratio);
         }
 
         public IdentityLock? IdentityLock()
@@ -402,3 +416,8 @@ public sealed partial class Settings
         }
     }
 }
+
+/// <summary>Where traces go.</summary>
+/// <param name="Endpoint">Null when nowhere.</param>
+/// <param name="Ratio">Of the alerts whose producer says nothing about it.</param>
+public sealed record TraceSettings(Uri? Endpoint, bool IsGrpc, double Ratio);

@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Diagnostics;
 using System.Linq;
 using System.Threading;
 using System.Threading.Tasks;
@@ -23,7 +24,7 @@ namespace CyberMesh.Node.Feedback;
 /// <param name="published">Where others' records are seen.</param>
 public sealed class OutboxPublisher(
     BlockReader blocks, IProducer<byte[]?, byte[]?> producer, CircuitBreaker circuit, ControlTopics topics, Func<ISigner> control,
-    Func<StateKey, CancellationToken, Task<BlockProof?>> prove, PublishedRecords published, TimeProvider time, Metrics metrics, ILogger logger)
+    Func<StateKey, CancellationToken, Task<BlockProof?>> prove, PublishedRecords published, AlertTraces traces, TimeProvider time, Metrics metrics, ILogger logger)
 {
     private const int BatchMax = 128;
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
@@ -74,7 +75,8 @@ public sealed class OutboxPublisher(
         var (sends, done) = (new List<Task>(), new List<Height>());
         foreach (var (height, isOwn) in entries)
         {
-            if (await RecordsAsync(blocks.Read(height).First(), stop).ConfigureAwait(false) is not { } records) break;
+            var block = blocks.Read(height).First();
+            if (await RecordsAsync(block, stop).ConfigureAwait(false) is not { } records) break;
             if (!isOwn)
             {
                 records.RemoveAll(r => published.Has(ControlVerifier.Identify(r.Topic, r.Record)));
@@ -82,7 +84,8 @@ public sealed class OutboxPublisher(
                 metrics.RecordsTakenOver.Add(records.Count);
             }
 
-            foreach (var (topic, record) in records) sends.Add(producer.ProduceAsync(topic, record, stop));
+            var traced = records.Count == 0 ? null : traces.Publishing(height, block.Stored.Block.Block.Transactions, records[0].Topic, records[0].Record);
+            for (var i = 0; i < records.Count; i++) sends.Add(SendAsync(records[i].Topic, records[i].Record, i == 0 ? traced : null, stop));
             done.Add(height);
         }
 
@@ -91,6 +94,12 @@ public sealed class OutboxPublisher(
         foreach (var height in done) blocks.Published(height);
         metrics.CommitsPublished.Add(done.Count);
         return done.Count;
+    }
+
+    private async Task SendAsync(string topic, Message<byte[]?, byte[]?> record, Activity? traced, CancellationToken stop)
+    {
+        await producer.ProduceAsync(topic, record, stop).ConfigureAwait(false);
+        traced?.Dispose();
     }
 
     /// <summary>Null while a policy of the block cannot be proven: a header names the state a few blocks later, and enforcers obey nothing before.</summary>

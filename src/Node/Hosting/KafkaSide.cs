@@ -28,7 +28,7 @@ internal sealed class KafkaSide : IDisposable
 
     public KafkaSide(
         ValidatorOptions options, EpochSchedule epochs, ProducerRegistry producers, Keyring keys, ISignatureVerifier verifier, ReplicaLoop loop, Func<BlockReader> newReader, Func<string> name,
-        Func<StateKey, CancellationToken, Task<BlockProof?>> proveState, Metrics metrics)
+        Func<StateKey, CancellationToken, Task<BlockProof?>> proveState, AlertTraces traces, Metrics metrics)
     {
         _epochs = epochs;
         var (settings, time, logger) = (options.Settings, options.Time, options.Logger);
@@ -38,13 +38,13 @@ internal sealed class KafkaSide : IDisposable
         _producer = KafkaClients.Producer(settings.Kafka, $"cybermesh-{settings.NodeId}", watch.OnError, watch.OnStatistics);
         var control = new ControlTopics(settings.CommitsTopic, settings.ControlPolicyTopic, settings.ReputationTopic);
         _published = new PublishedRecords(() => KafkaClients.Reader(settings.Kafka, settings.ConsumerGroupOfNode + "-control"), control, new ControlVerifier(Epoch, ControlKeyOf, verifier), time, logger);
-        _publisher = new OutboxPublisher(newReader(), _producer, producerCircuit, control, () => keys.Active.Control, proveState, _published, time, metrics, logger);
+        _publisher = new OutboxPublisher(newReader(), _producer, producerCircuit, control, () => keys.Active.Control, proveState, _published, traces, time, metrics, logger);
         Ingest = new KafkaIngest(
             new IngestOptions(
                 settings.Kafka, settings.ConsumerGroupOfNode, settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic,
                 settings.OrdersTopic, settings.DecisionsTopic, settings.DeadLetterTopic, settings.StartAtEarliest ? AutoOffsetReset.Earliest : AutoOffsetReset.Latest,
                 (int)settings.SessionTimeout.TotalMilliseconds, (long)settings.TimestampSkew.TotalMilliseconds, name()),
-            options.Genesis.Operators, producers, epochs, () => loop.Status.Me, verifier, loop.SubmitAsync, () => loop.Status.Height, newReader(), _producer, consumerCircuit, producerCircuit, time, metrics, logger);
+            options.Genesis.Operators, producers, epochs, () => loop.Status.Me, verifier, loop.SubmitAsync, () => loop.Status.Height, newReader(), _producer, consumerCircuit, producerCircuit, time, metrics, logger) { Traces = traces };
         metrics.Gauge("cybermesh_kafka_records_open", "Records read and not decided yet.", () => Ingest.Open);
         metrics.Gauge("cybermesh_kafka_partitions_paused", "Partitions that are not read because too much of them is undecided.", () => Ingest.Paused);
         metrics.Gauge("cybermesh_outbox_blocks", "Blocks whose control records this validator has to publish.", () => _publisher.Waiting);

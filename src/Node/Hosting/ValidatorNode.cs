@@ -49,6 +49,7 @@ public sealed class ValidatorNode : IAsyncDisposable
     private readonly MeshTransport _mesh;
     private readonly ReplicaLoop _loop;
     private readonly KafkaSide? _kafka;
+    private readonly AlertTraces? _traces;
     private readonly Projection.Projection _projection;
     private readonly ApiServer _api;
     private readonly AuditLog _audit;
@@ -112,7 +113,7 @@ public sealed class ValidatorNode : IAsyncDisposable
             _projection = new Projection.Projection(settings.OpenDatabase(options.Home), Reader(), new ProjectionSource(genesis, _epochs, replica.Producers, $"node {settings.NodeId}"), _databaseCircuit, options.Time, options.Logger);
             // A server may be away, and nothing waits for it; the file is there before anybody asks for a page.
             if (settings.Database is null) _projection.TryCopy();
-            if (!settings.IsObserver) _kafka = new KafkaSide(options, _epochs, replica.Producers, _keys, verifier, _loop, Reader, () => Name, ProveStateAsync, _metrics);
+            if (!settings.IsObserver) _kafka = new KafkaSide(options, _epochs, replica.Producers, _keys, verifier, _loop, Reader, () => Name, ProveStateAsync, _traces = new AlertTraces(settings.Traces, genesis.Name, $"node {settings.NodeId}"), _metrics);
             _retention = new Retention(_store.OpenReader, _snapshots, settings.RetentionBodies, NeedsBodiesFrom, options.Time, _metrics.BlocksPruned);
             AddGauges();
             _webhookSender = new WebhookSender(options.Time);
@@ -385,6 +386,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         _anchorKey?.Dispose();
         await _mesh.DisposeAsync().ConfigureAwait(false);
         _kafka?.Dispose();
+        _traces?.Dispose();
         _projection.Dispose();
         foreach (var reader in _readers) reader.Dispose();
         _store.Dispose();

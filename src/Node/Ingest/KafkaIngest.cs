@@ -137,6 +137,9 @@ public sealed class KafkaIngest
     /// <summary>Stands between this and Kafka's client; tests let it fail there.</summary>
     internal Func<IConsumer<byte[]?, byte[]?>, IConsumer<byte[]?, byte[]?>> Wrap { get; init; } = consumer => consumer;
 
+    /// <summary>Told what becomes of each record.</summary>
+    public AlertTraces Traces { get; init; } = AlertTraces.None;
+
     public int Open => _offsets.OpenCount;
 
     /// <summary>Partitions that are not read at the moment because what was read of them is not decided.</summary>
@@ -146,11 +149,19 @@ public sealed class KafkaIngest
     public void Decided(IReadOnlyList<CommittedBlock> run)
     {
         foreach (var committed in run)
+        {
+            if (Traces.IsOn)
+                foreach (var receipt in committed.Receipts) Traces.Decided(receipt.Transaction, receipt.Result.Code(), committed.Block.Height);
             _results.Enqueue(() => Decide(committed.Receipts, justDecided: true));
+        }
     }
 
     /// <summary>It waited and can never be accepted any more. Called by the loop.</summary>
-    public void Refused(Refusal refusal) => _results.Enqueue(() => DecideRejected(refusal.Transaction, refusal.Rejection));
+    public void Refused(Refusal refusal) => _results.Enqueue(() =>
+    {
+        Traces.Decided(refusal.Transaction, refusal.Rejection.Code, null);
+        DecideRejected(refusal.Transaction, refusal.Rejection);
+    });
 
     /// <summary>It made room in the pool for others and has to be offered again. Called by the loop.</summary>
     public void Evicted(Digest transaction) => _results.Enqueue(() =>
@@ -262,11 +273,16 @@ public sealed class KafkaIngest
         if (_batch.Count == 0) return;
         _metrics.RecordsConsumed.Add(_batch.Count);
         var results = new Checked[_batch.Count];
+        var begun = _time.GetUtcNow();
         // Signatures are what costs, and many together cost less each; a few are not worth the threads.
         var parts = Math.Clamp(results.Length / PartMin, 1, Environment.ProcessorCount);
         if (parts == 1) Check(0, results.Length, results);
         else Parallel.For(0, parts, part => Check(results.Length * part / parts, results.Length * (part + 1) / parts, results));
-        for (var i = 0; i < results.Length; i++) Take(_batch[i], results[i], started, stop);
+        for (var i = 0; i < results.Length; i++)
+        {
+            Traces.Verified(results[i].Digest, _batch[i], begun, results[i].Alert is not null);
+            Take(_batch[i], results[i], started, stop);
+        }
     }
 
     /// <summary>A topic that does not exist yet (that of the orders is often made last) must not keep the others from being read.</summary>
@@ -437,6 +453,7 @@ public sealed class KafkaIngest
                 var justDecided = _unread.Remove(waiting.Digest, out var receipt);
                 // A message that the rules of the state refused has been seen too.
                 if (!justDecided) receipt = new Receipt(waiting.Digest, waiting.Alert.Value.Kind, _blocks.FindResult(waiting.Digest) ?? RejectionReason.None);
+                Traces.Decided(waiting.Digest, receipt.Result.Code(), null);
                 Decide([receipt], justDecided);
                 break;
             case AdmissionKind.Rejected:
