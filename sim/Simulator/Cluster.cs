@@ -267,8 +267,8 @@ public sealed class Cluster
                 AddLogKeys(node, 100 * node.Keys.Count + node.Number);
                 return new Change.RotateKeys(Role(set[index].Name, 100 * node.Keys.Count + node.Number, node.Keys[^1].PublicKey));
             default:
-                var parameters = foremost.Epochs.Latest.Parameters;
-                return new Change.SetParameters(parameters with { BatchDelayMs = _orders.Between(0, 20), BlockTransactionsMax = _orders.Between(5, 2000) });
+                var parameters = foremost.Epochs.Latest.Parameters with { BatchDelayMs = _orders.Between(0, 20), BlockTransactionsMax = _orders.Between(5, 2000) };
+                return foremost.Height.Value % 2 == 0 ? new Change.SetParameters(parameters) : new Change.Upgrade(foremost.Epochs.Latest.AppVersion + 1);
         }
     }
 
@@ -325,7 +325,7 @@ public sealed class Cluster
         node.Life++;
         node.PausedUntilMs = 0;
         node.Effects.Clear();
-        var replica = new Replica(_genesis, node, _options.PoolMax);
+        var replica = new Replica(_genesis, node, _options.PoolMax, newestVersion: uint.MaxValue);
         node.Authenticator = new PeerAuthenticator(replica.Epochs, _genesis.Block.Digest, _genesis.Operators, _signatures);
         var envelopes = new EnvelopeAuthenticator(_signatures, replica.Epochs, _genesis.Operators);
         var last = _genesis.Block.Digest;

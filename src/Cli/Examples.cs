@@ -49,6 +49,7 @@ internal static class Examples
         ["validators propose-remove"] = $"--name v4 {Order} --out remove.order",
         ["validators rotate-key"] = $"--home net/v2 --name v2 --address 127.0.0.1:26651 {Order} --out rotate.order",
         ["validators propose-parameters"] = $"--parameters parameters.json {Order} --out parameters.order",
+        ["validators propose-upgrade"] = $"--version-number 2 {Order} --out upgrade.order",
         ["validators sign"] = "add.order --genesis net/v1/genesis.json --operator net/operator-2.pem",
         ["validators show"] = "add.order --genesis net/v1/genesis.json",
         ["validators submit"] = $"add.order {Signed}",

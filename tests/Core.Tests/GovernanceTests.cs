@@ -3,6 +3,7 @@ using System.Linq;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using Xunit;
@@ -168,6 +169,32 @@ public sealed class GovernanceTests
         EndTerm();
         Assert.Equal(7, Epochs.Decided(2).Parameters.BlockTransactionsMax);
         Assert.Equal(2000, Epochs.Decided(1).Parameters.BlockTransactionsMax);
+    }
+
+    [Fact]
+    public void S7_new_rules_are_in_force_from_the_border_on_one_version_after_the_other()
+    {
+        Assert.Equal(RejectionReason.OrderRefused, Give(new Change.Upgrade(1)));
+        Assert.Equal(RejectionReason.OrderRefused, Give(new Change.Upgrade(3)));
+        Assert.Equal(RejectionReason.None, Give(new Change.Upgrade(2)));
+        var before = _ledger.StateRoot();
+        EndTerm();
+        Assert.NotEqual(before, _ledger.StateRoot());
+        Assert.Equal((1u, 2u), (Epochs.Decided(1).AppVersion, Epochs.Decided(2).AppVersion));
+        EndTerm();
+        Assert.Equal(2u, Epochs.Decided(2).AppVersion);
+        Assert.Equal(RejectionReason.OrderRefused, Give(new Change.Upgrade(2), 2));
+        Assert.Equal(RejectionReason.None, Give(new Change.SetParameters(_samples.Genesis.Parameters with { BlockTransactionsMax = 7 }), 2));
+        EndTerm();
+        EndTerm();
+        Assert.Equal((2u, 7), (Epochs.Latest.AppVersion, Epochs.Latest.Parameters.BlockTransactionsMax));
+
+        // A snapshot says which version was in force when.
+        var head = new SnapshotHead(_samples.Genesis.Block.Header with { Height = _ledger.Height, Time = _ledger.Time }, []);
+        byte[] bytes = [.. _ledger.TakeSnapshot(head).Chunks.SelectMany(c => c.ToArray())];
+        Assert.True(Ledger.Ledger.TryRead(_samples.Genesis.Chain, _samples.Genesis.Producers, _samples.Genesis.Time, bytes, _ledger.StateRoot(), out var read, out _));
+        Assert.Equal([1u, 2u, 2u], read!.Governance.Epochs.All.Select(e => e.Context.AppVersion));
+        Assert.Equal(_ledger.TakeSnapshot(head).Root, read.TakeSnapshot(head).Root);
     }
 
     private static ValidatorIndex Find(string name, ChainContext epoch) => epoch.Validators.Indices.Single(i => epoch.Validators[i].Name == name);

@@ -122,7 +122,7 @@ internal sealed class RawPeer : IDisposable
 
     public SslStream Stream { get; private set; } = null!;
 
-    public static async Task<RawPeer> ConnectAsync(IPEndPoint to, X509Certificate2? certificate, SslProtocols protocols = SslProtocols.Tls13, bool small = false)
+    public static async Task<RawPeer> ConnectAsync(IPEndPoint to, X509Certificate2? certificate, SslProtocols protocols = SslProtocols.Tls13, bool small = false, string? speaks = "cybermesh/1")
     {
         var peer = new RawPeer();
         if (small) peer._client.ReceiveBufferSize = 4096;
@@ -132,6 +132,7 @@ internal sealed class RawPeer : IDisposable
         await peer.Stream.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
         {
             TargetHost = "x",
+            ApplicationProtocols = speaks is null ? [] : [new SslApplicationProtocol(speaks)],
             ClientCertificates = certificate is null ? [] : [certificate],
             EnabledSslProtocols = protocols,
             RemoteCertificateValidationCallback = RawPeer.Anybody,
@@ -348,6 +349,7 @@ public sealed class MeshTests
             await stream.AuthenticateAsServerAsync(new SslServerAuthenticationOptions
             {
                 ServerCertificate = certificate,
+                ApplicationProtocols = [new SslApplicationProtocol("cybermesh/1")],
                 ClientCertificateRequired = true,
                 EnabledSslProtocols = SslProtocols.Tls13,
                 RemoteCertificateValidationCallback = RawPeer.Anybody,
@@ -355,6 +357,26 @@ public sealed class MeshTests
             if (await stream.ReadAsync(new byte[1]) == 0) throw new IOException("closed");
         });
         Assert.True(problem is AuthenticationException or IOException, problem?.ToString() ?? "it was spoken to");
+        await Eventually.HoldsAsync(() => node.Transport.Refused > 0, "the refusal is counted");
+        Assert.Empty(node.Transport.Connected);
+    }
+
+    [Theory]
+    [InlineData("cybermesh/2")]
+    [InlineData("h2")]
+    [InlineData(null)]
+    public async Task T3_another_protocol_inside_is_refused(string? speaks)
+    {
+        await using var mesh = new TestMesh(4);
+        var node = mesh.Start(0, []);
+        using var keys = new Keyring(mesh.Home(1));
+        using var certificate = MeshCertificate.Create(keys.Active.Consensus, mesh.Genesis.Chain.ChainId, TimeProvider.System);
+        var problem = await Record.ExceptionAsync(async () =>
+        {
+            using var peer = await RawPeer.ConnectAsync(node.EndPoint, certificate, speaks: speaks);
+            Assert.True(await peer.EndsAsync());
+        });
+        Assert.True(problem is null or AuthenticationException or IOException, problem?.ToString());
         await Eventually.HoldsAsync(() => node.Transport.Refused > 0, "the refusal is counted");
         Assert.Empty(node.Transport.Connected);
     }

@@ -268,14 +268,8 @@ public sealed class ProcessTests
 
             async Task<int> OrderAsync(int soFar, params string[] proposal)
             {
-                var order = Path.Combine(directory.Path, proposal[0] + ".order");
-                string Key(int i) => Path.Combine(directory.Path, $"operator-{i}.pem");
                 var epoch = await validators[0].EpochAsync();
-                await RunAsync(["validators", .. proposal, "--genesis", genesis, "--out", order, "--operator", Key(1), "--api", validators[0].Url]);
-                var (code, text) = await CliProcess.RunAsync("validators", "submit", order, "--genesis", genesis, "--brokers", brokers);
-                Assert.True(code == 1 && text.Contains("1 missing", StringComparison.Ordinal), text);
-                await RunAsync("validators", "sign", order, "--genesis", genesis, "--operator", Key(3));
-                await RunAsync("validators", "show", order, "--genesis", genesis);
+                var order = await SignedOrderAsync(directory.Path, validators[0], brokers, proposal);
                 var publishing = PublishAsync(directory.Path, brokers, soFar, 40);
                 await RunAsync("validators", "submit", order, "--genesis", genesis, "--brokers", brokers);
                 soFar += await publishing;
@@ -283,6 +277,50 @@ public sealed class ProcessTests
                 Assert.Equal(epoch + 1, await validators[0].EpochAsync());
                 return soFar + await PublishAsync(directory.Path, brokers, soFar, 10);
             }
+        }
+        finally
+        {
+            foreach (var validator in validators) validator.Dispose();
+        }
+    }
+
+    /// <summary>An order that two operators have signed.</summary>
+    private static async Task<string> SignedOrderAsync(string directory, Validator validator, string brokers, params string[] proposal)
+    {
+        var (order, genesis) = (Path.Combine(directory, proposal[0] + ".order"), Path.Combine(validator.Home, "genesis.json"));
+        string Key(int i) => Path.Combine(directory, $"operator-{i}.pem");
+        await RunAsync(["validators", .. proposal, "--genesis", genesis, "--out", order, "--operator", Key(1), "--api", validator.Url]);
+        var (code, text) = await CliProcess.RunAsync("validators", "submit", order, "--genesis", genesis, "--brokers", brokers);
+        Assert.True(code == 1 && text.Contains("1 missing", StringComparison.Ordinal), text);
+        await RunAsync("validators", "sign", order, "--genesis", genesis, "--operator", Key(3));
+        await RunAsync("validators", "show", order, "--genesis", genesis);
+        return order;
+    }
+
+    /// <summary>The operators put rules in force that this program does not know: it says so a term before, stops at the border, and loses nothing.</summary>
+    [Fact]
+    public async Task S7_a_program_that_does_not_know_the_new_rules_stops_before_them()
+    {
+        using var directory = new TemporaryDirectory();
+        using var broker = CliProcess.Start(["broker"]);
+        var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
+        var validators = await StartFourAsync(directory.Path, brokers);
+        try
+        {
+            var published = await PublishAsync(directory.Path, brokers, 0, 30);
+            await AllCommitAsync(validators, published);
+            var order = await SignedOrderAsync(directory.Path, validators[0], brokers, "propose-upgrade", "--version-number", "2");
+            await RunAsync("validators", "submit", order, "--genesis", Path.Combine(validators[0].Home, "genesis.json"), "--brokers", brokers);
+            foreach (var validator in validators)
+            {
+                await Eventually.HoldsAsync(() => !validator.Runs, "it stops at the border");
+                Assert.Contains("install one that does before then", validator.Output, StringComparison.Ordinal);
+                Assert.Contains("follows version 2 of its rules, and this program knows version 1", validator.Output, StringComparison.Ordinal);
+            }
+
+            // Nor does it start again; what it has stored stays as it is.
+            var (code, output) = await CliProcess.RunAsync(["start", "--home", validators[1].Home], [("KAFKA_BROKERS", brokers)]);
+            Assert.True(code == 1 && output.Contains("follows version 2 of its rules", StringComparison.Ordinal), output);
         }
         finally
         {

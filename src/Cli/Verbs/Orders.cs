@@ -103,6 +103,7 @@ internal static class Orders
             Change.HaltPolicies { Halted: true } => "end all policies and accept none",
             Change.HaltPolicies => "accept policies again",
             Change.SetParameters c => $"parameters {JsonSerializer.Serialize(c.Parameters, Json).ReplaceLineEndings(" ")}",
+            Change.Upgrade c => $"version {c.Version} of the chain's rules",
             _ => throw Invariant.Unreachable(order.Change),
         };
         var missing = genesis.Operators.Threshold - order.Signatures.Length;

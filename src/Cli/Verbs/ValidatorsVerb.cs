@@ -21,7 +21,7 @@ internal static class ValidatorsVerb
 
     public static Command Create() => new("validators", "Show the validators, and change the set, keys and parameters of a running network.")
     {
-        ListVerbs.Validators(), Prepare(), ProposeAdd(), ProposeRemove(), RotateKey(), ProposeParameters(), Orders.Sign(), Orders.Show(), Orders.Submit(),
+        ListVerbs.Validators(), Prepare(), ProposeAdd(), ProposeRemove(), RotateKey(), ProposeParameters(), ProposeUpgrade(), Orders.Sign(), Orders.Show(), Orders.Submit(),
     };
 
     private static Command Prepare()
@@ -105,6 +105,16 @@ internal static class ValidatorsVerb
             using var next = File.Exists(path) ? Identity.Load(path) : Identity.Create(path);
             return options.WriteAsync(parsed, new Change.RotateKeys(next.ToValidator(parsed.GetValue(name)!, parsed.GetValue(address)!)), stop);
         });
+        return command;
+    }
+
+    private static Command ProposeUpgrade()
+    {
+        var options = new OrderOptions();
+        var version = new Option<uint>("--version-number") { Description = "The next version of the chain's rules. Every validator needs a program that knows it before the order is in force, two terms later.", Required = true };
+        var command = new Command("propose-upgrade", "Write an order that puts new rules for blocks in force.") { version };
+        options.AddTo(command);
+        command.SetAction((parsed, stop) => options.WriteAsync(parsed, new Change.Upgrade(parsed.GetValue(version)), stop));
         return command;
     }
 

@@ -4,7 +4,16 @@ using CyberMesh.Core.Primitives;
 namespace CyberMesh.Core.Chain;
 
 /// <summary>What is in force during one epoch; every signature of it has these in common.</summary>
-public sealed record ChainContext(Digest ChainId, ulong Epoch, ValidatorSet Validators, ChainParameters Parameters);
+/// <param name="AppVersion">Of the rules by which blocks are checked and executed (rule S7).</param>
+public sealed record ChainContext(Digest ChainId, ulong Epoch, ValidatorSet Validators, ChainParameters Parameters, uint AppVersion = 1)
+{
+    /// <summary>The newest rules this program knows.</summary>
+    public const uint NewestVersion = 1;
+}
+
+/// <summary>The operators have put rules in force that this program does not know (rule S7): it has to be replaced before it can go on.</summary>
+public sealed class UpgradeNeededException(uint version, uint newest, Height from)
+    : System.Exception($"from block {from} on the chain follows version {version} of its rules, and this program knows version {newest}: install one that knows it; nothing is lost, it goes on where this one stopped");
 
 /// <summary>
 /// Which epoch each term belongs to. The ledger schedules, the replica says how far it has come, receive loops look up: a term

@@ -7,7 +7,7 @@ using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Chain;
 
-/// <summary>What an order changes: one validator, the parameters, one producer, or whether policies are accepted.</summary>
+/// <summary>What an order changes: one validator, the parameters, the rules, one producer, or whether policies are accepted.</summary>
 public abstract record Change
 {
     private Change() { }
@@ -32,6 +32,9 @@ public abstract record Change
 
     /// <summary>The switch over all policies: halted, every one in force ends and none is accepted.</summary>
     public sealed record HaltPolicies(bool Halted) : Change;
+
+    /// <summary>New rules for blocks and their execution; the next version, since each program has to know how to get there.</summary>
+    public sealed record Upgrade(uint Version) : Change;
 
     /// <summary>It is in force at once: no set, key or timer of the consensus hangs on it. The others wait for the end of a term.</summary>
     public bool IsImmediate => this is PutProducer or RotateProducer or RevokeProducer or HaltPolicies;
@@ -74,6 +77,10 @@ public abstract record Change
                 writer.UInt8(8);
                 writer.UInt8(c.Halted ? (byte)1 : (byte)0);
                 break;
+            case Upgrade c:
+                writer.UInt8(9);
+                writer.UInt32(c.Version);
+                break;
             default:
                 throw Invariant.Unreachable(this);
         }
@@ -101,6 +108,8 @@ public abstract record Change
                 var halted = reader.UInt8();
                 if (halted > 1) reader.Fail(DecodeError.NotCanonical);
                 return new HaltPolicies(halted == 1);
+            case 9:
+                return new Upgrade(reader.UInt32());
             default:
                 reader.Fail(DecodeError.UnknownTag);
                 return null;

@@ -38,6 +38,9 @@ public abstract record Notice
     /// <summary>Another validator set, or other parameters, from this term on.</summary>
     public sealed record EpochEntered(ChainContext Epoch) : Notice;
 
+    /// <summary>From this block on the chain follows rules that this program does not know (rule S7).</summary>
+    public sealed record UpgradeAhead(uint Version, Height From) : Notice;
+
     /// <summary>This validator does not know what it has signed (rule A1).</summary>
     public sealed record Quarantined(string Why) : Notice;
 

@@ -298,7 +298,7 @@ public sealed class Pbft
         // Rule S3: the set of this term signs who leads the next one.
         if (header.NextValidatorsHash != NextEpoch.Validators.Hash()) return "hash of the next validator set is wrong";
         if (header.ParametersHash != ParametersHash) return "parameters hash is wrong";
-        if (header.AppVersion != _committed.Header.AppVersion) return "application version is not the agreed one";
+        if (header.AppVersion != _chainContext.AppVersion) return "application version is not the agreed one";
         if (header.NewViewDigest != NewViewDigest) return "the block belongs to another NEW-VIEW";
         return SealProblem(block);
     }

@@ -18,6 +18,9 @@ public sealed class Governance(ChainContext genesis, ProducerRegistry producers)
     /// <summary>An order whose new key has not said it is ready for this long has lapsed.</summary>
     private const long LapseMs = 24L * 3600 * 1000;
 
+    /// <summary>Stands in a snapshot where the number of epochs would, when each of them says its version: those of chains that were never upgraded stay what they were.</summary>
+    private const uint VersionsFollow = uint.MaxValue;
+
     private Timestamp _openSince;
     private bool _ready;
 
@@ -85,6 +88,9 @@ public sealed class Governance(ChainContext genesis, ProducerRegistry producers)
                 return CurrentKey(name) is null ? $"there is no producer {name} with a key in force" : null;
             case Change.HaltPolicies:
                 return null;
+            case Change.Upgrade { Version: var version }:
+                // The same for all, whatever their programs know.
+                return version == Epochs.Latest.AppVersion + 1 ? null : $"the chain follows version {Epochs.Latest.AppVersion}; the next is {Epochs.Latest.AppVersion + 1}";
             default:
                 throw Invariant.Unreachable(change);
         }
@@ -202,6 +208,7 @@ public sealed class Governance(ChainContext genesis, ProducerRegistry producers)
             Change.RemoveValidator c => latest with { Epoch = latest.Epoch + 1, Validators = set.Without(Find(c.Name)!.Value) },
             Change.RotateKeys c => latest with { Epoch = latest.Epoch + 1, Validators = set.Replace(Find(c.Validator.Name)!.Value, c.Validator) },
             Change.SetParameters c => latest with { Epoch = latest.Epoch + 1, Parameters = c.Parameters },
+            Change.Upgrade c => latest with { Epoch = latest.Epoch + 1, AppVersion = c.Version },
             _ => throw Invariant.Unreachable(Open.Change),
         });
         Epochs.Expect(null);
@@ -213,12 +220,15 @@ public sealed class Governance(ChainContext genesis, ProducerRegistry producers)
     internal void Write(CanonicalWriter writer)
     {
         writer.Bytes(EncodeOpen());
+        var upgraded = Epochs.Latest.AppVersion > 1;
+        if (upgraded) writer.UInt32(VersionsFollow);
         writer.Count(Epochs.All.Length);
         foreach (var (firstTerm, epoch) in Epochs.All)
         {
             writer.UInt64(firstTerm);
             epoch.Validators.Write(writer);
             epoch.Parameters.Write(writer);
+            if (upgraded) writer.UInt32(epoch.AppVersion);
         }
     }
 
@@ -229,15 +239,22 @@ public sealed class Governance(ChainContext genesis, ProducerRegistry producers)
         _openSince = open.Time();
         var ready = open.UInt8();
         var order = open.Bytes(Limits.RecordBytesMax);
-        var epochs = reader.Count(int.MaxValue, 100);
-        for (ulong epoch = 0; epoch < (ulong)epochs && reader.Error == DecodeError.None; epoch++)
+        var epochs = reader.UInt32();
+        var upgraded = epochs == VersionsFollow;
+        if (upgraded) epochs = reader.UInt32();
+        for (ulong epoch = 0; epoch < epochs && reader.Error == DecodeError.None; epoch++)
         {
             var firstTerm = reader.UInt64();
             if (ValidatorSet.Read(ref reader) is not { } set) return false;
             var parameters = ChainParameters.Read(ref reader);
-            if (epoch > 0) Epochs.Schedule(firstTerm, genesis with { Epoch = epoch, Validators = set, Parameters = parameters });
-            else if (firstTerm != 0 || set.Hash() != genesis.Validators.Hash() || parameters != genesis.Parameters) return false;
+            var version = upgraded ? reader.UInt32() : 1;
+            if (version < Epochs.Latest.AppVersion) return false;
+            if (epoch > 0) Epochs.Schedule(firstTerm, genesis with { Epoch = epoch, Validators = set, Parameters = parameters, AppVersion = version });
+            else if (firstTerm != 0 || set.Hash() != genesis.Validators.Hash() || parameters != genesis.Parameters || version != 1) return false;
         }
+
+        // One state, one snapshot.
+        if (upgraded != Epochs.Latest.AppVersion > 1) return false;
 
         if (!open.Finish(out _) || ready > 1) return false;
         if (order.Length > 0)
@@ -270,6 +287,7 @@ public sealed class Governance(ChainContext genesis, ProducerRegistry producers)
         writer.UInt64(Epochs.LatestFrom);
         Epochs.Latest.Validators.Write(writer);
         Epochs.Latest.Parameters.Write(writer);
+        if (Epochs.Latest.AppVersion > 1) writer.UInt32(Epochs.Latest.AppVersion);
         return buffer.WrittenSpan.ToArray();
     }
 }

@@ -35,6 +35,7 @@ public sealed class Replica
     private readonly IKeyring _keys;
     private readonly Mempool.Mempool _pool;
     private readonly uint _poolRate;
+    private readonly uint _newestVersion;
     private readonly Pbft _pbft;
     private readonly SnapshotFetch _snapshot;
     private readonly Cosigner _cosigner;
@@ -81,8 +82,10 @@ public sealed class Replica
 
     /// <param name="keys">This validator is the member whose consensus key is among them, now and after each change of the set.</param>
     /// <param name="poolRate">Messages per second of any one producer, however large its quota.</param>
-    public Replica(Genesis genesis, IKeyring keys, int poolTransactionsMax = 1000, int poolBytesMax = 10 << 20, uint poolRate = 1000)
+    /// <param name="newestVersion">The newest rules this program knows.</param>
+    public Replica(Genesis genesis, IKeyring keys, int poolTransactionsMax = 1000, int poolBytesMax = 10 << 20, uint poolRate = 1000, uint newestVersion = ChainContext.NewestVersion)
     {
+        _newestVersion = newestVersion;
         _poolRate = poolRate;
         _genesis = genesis;
         _keys = keys;
@@ -258,6 +261,8 @@ public sealed class Replica
         if (_pbft.TermIsComplete && height >= _pbft.Committed.Height && !IsFrozen)
         {
             _pbft.TakeCheckpoint(TakeCheckpoint(effects), now, effects);
+            MustKnow(_pbft.View.Term + 1);
+            if (Epochs.Latest is { AppVersion: var version } && version > _newestVersion) effects.Notices.Add(new Notice.UpgradeAhead(version, Parameters.LastHeight(Epochs.LatestFrom - 1).Next));
             _pbft.EnterTerm(_ledger.Leaders.Order, now, effects);
             Advance(now, effects);
         }
@@ -269,6 +274,13 @@ public sealed class Replica
             if (at > height.Value)
                 effects.Records.Add(new DurableRecord.BlockHeld(block.ToBlockWithBodies()));
         foreach (var record in _pbft.DurableState(WithBodies)) effects.Records.Add(record);
+    }
+
+    /// <summary>Rule S7: a term whose rules are unknown is not entered. What is stored stays, for a program that knows them.</summary>
+    private void MustKnow(ulong term)
+    {
+        var version = Epochs.Decided(term).AppVersion;
+        if (version > _newestVersion) throw new UpgradeNeededException(version, _newestVersion, Parameters.LastHeight(term - 1).Next);
     }
 
     /// <summary>Rule P1: after the last block of a term, with a snapshot every few terms.</summary>
@@ -341,6 +353,7 @@ public sealed class Replica
     public bool TryRestore(Checkpoint checkpoint, QuorumCertificate commit, ReadOnlySpan<byte> bytes)
     {
         if (!TryInstall(checkpoint, commit, bytes)) return false;
+        MustKnow(checkpoint.Term + 1);
         _stored = _logResetAt = _ledger.Height;
         _pbft.RestoreTerm(_ledger.Leaders.Order);
         return true;
@@ -356,7 +369,12 @@ public sealed class Replica
         NoteChange(block, executed.Events);
         if (certificate is not null) _pbft.RestoreCommitted(block, certificate);
         else _pbft.RestoreRecent(block.Height, block.Digest);
-        if (_pbft.TermIsComplete) _pbft.RestoreTerm(_ledger.Leaders.Order);
+        if (_pbft.TermIsComplete)
+        {
+            MustKnow(_pbft.View.Term + 1);
+            _pbft.RestoreTerm(_ledger.Leaders.Order);
+        }
+
         _stored = _logResetAt = block.Height;
         return executed;
     }
@@ -607,7 +625,7 @@ public sealed class Replica
                     NextValidatorsHash = _pbft.NextEpoch.Validators.Hash(),
                     ParametersHash = _pbft.ParametersHash,
                     NewViewDigest = _pbft.NewViewDigest,
-                    AppVersion = parent.Header.AppVersion,
+                    AppVersion = _pbft.Epoch.AppVersion,
                 },
                 seal, transactions),
             effects);

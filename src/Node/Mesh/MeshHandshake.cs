@@ -14,7 +14,10 @@ namespace CyberMesh.Node.Mesh;
 /// <param name="identify">Who presented a certificate; null for whoever has no business here.</param>
 internal sealed class MeshHandshake(Func<X509Certificate2> own, Func<X509Certificate?, ValidatorIndex?> identify)
 {
-    /// <exception cref="AuthenticationException">The peer is not one of ours, or speaks no TLS 1.3.</exception>
+    /// <summary>Version 1 of what is spoken inside, as ALPN (RFC 7301): peers that have none in common find out in the handshake.</summary>
+    public static readonly SslApplicationProtocol Protocol = new("cybermesh/1");
+
+    /// <exception cref="AuthenticationException">The peer is not one of ours, speaks no TLS 1.3, or another version of our protocol.</exception>
     public async Task<(SslStream, ValidatorIndex)> AcceptAsync(Stream stream, CancellationToken stop)
     {
         ValidatorIndex? peer = null;
@@ -22,6 +25,7 @@ internal sealed class MeshHandshake(Func<X509Certificate2> own, Func<X509Certifi
         return await FinishAsync(tls, tls.AuthenticateAsServerAsync(new SslServerAuthenticationOptions
         {
             ServerCertificate = own(),
+            ApplicationProtocols = [Protocol],
             ClientCertificateRequired = true,
             EnabledSslProtocols = SslProtocols.Tls13,
             AllowTlsResume = false,
@@ -39,6 +43,7 @@ internal sealed class MeshHandshake(Func<X509Certificate2> own, Func<X509Certifi
         {
             TargetHost = "cybermesh",
             ClientCertificates = [own()],
+            ApplicationProtocols = [Protocol],
             EnabledSslProtocols = SslProtocols.Tls13,
             AllowTlsResume = false,
             AllowRenegotiation = false,
@@ -51,6 +56,7 @@ internal sealed class MeshHandshake(Func<X509Certificate2> own, Func<X509Certifi
         try
         {
             await handshake.ConfigureAwait(false);
+            if (tls.NegotiatedApplicationProtocol != Protocol) throw new AuthenticationException($"the peer does not speak {Protocol}; programs of different releases?");
             // The callback decides; asked again because the options only request a certificate (testing.md, T3).
             if (tls.SslProtocol == SslProtocols.Tls13 && tls.IsMutuallyAuthenticated && peer() is { } index) return (tls, index);
             throw new AuthenticationException("the peer did not show who it is");

@@ -27,6 +27,7 @@ public static class MeshProbe
             await tls.AuthenticateAsClientAsync(new SslClientAuthenticationOptions
             {
                 TargetHost = "cybermesh",
+                ApplicationProtocols = [MeshHandshake.Protocol],
                 EnabledSslProtocols = SslProtocols.Tls13,
                 RemoteCertificateValidationCallback = (_, certificate, _, _) =>
                 {

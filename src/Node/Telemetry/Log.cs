@@ -107,6 +107,9 @@ internal static partial class Log
     [LoggerMessage(67, LogLevel.Information, "this node observes; validators let it in that name {Key} in P2P_OBSERVERS")]
     public static partial void IsObserver(ILogger logger, string key);
 
+    [LoggerMessage(72, LogLevel.Error, "from block {From} on the chain follows version {Version} of its rules, which this program does not know: install one that does before then, or this validator stops there")]
+    public static partial void UpgradeAhead(ILogger logger, uint version, ulong from);
+
     [LoggerMessage(61, LogLevel.Warning, "abstains from voting until term {Term}, when nothing it forgot can matter any more")]
     public static partial void Abstaining(ILogger logger, ulong term);
 }

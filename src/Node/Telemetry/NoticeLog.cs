@@ -53,6 +53,9 @@ internal sealed class NoticeLog(EpochSchedule epochs, Metrics metrics, ViewHisto
             case Notice.EpochEntered n:
                 Log.EpochEntered(logger, n.Epoch.Epoch, n.Epoch.Validators.Count, string.Join(", ", n.Epoch.Validators.Members.Select(m => m.Name)));
                 break;
+            case Notice.UpgradeAhead n:
+                Log.UpgradeAhead(logger, n.Version, n.From.Value);
+                break;
             case Notice.Abstaining n:
                 Log.Abstaining(logger, n.UntilTerm);
                 break;
