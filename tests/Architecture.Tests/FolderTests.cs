@@ -16,11 +16,11 @@ public sealed partial class FolderTests
     private static readonly (string Folder, string Forbidden)[] CoreWalls =
         [("Ledger", "Mempool"), ("Consensus", "Alerts"), ("Consensus", "Mempool"), ("Consensus", "Ledger")];
 
-    private static readonly string[] Adapters = ["Ingest", "Mesh", "Storage", "Projection", "Feedback", "Api"];
+    private static readonly string[] Adapters = ["Ingest", "Mesh", "Storage", "Projection", "Feedback", "Api", "Signing"];
 
     /// <summary>Storage is read by those that copy from it; the API serves the projection.</summary>
     private static readonly (string From, string To)[] AllowedBetweenAdapters =
-        [("Ingest", "Storage"), ("Projection", "Storage"), ("Feedback", "Storage"), ("Api", "Projection")];
+        [("Ingest", "Storage"), ("Projection", "Storage"), ("Feedback", "Storage"), ("Api", "Projection"), ("Signing", "Storage")];
 
     [GeneratedRegex(@"CyberMesh\.(Core|Node)\.(\w+)")]
     private static partial Regex Reference();

@@ -143,8 +143,8 @@ internal sealed class Samples
         Invariant.Holds(NeverBlockList.TryCreate(["198.51.100.0/24", "2001:db8::/32"], out var never, out _), "networks");
         Change[] changes =
         [
-            new Change.AddValidator(validator), new Change.RemoveValidator("v5"), new Change.RotateKeys(validator), new Change.SetParameters(new ChainParameters { NeverBlock = never }), new Change.Upgrade(2),
-            new Change.PutProducer(producer), new Change.RotateProducer("producer", Key("q"), 100), new Change.RevokeProducer("producer"), new Change.HaltPolicies(true),
+            new Change.AddValidator(validator), new Change.RemoveValidator("v5"), new Change.RotateKeys(validator), new Change.SetParameters(new ChainParameters { NeverBlock = never }),
+            new Change.PutProducer(producer), new Change.RotateProducer("producer", Key("q"), 100), new Change.RevokeProducer("producer"), new Change.HaltPolicies(true), new Change.Upgrade(2),
         ];
         return changes.Select((change, i) => new ChangeOrder(Genesis.Chain.ChainId, (ulong)i + 1, change, []).SignedBy(1, OperatorKeys[1]));
     }

@@ -54,6 +54,7 @@ internal static class PaperScript
         var broker = Testnet.FreePorts(1)[0].ToString(CultureInfo.InvariantCulture);
         for (var i = 0; i < 5; i++) script.Replace((26650 + i).ToString(CultureInfo.InvariantCulture), (mesh + i).ToString(CultureInfo.InvariantCulture));
         for (var i = 0; i < 4; i++) script.Replace($"http://127.0.0.1:{8443 + i}", $"http://127.0.0.1:{api + i}");
+        script.Replace("26543", Testnet.FreePorts(1)[0].ToString(CultureInfo.InvariantCulture));
         return script
             .Replace("--out net ", $"--out net --base-port {mesh} --api-port {api} ").Replace("9092", broker)
             .Replace("./cybermesh", $"dotnet {Paths.Program}").Replace("src/Cli/Samples", Path.Combine(Paths.Root, "src/Cli/Samples"))

@@ -63,7 +63,7 @@ internal static class Catalogue
         new("each validator has its own leader order", Replica, "_pbft.EnterTerm(_ledger.Leaders.Order, now, effects);",
             "_pbft.EnterTerm(Me.Value == 3 ? new LeaderOrder([.. _ledger.Leaders.Order.Attempts.Sort()]) : _ledger.Leaders.Order, now, effects);"),
         new("proposals beyond the term", Pbft, "!HasProposedAbove && ProposalParent.Height < Parameters.LastHeight(_view.Term)\n", "!HasProposedAbove\n"),
-        new("transactions of the chain proposed again", Replica, "if (!seen.Add(digest) || _ledger.HasDecided(digest))", "if (!seen.Add(digest) && _ledger.HasDecided(digest))"),
+        new("transactions of the chain proposed again", Replica, "if (!seen.Add(digest) || _accepted.Contains(digest) || _ledger.HasDecided(digest))", "if (!seen.Add(digest) && _ledger.HasDecided(digest))"),
         new("unbounded buffer for later views", "Core/Consensus/EarlyMessages.cs", "if (view == kept.View && kept.Messages.Count < perSenderMax)", "if (view == kept.View)"),
         new("quarantine ignored", Pbft, "public bool MayVote => _signer is not null && _answered is null && _view.Term >= _voteFromTerm && ", "public bool MayVote => _signer is not null && "),
         new("abstention two terms too short", Pbft, "_voteFromTerm = Math.Max(_voteFromTerm, _highestTerm + 2);", "_voteFromTerm = _highestTerm;"),

@@ -1,3 +1,4 @@
+using System;
 using System.CommandLine;
 using System.Text.Json;
 
@@ -8,5 +9,31 @@ internal static class BenchVerb
 {
     public static readonly JsonSerializerOptions Json = new() { PropertyNamingPolicy = JsonNamingPolicy.SnakeCaseLower };
 
-    public static Command Create() => new("bench", "Measure parts of the product on this machine.") { VerifyBench.Create(), LedgerBench.Create(), MempoolBench.Create(), IngestBench.Create(), ConsensusBench.Create(), PipelineBench.Create(), ApiBench.Create(), ApiClients.Create() };
+    /// <summary>What <c>all</c> runs, one after the other.</summary>
+    private static readonly string[][] Everything =
+    [
+        ["verify"], ["mempool"], ["ledger"], ["ingest"], ["mesh"], ["projection"], ["consensus", "--rate", "500"], ["consensus", "--saturate"], ["pipeline", "--saturate"], ["api", "--alerts", "100000"],
+    ];
+
+    public static Command Create()
+    {
+        var bench = new Command("bench", "Measure parts of the product on this machine.")
+        {
+            VerifyBench.Create(), LedgerBench.Create(), MempoolBench.Create(), IngestBench.Create(), MeshBench.Create(), ProjectionBench.Create(), ConsensusBench.Create(), PipelineBench.Create(), ApiBench.Create(), ApiClients.Create(),
+        };
+        var all = new Command("all", "All of them, one after the other, with what they measure by default; about six minutes.");
+        all.SetAction(async (_, stop) =>
+        {
+            foreach (var arguments in Everything)
+            {
+                Console.WriteLine($"== bench {string.Join(' ', arguments)}");
+                var code = await bench.Parse(arguments).InvokeAsync(new InvocationConfiguration { EnableDefaultExceptionHandler = false }, stop);
+                if (code != ExitCode.Ok) return code;
+            }
+
+            return ExitCode.Ok;
+        });
+        bench.Add(all);
+        return bench;
+    }
 }

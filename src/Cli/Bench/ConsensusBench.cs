@@ -115,7 +115,7 @@ internal static class ConsensusBench
             Volatile.Write(ref counts, false);
             var committed = validators.Select((v, i) => v.Decided - decided[i]).Min();
             foreach (var failed in validators.Where(v => v.Completion.IsCompleted)) await failed.Completion;
-            var (cpu, bytes) = usage.Per(committed); Console.WriteLine($"gc {GC.CollectionCount(0)} {GC.CollectionCount(1)} {GC.CollectionCount(2)} heap {GC.GetTotalMemory(false)>>20} frag {GC.GetGCMemoryInfo(GCKind.Any).FragmentedBytes>>20} promoted {GC.GetGCMemoryInfo(GCKind.Ephemeral).PromotedBytes>>10}k");
+            var (cpu, bytes) = usage.Per(committed);
             await end.CancelAsync();
             await Task.WhenAll(feeds).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             if (committed == 0) throw new UserError($"nothing was committed in {seconds} s", "see whether the disk or the processor is busy with something else");
