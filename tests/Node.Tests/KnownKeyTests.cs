@@ -55,6 +55,37 @@ public sealed class KnownKeyTests
         return table;
     }
 
+    /// <summary>Limbs at their bounds, and values around p, where encodings could go wrong.</summary>
+    [Fact]
+    public void Arithmetic_in_five_limbs_is_that_of_integers_modulo_p()
+    {
+        var random = new Random(11);
+        for (var round = 0; round < 3000; round++)
+        {
+            var (left, right) = (RandomLimbs(random, 1, 1), RandomLimbs(random, 1, 1));
+            if (round < 40) Curve.ToLimbs(Curve.Encode(Curve.P - 20 + round), left);
+            var (f, g) = (Field51.FromTen(left, 1), Field51.FromTen(right, 1));
+            var (a, b) = (Value(left, 1, 0), Value(right, 1, 0));
+            Same(a, f);
+            Same(a * b, f * g);
+            Same(a * a, f.Squared());
+            Same(BigInteger.ModPow(a, 32, Curve.P), f.Squared(5));
+            if (round % 30 == 0) Same(BigInteger.ModPow(a, Curve.P - 2, Curve.P), f.Inverted());
+        }
+
+        Field51[] values = [.. Enumerable.Range(1, 64).Select(i => Field51.FromTen([(ulong)i, 0, 0, 0, 0, 0, 0, 0, 0, 7], 1))];
+        var inverses = values.ToArray();
+        Field51.InvertAll(inverses);
+        for (var i = 0; i < values.Length; i++) Same(1, values[i] * inverses[i]);
+
+        static void Same(BigInteger expected, in Field51 actual)
+        {
+            Span<byte> bytes = stackalloc byte[32];
+            actual.ToBytes(bytes);
+            Assert.Equal(expected % Curve.P, new BigInteger(bytes, isUnsigned: true));
+        }
+    }
+
     // ---- Arithmetic -------------------------------------------------------------------------------------------
 
     private static BigInteger Value(ReadOnlySpan<ulong> limbs, int stride, int lane)
