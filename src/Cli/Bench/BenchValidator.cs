@@ -44,7 +44,9 @@ internal sealed class BenchValidator : IAsyncDisposable
         _room = new SemaphoreSlim(4 * outstanding);
         var settings = Settings.Load(Path.Combine(home, "config.json"), new Dictionary<string, string>
         {
-            ["MEMPOOL_MAX_TXS"] = (4 * outstanding).ToString(System.Globalization.CultureInfo.InvariantCulture), ["MEMPOOL_MAX_BYTES"] = (256 << 20).ToString(System.Globalization.CultureInfo.InvariantCulture), ["MEMPOOL_RATE_PER_SECOND"] = "1000000",
+            ["MEMPOOL_MAX_TXS"] = (4 * outstanding).ToString(System.Globalization.CultureInfo.InvariantCulture),
+            ["MEMPOOL_MAX_BYTES"] = (256 << 20).ToString(System.Globalization.CultureInfo.InvariantCulture),
+            ["MEMPOOL_RATE_PER_SECOND"] = "1000000",
         });
         var genesis = GenesisFile.Load(Path.Combine(home, "genesis.json"));
         _keys = new Keyring(home);

@@ -44,7 +44,8 @@ internal sealed class KafkaSide : IDisposable
                 settings.Kafka, settings.ConsumerGroupOfNode, settings.AnomalyTopic, settings.EvidenceTopic, settings.PolicyTopic,
                 settings.OrdersTopic, settings.DecisionsTopic, settings.DeadLetterTopic, settings.StartAtEarliest ? AutoOffsetReset.Earliest : AutoOffsetReset.Latest,
                 (int)settings.SessionTimeout.TotalMilliseconds, (long)settings.TimestampSkew.TotalMilliseconds, name()),
-            options.Genesis.Operators, producers, epochs, () => loop.Status.Me, verifier, loop.SubmitAsync, () => loop.Status.Height, newReader(), _producer, consumerCircuit, producerCircuit, time, metrics, logger) { Traces = traces };
+            options.Genesis.Operators, producers, epochs, () => loop.Status.Me, verifier, loop.SubmitAsync, () => loop.Status.Height, newReader(), _producer, consumerCircuit, producerCircuit, time, metrics, logger)
+        { Traces = traces };
         metrics.Gauge("cybermesh_kafka_records_open", "Records read and not decided yet.", () => Ingest.Open);
         metrics.Gauge("cybermesh_kafka_partitions_paused", "Partitions that are not read because too much of them is undecided.", () => Ingest.Paused);
         metrics.Gauge("cybermesh_outbox_blocks", "Blocks whose control records this validator has to publish.", () => _publisher.Waiting);
