@@ -1,6 +1,5 @@
 using System;
 using System.Collections.Generic;
-using System.Diagnostics;
 using System.IO;
 using System.Linq;
 using System.Net;
@@ -115,13 +114,7 @@ public sealed class ProcessTests
     public async Task D1_a_full_disk_makes_a_validator_wait_and_a_failed_sync_makes_it_stop()
     {
         using var directory = new TemporaryDirectory();
-        var library = Path.Combine(directory.Path, "disk-faults.so");
-        using (var compiler = Process.Start("clang", ["-shared", "-fPIC", "-o", library, Path.Combine(AppContext.BaseDirectory, "Faults", "disk-faults.c"), "-ldl"]))
-        {
-            await compiler.WaitForExitAsync();
-            Assert.Equal(0, compiler.ExitCode);
-        }
-
+        var library = DiskFaults.Build(directory.Path);
         using var broker = CliProcess.Start(["broker"]);
         var brokers = (await broker.LineAsync("broker: ")).Split(' ')[1];
         var faults = Directory.CreateDirectory(Path.Combine(directory.Path, "faults")).FullName;

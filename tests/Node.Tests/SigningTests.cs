@@ -108,6 +108,57 @@ public sealed class SigningTests : IDisposable
         Assert.Contains("a log of this size", journal.Admit(NoteKey.CosignedBytes(Head(10, 2), 3_000)), StringComparison.Ordinal);
         Assert.Contains("a log of this size", journal.Admit(System.Text.Encoding.UTF8.GetBytes(Head(10, 2))), StringComparison.Ordinal);
         Assert.Null(journal.Admit(NoteKey.CosignedBytes(Head(11, 2), 3_000)));
+
+        // Lines that verifiers pass over make no other head of it.
+        foreach (var more in new[] { "a note\n", "no end", new string('x', 5_000) + "\n" })
+        {
+            Assert.True(LogCheckpoint.TryParse(Head(11, 3) + more, out var read) && read.Root == Block(3));
+            Assert.Contains("a log of this size", journal.Admit(System.Text.Encoding.UTF8.GetBytes(Head(11, 3) + more)), StringComparison.Ordinal);
+            Assert.Contains("a log of this size", journal.Admit(NoteKey.CosignedBytes(Head(11, 3) + more, 3_000)), StringComparison.Ordinal);
+        }
+    }
+
+    [Fact]
+    public void What_is_remembered_has_a_bound()
+    {
+        var guard = new SigningGuard();
+        using (var journal = new SigningJournal(In("signed.log")))
+        {
+            var admitted = Enumerable.Range(0, 300).Count(log => journal.Admit(System.Text.Encoding.UTF8.GetBytes(new LogCheckpoint($"example/{log}", 1, Block(1)).Text)) is null);
+            Assert.Equal(256, admitted);
+            Assert.Contains("too many to remember", journal.Admit(Prepare(0, 0, 1, 1)), StringComparison.Ordinal);
+            Assert.Null(journal.Admit(System.Text.Encoding.UTF8.GetBytes(new LogCheckpoint("example/7", 2, Block(2)).Text)));
+        }
+
+        for (var height = 1UL; height <= 1_000; height++) guard.Remember(SigningGuard.Read(Prepare(0, 0, height, 1))!.Value);
+        Assert.Equal(128, guard.State.Count());
+        Assert.NotNull(guard.Problem(SigningGuard.Read(Prepare(0, 0, 1, 2))!.Value, out _));
+    }
+
+    /// <summary>What lies on a disk that failed is unknown until it has been read again.</summary>
+    [Fact]
+    public async Task D2_after_a_failed_sync_nothing_new_is_signed_until_the_journal_was_read_again()
+    {
+        var faults = Directory.CreateDirectory(In("faults")).FullName;
+        Identity.Create(In(Identity.FileName)).Dispose();
+        string[] arguments = ["signer", "--home", _directory.Path, "--socket", In("signer.sock")];
+        using (var signer = CliProcess.Start(arguments, ("LD_PRELOAD", DiskFaults.Build(_directory.Path)), ("DISK_FAULTS", faults)))
+        {
+            await signer.LineAsync("signer: ");
+            using var keys = new Keyring(new SignerIdentities(new SignerClient(In("signer.sock"))));
+            string Refused(byte[] message) => Assert.Throws<InvariantViolation>(() => keys.Active.Consensus.Sign(message)).Message;
+            keys.Active.Consensus.Sign(Prepare(0, 0, 1, 1));
+            await File.WriteAllTextAsync(Path.Combine(faults, "eio"), "", TestContext.Current.CancellationToken);
+            Assert.Contains("could not be synced", Refused(Prepare(0, 0, 2, 2)), StringComparison.Ordinal);
+            File.Delete(Path.Combine(faults, "eio"));
+            Assert.Contains("start the signer again", Refused(Prepare(0, 0, 2, 2)), StringComparison.Ordinal);
+            keys.Active.Consensus.Sign(Prepare(0, 0, 1, 1));
+            await signer.KillAsync();
+        }
+
+        using var journal = new SigningJournal(In("signed.log"));
+        Assert.NotNull(journal.Admit(Prepare(0, 0, 1, 2)));
+        Assert.Null(journal.Admit(Prepare(0, 0, 2, 2)));
     }
 
     /// <summary>Whatever is asked for, with restarts in between: never two contents for a slot, never a slot below the last that was not signed before.</summary>

@@ -133,6 +133,7 @@ public sealed class SignerServer : IDisposable
             }
             catch (Exception problem) when (problem is UserError or IOException or InvariantViolation)
             {
+                _log("failed: " + problem.Message);
                 return Refuse(problem.Message);
             }
         }

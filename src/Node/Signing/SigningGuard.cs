@@ -5,6 +5,7 @@ using System.Globalization;
 using System.Text;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
+using CyberMesh.Core.Proofs;
 
 namespace CyberMesh.Node.Signing;
 
@@ -31,6 +32,9 @@ public sealed class SigningGuard
 
     /// <summary>Slots remembered of each kind: those that a leader may have to propose again after a restart.</summary>
     private const int Remembered = 128;
+
+    /// <summary>Kinds, times the chains and logs that one set of keys signs for. A validator has one of each; whoever controls it may ask for others.</summary>
+    private const int ScopesMax = 256;
 
     private static ReadOnlySpan<byte> Statement => "CMBFT1"u8;
 
@@ -73,14 +77,16 @@ public sealed class SigningGuard
         };
     }
 
-    /// <summary><c>ORIGIN\nSIZE\nROOT\n</c>, alone or behind the two lines of a cosignature.</summary>
+    /// <summary>
+    /// <c>ORIGIN\nSIZE\nROOT\n</c>, alone or behind the two lines of a cosignature. More lines may follow, as in <see cref="LogCheckpoint.TryParse"/>: they
+    /// mean nothing to whoever verifies the head, so they must not make another one of it here.
+    /// </summary>
     private static bool TryReadLogHead(ReadOnlySpan<byte> message, out SignedSlot slot)
     {
         slot = default;
-        if (message.Length > 1024) return false;
         var lines = Encoding.UTF8.GetString(message).Split('\n');
         var first = lines[0] == "cosignature/v1" ? 2 : 0;
-        if (lines.Length != first + 4 || lines[^1].Length > 0 || !ulong.TryParse(lines[first + 1], NumberStyles.None, CultureInfo.InvariantCulture, out var size)) return false;
+        if (lines.Length < first + 4 || !ulong.TryParse(lines[first + 1], NumberStyles.None, CultureInfo.InvariantCulture, out var size)) return false;
         slot = new SignedSlot(LogHead, Digest.Sha256(Encoding.UTF8.GetBytes(lines[first])), default, size, Digest.Sha256(Encoding.UTF8.GetBytes(lines[first + 2])));
         return true;
     }
@@ -93,7 +99,8 @@ public sealed class SigningGuard
         var what = slot.Kind == LogHead ? "a log of this size" : ((StatementType)slot.Kind).ToString().ToUpperInvariant();
         if ((StatementType)slot.Kind is StatementType.PrePrepare or StatementType.Prepare or StatementType.Commit && Last((byte)StatementType.ViewChange, slot.Scope) is { } left && slot.View < left.View)
             return $"{what} for view {slot.View} after a VIEW-CHANGE to view {left.View}";
-        if (!_slots.TryGetValue((slot.Kind, slot.Scope), out var slots)) return null;
+        if (!_slots.TryGetValue((slot.Kind, slot.Scope), out var slots))
+            return _slots.Count < ScopesMax ? null : $"{what} for one more chain or log: these keys have signed for too many to remember";
         foreach (var known in slots)
         {
             if (!known.IsSameSlot(slot)) continue;

@@ -25,6 +25,7 @@ public sealed class SigningJournal : IDisposable
     private FileStream _file;
     private byte[] _last = new byte[HashBytes];
     private int _records;
+    private bool _failed;
 
     /// <exception cref="UserError">Another signer uses it, or it is not what was written.</exception>
     public SigningJournal(string path)
@@ -86,16 +87,20 @@ public sealed class SigningJournal : IDisposable
     }
 
     /// <summary>Null when it may be signed, and is durably remembered; otherwise why not.</summary>
-    /// <exception cref="DiskFailedException">It could not be made durable.</exception>
+    /// <exception cref="IOException">It could not be made durable; nothing new is admitted any more.</exception>
     public string? Admit(ReadOnlySpan<byte> message)
     {
         if (SigningGuard.Read(message) is not { } slot) return null;
         if (_guard.Problem(slot, out var isNew) is { } problem) return problem;
         if (!isNew) return null;
+        // What lies on a disk that failed is known only after it has been read again.
+        if (_failed) return $"{_path} could not be written before: see to the disk, and start the signer again";
+        _failed = true;
         Append(slot);
         Durable.Sync(_file);
         _guard.Remember(slot);
         if (_records >= RecordsMax) StartOver();
+        _failed = false;
         return null;
     }
 
