@@ -124,18 +124,26 @@ public sealed partial class DeploymentTests
         Assert.All(probes, probe => Assert.Contains(probe, routes));
     }
 
-    /// <summary>What a validator may do on its machine, as testing.md §4 of the design lists it.</summary>
-    [Fact]
-    public void The_unit_is_hardened()
+    /// <summary>What a validator may do on its machine, as testing.md §4 of the design lists it, and its signer less.</summary>
+    [Theory]
+    [InlineData("cybermesh", "AF_INET AF_INET6 AF_UNIX")]
+    [InlineData("cybermesh-signer", "AF_UNIX")]
+    public async Task The_units_are_hardened(string name, string families)
     {
-        var unit = Read("deploy/systemd/cybermesh.service").Split('\n').ToHashSet();
+        var unit = Read($"deploy/systemd/{name}.service").Split('\n').ToHashSet();
         foreach (var line in new[]
                  {
-                     "NoNewPrivileges=yes", "ProtectSystem=strict", "ReadWritePaths=/var/lib/cybermesh", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes", "ProtectProc=invisible",
-                     "RestrictAddressFamilies=AF_INET AF_INET6 AF_UNIX", "RestrictNamespaces=yes", "LockPersonality=yes", "SystemCallFilter=@system-service", "CapabilityBoundingSet=", "UMask=0077", "LimitCORE=0",
+                     "NoNewPrivileges=yes", "ProtectSystem=strict", $"ReadWritePaths=/var/lib/{name}", "ProtectHome=yes", "PrivateTmp=yes", "PrivateDevices=yes", "ProtectProc=invisible",
+                     $"RestrictAddressFamilies={families}", "RestrictNamespaces=yes", "LockPersonality=yes", "SystemCallFilter=@system-service", "CapabilityBoundingSet=", "UMask=0077", "LimitCORE=0", $"User={name}",
                  })
             Assert.Contains(line, unit);
         Assert.DoesNotContain(unit, line => line.StartsWith("MemoryDenyWriteExecute=", StringComparison.Ordinal));
+
+        // The command is one: it fails for what is not there, and not for a word that is unknown.
+        using var directory = new TemporaryDirectory();
+        var command = unit.Single(line => line.StartsWith("ExecStart=", StringComparison.Ordinal)).Split(' ')[1..];
+        var (code, output) = await CliProcess.RunAsync([.. command.Select(word => word.StartsWith('/') ? directory.Path + word : word)]);
+        Assert.True(code == 1 && !output.Contains("Usage", StringComparison.Ordinal), output);
     }
 
     [Fact]

@@ -230,8 +230,10 @@ public sealed class SigningTests : IDisposable
         var refused = new List<string>();
         using var journal = new SigningJournal(In("signed.log"));
         using var stop = new CancellationTokenSource();
-        using var server = new SignerServer(keys, journal, In("signer.sock"), refused.Add);
-        Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite, File.GetUnixFileMode(In("signer.sock")));
+        const UnixFileMode owner = UnixFileMode.UserRead | UnixFileMode.UserWrite;
+        using (new SignerServer(keys, journal, In("group.sock"), true, refused.Add)) Assert.Equal(owner | UnixFileMode.GroupRead | UnixFileMode.GroupWrite, File.GetUnixFileMode(In("group.sock")));
+        using var server = new SignerServer(keys, journal, In("signer.sock"), false, refused.Add);
+        Assert.Equal(owner, File.GetUnixFileMode(In("signer.sock")));
         var running = server.RunAsync(stop.Token);
         using (var remote = new Keyring(new SignerIdentities(new SignerClient(In("signer.sock")))))
         {

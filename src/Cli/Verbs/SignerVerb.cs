@@ -17,6 +17,7 @@ internal static class SignerVerb
     {
         var home = new Option<DirectoryInfo>("--home") { Description = "Directory of the signer: its identity.key, unless a token has the keys, and what it has signed. Not the validator's.", Required = true };
         var socket = new Option<FileInfo>("--socket") { Description = "Unix socket to listen on; the validator's SIGNER_SOCKET. Only its owner may open it.", Required = true };
+        var group = new Option<bool>("--open-to-group") { Description = "The group of the socket may open it too: for a validator that runs as another user." };
         var locks = new KeysVerb.LockOptions();
         var module = new Option<FileInfo?>("--pkcs11-module") { Description = "PKCS#11 library of a token that has the keys." };
         var token = new Option<string?>("--pkcs11-token") { Description = "Label of the token." };
@@ -24,7 +25,7 @@ internal static class SignerVerb
         var label = new Option<string>("--label") { Description = "Keys of the token are LABEL-consensus, LABEL-control, LABEL-cosigner and LABEL-log.", DefaultValueFactory = _ => "cybermesh" };
         var next = new Option<string?>("--next-label") { Description = "Of the keys that are to take their place, during a rotation." };
         var create = new Option<bool>("--create-keys") { Description = "Make the keys that the token does not have yet, show their public halves, and end." };
-        var command = new Command("signer", "Sign for one validator that does not have its keys, and refuse whatever contradicts what was signed before.") { home, socket, module, token, pin, label, next, create };
+        var command = new Command("signer", "Sign for one validator that does not have its keys, and refuse whatever contradicts what was signed before.") { home, socket, group, module, token, pin, label, next, create };
         locks.AddTo(command);
         command.Validators.Add(result =>
         {
@@ -45,7 +46,7 @@ internal static class SignerVerb
             }
 
             using var journal = new SigningJournal(Path.Combine(directory, JournalFile));
-            using var server = new SignerServer(keys, journal, parsed.GetValue(socket)!.FullName, Console.WriteLine);
+            using var server = new SignerServer(keys, journal, parsed.GetValue(socket)!.FullName, parsed.GetValue(group), Console.WriteLine);
             KeysVerb.Print(keys.Active);
             Console.WriteLine($"signer: {parsed.GetValue(socket)!.FullName}");
             await server.RunAsync(stop);

@@ -47,7 +47,7 @@ internal static class SignerFrames
 
 /// <summary>
 /// Signs for one validator from a process of its own: the keys are here, on this machine's disk or in a token, and never in the validator. Every request goes
-/// through the <see cref="SigningJournal"/>. Who may connect is who may open the socket: its owner.
+/// through the <see cref="SigningJournal"/>. Who may connect is who may open the socket: its owner, and where the validator is another user, their group.
 /// </summary>
 public sealed class SignerServer : IDisposable
 {
@@ -62,8 +62,9 @@ public sealed class SignerServer : IDisposable
     private readonly Lock _lock = new();
 
     /// <param name="path">Of the socket; one that a dead signer left is replaced.</param>
+    /// <param name="openToGroup">The group of the socket may open it too.</param>
     /// <exception cref="UserError">Somebody listens there, or it cannot be made.</exception>
-    public SignerServer(Keyring keys, SigningJournal journal, string path, Action<string> log)
+    public SignerServer(Keyring keys, SigningJournal journal, string path, bool openToGroup, Action<string> log)
     {
         (_keys, _journal, _path, _log) = (keys, journal, path, log);
         try
@@ -71,7 +72,7 @@ public sealed class SignerServer : IDisposable
             // The journal is ours alone, so whoever listened here is gone.
             File.Delete(path);
             _listener.Bind(new UnixDomainSocketEndPoint(path));
-            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite);
+            File.SetUnixFileMode(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | (openToGroup ? UnixFileMode.GroupRead | UnixFileMode.GroupWrite : UnixFileMode.None));
             _listener.Listen(ConnectionsMax);
         }
         catch (Exception problem) when (problem is SocketException or IOException or UnauthorizedAccessException or ArgumentException)
