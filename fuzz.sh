@@ -17,6 +17,7 @@ rm -rf "$out"
 dotnet tool restore > /dev/null
 dotnet publish tests/Fuzz/CyberMesh.Fuzz.csproj --configuration Release --nologo --verbosity quiet --output "$out/bin"
 for assembly in CyberMesh.Core CyberMesh.Fuzz.Targets; do dotnet sharpfuzz "$out/bin/$assembly.dll"; done
+dotnet sharpfuzz "$out/bin/CyberMesh.Node.dll" CyberMesh.Node.Crypto.KnownKeys
 
 targets=("$@")
 if [ $# -eq 0 ]; then targets=(canary); for corpus in tests/Fuzz.Targets/Corpus/*/; do name=$(basename "$corpus"); [ "$name" = canary ] || targets+=("$name"); done; fi

@@ -1,11 +1,12 @@
 #!/usr/bin/env bash
-# Everything CI runs. Usage: ./test.sh [--seeds N] [--fuzz-seconds N] [--chaos-seed N]
+# Everything CI runs. Usage: ./test.sh [--seeds N] [--signatures N] [--fuzz-seconds N] [--chaos-seed N]
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")"
-export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 CYBERMESH_SEEDS=1000 CYBERMESH_FUZZ_SECONDS=10 CYBERMESH_CHAOS_SEED=1
+export DOTNET_NOLOGO=1 DOTNET_CLI_TELEMETRY_OPTOUT=1 CYBERMESH_SEEDS=1000 CYBERMESH_SIGNATURES=350000 CYBERMESH_FUZZ_SECONDS=10 CYBERMESH_CHAOS_SEED=1
 while [ $# -gt 1 ]; do
   case $1 in
     --seeds) export CYBERMESH_SEEDS=$2 ;;
+    --signatures) export CYBERMESH_SIGNATURES=$2 ;;
     --chaos-seed) export CYBERMESH_CHAOS_SEED=$2 ;;
     --fuzz-seconds) export CYBERMESH_FUZZ_SECONDS=$2 ;;
   esac

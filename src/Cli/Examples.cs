@@ -101,13 +101,13 @@ internal static class Examples
         ["bench verify"] = "--keys 16 --size 512",
         ["bench ledger"] = "--alerts 100000",
         ["bench mempool"] = "--transactions 100000",
-        ["bench ingest"] = "--rate 5000 --seconds 10",
+        ["bench ingest"] = "--rate 5000 --duration 10s",
         ["bench mesh"] = "--json",
         ["bench projection"] = "--alerts 50000",
         ["bench all"] = "",
-        ["bench consensus"] = "--validators 4 --size 512 --saturate --seconds 30",
-        ["bench pipeline"] = "--validators 4 --saturate --seconds 60",
-        ["bench api"] = "--streams 100 --requests 50 --seconds 10",
+        ["bench consensus"] = "--validators 4 --size 512 --saturate --duration 30s",
+        ["bench pipeline"] = "--validators 4 --saturate --duration 60s",
+        ["bench api"] = "--streams 100 --requests 50 --duration 10s",
     };
 
     private const string Zeros = "0000000000000000000000000000000000000000000000000000000000000000";

@@ -44,8 +44,11 @@ public static class Corpus
         yield return ("snapshot", [[.. snapshot.Chunks.SelectMany(c => c.ToArray())]]);
         yield return ("replica", [[.. Enumerable.Range(0, 64).Select(i => (byte)(i % 4 == 0 ? i / 4 : 0))], [0, 0, 0, 8, 1, 0, 1, 0, 2, 0, 1, 0, 4, 4, 1, 4, 5, 4, 0, 0]]);
         yield return ("proof", [Encoding.UTF8.GetBytes(new ProofBench().Proof(0, 1, 3).ToString()), Encoding.UTF8.GetBytes(TrustPolicy.Of(samples.Genesis.Chain)), .. BlockProofs(samples)]);
+        yield return ("signature", [[.. Enumerable.Range(0, 4).SelectMany(i => Signed((byte)i, new byte[64], (byte)(9 * i)))], [.. Signed(128, [1], 3), .. Signed(1, [.. new byte[63], 0x10], 3)]]);
         yield return ("canary", ["nothing"u8.ToArray()]);
     }
+
+    private static byte[] Signed(byte key, byte[] added, byte length) => [key, length, .. added, .. new byte[64 - added.Length], .. Enumerable.Repeat(key, length)];
 
     /// <summary>Without the first line and the base64 around them, which would keep the fuzzer from what is inside.</summary>
     private static IEnumerable<byte[]> BlockProofs(Samples samples)

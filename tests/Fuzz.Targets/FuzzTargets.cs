@@ -2,6 +2,7 @@ using System;
 using System.Collections.Generic;
 using System.IO;
 using System.Linq;
+using System.Runtime.Intrinsics.X86;
 using System.Threading;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
@@ -11,6 +12,8 @@ using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Proofs;
 using CyberMesh.Core.Replica;
 using CyberMesh.Core.Tests;
+using CyberMesh.Node.Crypto;
+using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Mesh;
 
 namespace CyberMesh.Fuzz;
@@ -22,6 +25,7 @@ namespace CyberMesh.Fuzz;
 public static class FuzzTargets
 {
     private static readonly ProofBench Proofs = new();
+    private static readonly (Ed25519Signer Key, KeyTable Table)[] SigningKeys = [.. Enumerable.Range(1, 3).Select(SigningKey)];
     private static readonly Samples Known = new(parameters: new ChainParameters { TermBlocks = 8 });
 
     public static readonly IReadOnlyDictionary<string, Action<byte[]>> All = new SortedDictionary<string, Action<byte[]>>(StringComparer.Ordinal)
@@ -34,6 +38,7 @@ public static class FuzzTargets
         ["proof"] = Proof,
         ["record"] = Record,
         ["replica"] = Replica,
+        ["signature"] = Signatures,
         ["snapshot"] = SnapshotBytes,
     };
 
@@ -98,6 +103,45 @@ public static class FuzzTargets
         Same(bytes, envelope.Body.Span, envelope.Kind.Name());
         var authenticator = new EnvelopeAuthenticator(Known.Signatures, new EpochSchedule(Known.Genesis.Chain), Known.Genesis.Operators);
         if (authenticator.TryAuthenticate(envelope, SigningProfiles.V1 | SigningProfiles.V2, out _)) Known.Genesis.NewLedger().Check(envelope, Known.Genesis.Time);
+    }
+
+    private static (Ed25519Signer Key, KeyTable Table) SigningKey(int number)
+    {
+        var key = new Ed25519Signer([.. Enumerable.Repeat((byte)number, 32)]);
+        return KeyTable.TryCreate(key.PublicKey.ToArray(), out var table) ? (key, table) : throw new Finding($"no table for {key.PublicKey}");
+    }
+
+    /// <summary>
+    /// Signatures one after the other: a byte that chooses the key, one for the length of the message, 64 that are added to the true signature (or, from
+    /// 128 on, stand for it), and the message. All together get libsodium's verdicts, in every width that this machine has.
+    /// </summary>
+    private static void Signatures(byte[] bytes)
+    {
+        const int head = 2 + Signature.Size;
+        var (library, checks, tables) = (new Ed25519Verifier(), new List<SignatureCheck>(), new List<KeyTable>());
+        for (var rest = bytes.AsSpan(); rest.Length >= head && checks.Count < 2 * TableVerification.RunMax;)
+        {
+            var (key, table) = SigningKeys[rest[0] % SigningKeys.Length];
+            var message = rest.Slice(head, Math.Min(rest[1], rest.Length - head)).ToArray();
+            var signature = rest[0] < 128 ? key.Sign(message).ToArray() : new byte[Signature.Size];
+            for (var i = 0; i < Signature.Size; i++) signature[i] ^= rest[2 + i];
+            checks.Add(new SignatureCheck(key.PublicKey, message, Signature.From(signature)));
+            tables.Add(table);
+            rest = rest[(head + message.Length)..];
+        }
+
+        var expected = checks.Select(c => library.Verify(c.Key, c.Message.Span, c.Signature)).ToArray();
+        Agree<Lanes1>();
+        if (Avx2.IsSupported) Agree<Lanes4>();
+        if (Avx512F.IsSupported) Agree<Lanes8>();
+
+        void Agree<T>()
+            where T : unmanaged, ILanes<T>
+        {
+            var accepted = new bool[checks.Count];
+            TableVerification.Verify<T>(checks.ToArray(), tables.ToArray(), accepted);
+            if (!accepted.AsSpan().SequenceEqual(expected)) throw new Finding($"{typeof(T).Name} and libsodium do not agree");
+        }
     }
 
     /// <summary>A block of the own store.</summary>

@@ -58,12 +58,12 @@ internal static class ApiBench
         var streams = new Option<int>("--streams") { Description = "Clients of /v1/events.", DefaultValueFactory = _ => 1000 };
         var requests = new Option<int>("--requests") { Description = "Requests per second beside them.", DefaultValueFactory = _ => 200 };
         var rate = new Option<int>("--rate") { Description = "Alerts published per second meanwhile.", DefaultValueFactory = _ => 50 };
-        var seconds = new Option<int>("--seconds") { Description = "Of calm, and of load.", DefaultValueFactory = _ => 20 };
+        var duration = Duration.Option("Of calm, and of load.", 20);
         var json = new Option<bool>("--json") { Description = "One JSON object." };
-        var command = new Command("api", "Pages through many alerts, and commit latency with and without clients; the copy in a file, or on the server that DB_DSN names.") { alerts, page, streams, requests, rate, seconds, json };
+        var command = new Command("api", "Pages through many alerts, and commit latency with and without clients; the copy in a file, or on the server that DB_DSN names.") { alerts, page, streams, requests, rate, duration, json };
         command.SetAction(async (parsed, stop) =>
         {
-            var report = await MeasureAsync(parsed.GetValue(alerts), parsed.GetValue(page), parsed.GetValue(streams), parsed.GetValue(requests), parsed.GetValue(rate), parsed.GetValue(seconds), stop);
+            var report = await MeasureAsync(parsed.GetValue(alerts), parsed.GetValue(page), parsed.GetValue(streams), parsed.GetValue(requests), parsed.GetValue(rate), parsed.GetValue(duration).Length, stop);
             if (parsed.GetValue(json)) Console.WriteLine(JsonSerializer.Serialize(report, BenchVerb.Json));
             else
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
@@ -79,7 +79,7 @@ internal static class ApiBench
         return command;
     }
 
-    private static async Task<Report> MeasureAsync(int alerts, int page, int streams, int requests, int rate, int seconds, CancellationToken stop)
+    private static async Task<Report> MeasureAsync(int alerts, int page, int streams, int requests, int rate, TimeSpan duration, CancellationToken stop)
     {
         var directory = Directory.CreateTempSubdirectory("cybermesh-bench-");
         try
@@ -94,7 +94,7 @@ internal static class ApiBench
             using var kafka = KafkaClients.Producer(KafkaConnection.Plain(broker.BootstrapServers), "bench", _ => { });
             var load = new Load(kafka, new AlertSigner(key, SigningProfile.V1, TimeProvider.System), cluster);
             // Connected, assigned and compiled before anything counts.
-            await load.RunAsync(rate, 5, stop);
+            await load.RunAsync(rate, TimeSpan.FromSeconds(5), stop);
             using var http = new HttpClient(new SocketsHttpHandler { MaxConnectionsPerServer = int.MaxValue }) { BaseAddress = node.ApiAddress, Timeout = Timeout.InfiniteTimeSpan };
 
             var (pages, filtered) = (new List<double>(), new List<double>());
@@ -108,10 +108,10 @@ internal static class ApiBench
                 for (var i = 0; i < 20; i++) await PageAsync(http, $"/v1/alerts?type=rare&limit={page}", filtered, stop);
             }
 
-            var calm = await load.RunAsync(rate, seconds, stop);
+            var calm = await load.RunAsync(rate, duration, stop);
             await using var clients = await ApiClients.StartAsync(node.ApiAddress, streams, requests, stop);
-            await load.RunAsync(rate, 2, stop);
-            var loaded = await load.RunAsync(rate, seconds, stop);
+            await load.RunAsync(rate, TimeSpan.FromSeconds(2), stop);
+            var loaded = await load.RunAsync(rate, duration, stop);
             var events = await clients.StopAsync(stop);
             return new Report(
                 Environment.ProcessorCount, database is null ? "a file" : "a server", alerts, Latencies.Of(pages), Latencies.Of(filtered), streams, requests, calm, loaded, loaded.P99Ms / Math.Max(calm.P99Ms, 0.001), events);
@@ -176,11 +176,11 @@ internal static class ApiBench
     {
         private static readonly TimeSpan Patience = TimeSpan.FromSeconds(30);
 
-        public async Task<Latencies> RunAsync(int rate, int seconds, CancellationToken stop)
+        public async Task<Latencies> RunAsync(int rate, TimeSpan duration, CancellationToken stop)
         {
             var meant = new ConcurrentDictionary<Digest, long>();
             var begun = Environment.TickCount64;
-            for (var i = 0; i < rate * seconds; i++)
+            for (var i = 0; i < rate * duration.TotalSeconds; i++)
             {
                 var at = begun + (1000L * i / rate);
                 if (at > Environment.TickCount64) await Task.Delay((int)(at - Environment.TickCount64), stop);

@@ -35,12 +35,12 @@ internal static class ConsensusBench
         var size = new Option<int>("--size") { Description = "Bytes of each alert's payload.", DefaultValueFactory = _ => 512 };
         var rate = new Option<int>("--rate") { Description = "Alerts per second, whatever becomes of them (open loop).", DefaultValueFactory = _ => 500 };
         var saturate = new Option<bool>("--saturate") { Description = "As many as are committed instead of a rate." };
-        var seconds = new Option<int>("--seconds") { Description = "For so long, after the warm-up.", DefaultValueFactory = _ => 30 };
+        var duration = Duration.Option("For so long, after the warm-up.", 30);
         var json = new Option<bool>("--json") { Description = "One JSON object." };
-        var command = new Command("consensus", "Alerts committed by validators with real TLS, real syncs and a verification of each alert by each validator.") { validators, size, rate, saturate, seconds, json };
+        var command = new Command("consensus", "Alerts committed by validators with real TLS, real syncs and a verification of each alert by each validator.") { validators, size, rate, saturate, duration, json };
         command.SetAction(async (parsed, stop) =>
         {
-            var report = await MeasureAsync(parsed.GetValue(validators), parsed.GetValue(size), parsed.GetValue(saturate) ? 0 : parsed.GetValue(rate), parsed.GetValue(seconds), stop);
+            var report = await MeasureAsync(parsed.GetValue(validators), parsed.GetValue(size), parsed.GetValue(saturate) ? 0 : parsed.GetValue(rate), parsed.GetValue(duration).Length, stop);
             if (parsed.GetValue(json)) Console.WriteLine(JsonSerializer.Serialize(report, BenchVerb.Json));
             else
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
@@ -58,7 +58,7 @@ internal static class ConsensusBench
         return command;
     }
 
-    private static async Task<Report> MeasureAsync(int count, int size, int rate, int seconds, CancellationToken stop)
+    private static async Task<Report> MeasureAsync(int count, int size, int rate, TimeSpan duration, CancellationToken stop)
     {
         if (count is < 1 or > 32) throw new UserError($"--validators is {count}", "choose 1 to 32");
         var directory = Directory.CreateTempSubdirectory("cybermesh-bench-");
@@ -68,7 +68,7 @@ internal static class ConsensusBench
             using var load = new BenchLoad();
             var homes = Testnet.Generate(directory.FullName, Testnet.FreePorts(count), Testnet.FreePorts(count), load.Trusted, "127.0.0.1:1", TimeProvider.System);
             var floors = await Floors.MeasureAsync(directory.FullName);
-            var records = load.Sign((int)((rate == 0 ? 25_000 : rate) * (seconds + WarmUp.TotalSeconds + 1)), size);
+            var records = load.Sign((int)((rate == 0 ? 25_000 : rate) * (duration + WarmUp + TimeSpan.FromSeconds(1)).TotalSeconds), size);
             var places = new Dictionary<Digest, int>(records.Length);
             for (var i = 0; i < records.Length; i++)
                 if (EnvelopeDecoder.TryDecode(AlertKind.Anomaly, records[i], out var envelope, out _))
@@ -110,7 +110,7 @@ internal static class ConsensusBench
             await Task.Delay(WarmUp, stop);
             var (decided, usage, clock) = (validators.Select(v => v.Decided).ToArray(), new Usage(), Stopwatch.StartNew());
             Volatile.Write(ref counts, true);
-            await Task.WhenAny([Task.Delay(TimeSpan.FromSeconds(seconds), stop), .. validators.Select(v => v.Completion)]);
+            await Task.WhenAny([Task.Delay(duration, stop), .. validators.Select(v => v.Completion)]);
             var elapsed = clock.Elapsed;
             Volatile.Write(ref counts, false);
             var committed = validators.Select((v, i) => v.Decided - decided[i]).Min();
@@ -118,7 +118,7 @@ internal static class ConsensusBench
             var (cpu, bytes) = usage.Per(committed);
             await end.CancelAsync();
             await Task.WhenAll(feeds).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            if (committed == 0) throw new UserError($"nothing was committed in {seconds} s", "see whether the disk or the processor is busy with something else");
+            if (committed == 0) throw new UserError($"nothing was committed in {duration.TotalSeconds} s", "see whether the disk or the processor is busy with something else");
             var perSecond = committed / elapsed.TotalSeconds;
             var bound = Environment.ProcessorCount / (count * floors.VerifyMicroseconds / 1e6);
             var floor = 2 * floors.FsyncMs + 3 * floors.HopMs;

@@ -48,10 +48,10 @@ internal static class IngestBench
     public static Command Create()
     {
         var rate = new Option<int>("--rate") { Description = "Messages per second; 0 means as many as possible." };
-        var seconds = new Option<int>("--seconds") { Description = "For so long.", DefaultValueFactory = _ => 10 };
+        var duration = Duration.Option("For so long.", 10);
         var decide = new Option<int>("--decide") { Description = "Decide only so many per second, of at most 1,000 that wait: with a higher --rate this is overload, and memory is what is measured." };
         var json = new Option<bool>("--json") { Description = "One JSON object." };
-        var command = new Command("ingest", "Reading, decoding and verifying of one validator, from the embedded broker to the mempool.") { rate, seconds, decide, json };
+        var command = new Command("ingest", "Reading, decoding and verifying of one validator, from the embedded broker to the mempool.") { rate, duration, decide, json };
         command.Validators.Add(result =>
         {
             if (result.GetValue(decide) > 0 && result.GetValue(rate) <= result.GetValue(decide)) result.AddError("--decide below --rate is overload; give a higher --rate");
@@ -60,11 +60,11 @@ internal static class IngestBench
         {
             if (parsed.GetValue(decide) > 0)
             {
-                Overload(parsed.GetValue(rate), parsed.GetValue(decide), parsed.GetValue(seconds), parsed.GetValue(json), stop);
+                Overload(parsed.GetValue(rate), parsed.GetValue(decide), parsed.GetValue(duration).Length, parsed.GetValue(json), stop);
                 return ExitCode.Ok;
             }
 
-            var report = Measure(parsed.GetValue(rate), parsed.GetValue(seconds), stop);
+            var report = Measure(parsed.GetValue(rate), parsed.GetValue(duration).Length, stop);
             if (parsed.GetValue(json)) Console.WriteLine(JsonSerializer.Serialize(report, BenchVerb.Json));
             else
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
@@ -79,10 +79,10 @@ internal static class IngestBench
         return command;
     }
 
-    private static Report Measure(int rate, int seconds, CancellationToken stop)
+    private static Report Measure(int rate, TimeSpan duration, CancellationToken stop)
     {
         using var bench = new Harness(new Pool(0, 0));
-        var messages = Sign(bench.Keys, rate == 0 ? 12_000 * seconds : rate * seconds);
+        var messages = Sign(bench.Keys, (int)((rate == 0 ? 12_000 : rate) * duration.TotalSeconds));
         var verifyMicroseconds = Verification(bench.Verifier, bench.Keys[0]);
         bench.Start(stop);
         // Compiled, connected and assigned before anything counts.
@@ -104,12 +104,12 @@ internal static class IngestBench
     }
 
     /// <summary>More comes than is decided: what does not fit waits in Kafka (where the embedded broker forgets the oldest), and memory must not grow.</summary>
-    private static void Overload(int rate, int decide, int seconds, bool json, CancellationToken stop)
+    private static void Overload(int rate, int decide, TimeSpan duration, bool json, CancellationToken stop)
     {
         using var bench = new Harness(new Pool(1000, decide));
         bench.Start(stop);
         using var end = CancellationTokenSource.CreateLinkedTokenSource(stop);
-        end.CancelAfter(TimeSpan.FromSeconds(seconds));
+        end.CancelAfter(duration);
         var publishing = Task.Run(() =>
         {
             for (var second = 0; !end.IsCancellationRequested; second++) Publish(bench.Load, Sign(bench.Keys, rate), rate, () => 0, end.Token);
@@ -118,7 +118,7 @@ internal static class IngestBench
         var clock = Stopwatch.StartNew();
         for (var i = 1; i <= Samples; i++)
         {
-            var until = TimeSpan.FromSeconds((double)seconds * i / Samples) - clock.Elapsed;
+            var until = duration * i / Samples - clock.Elapsed;
             if (until > TimeSpan.Zero) stop.WaitHandle.WaitOne(until);
             if (stop.IsCancellationRequested) break;
             GC.Collect();

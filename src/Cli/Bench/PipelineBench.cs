@@ -46,12 +46,12 @@ internal static class PipelineBench
         var size = new Option<int>("--size") { Description = "Bytes of each alert's payload.", DefaultValueFactory = _ => 512 };
         var rate = new Option<int>("--rate") { Description = "Alerts per second.", DefaultValueFactory = _ => 1000 };
         var saturate = new Option<bool>("--saturate") { Description = "As many as are committed instead of a rate." };
-        var seconds = new Option<int>("--seconds") { Description = "For so long, after the warm-up.", DefaultValueFactory = _ => 30 };
+        var duration = Duration.Option("For so long, after the warm-up.", 30);
         var json = new Option<bool>("--json") { Description = "One JSON object." };
-        var command = new Command("pipeline", "Alerts from the embedded broker through whole validators into their copies, and decisions back to the broker.") { validators, size, rate, saturate, seconds, json };
+        var command = new Command("pipeline", "Alerts from the embedded broker through whole validators into their copies, and decisions back to the broker.") { validators, size, rate, saturate, duration, json };
         command.SetAction(async (parsed, stop) =>
         {
-            var report = await MeasureAsync(parsed.GetValue(validators), parsed.GetValue(size), parsed.GetValue(saturate) ? 0 : parsed.GetValue(rate), parsed.GetValue(seconds), stop);
+            var report = await MeasureAsync(parsed.GetValue(validators), parsed.GetValue(size), parsed.GetValue(saturate) ? 0 : parsed.GetValue(rate), parsed.GetValue(duration).Length, stop);
             if (parsed.GetValue(json))
             {
                 Console.WriteLine(JsonSerializer.Serialize(report, BenchVerb.Json));
@@ -75,7 +75,7 @@ internal static class PipelineBench
         return command;
     }
 
-    private static async Task<Report> MeasureAsync(int count, int size, int rate, int seconds, CancellationToken stop)
+    private static async Task<Report> MeasureAsync(int count, int size, int rate, TimeSpan duration, CancellationToken stop)
     {
         if (count is < 1 or > 16) throw new UserError($"--validators is {count}", "choose 1 to 16");
         var directory = Directory.CreateTempSubdirectory("cybermesh-bench-");
@@ -116,7 +116,7 @@ internal static class PipelineBench
             var samples = new List<Sample>();
             for (var (i, last, lastAt) = (1, begun, 0.0); i <= Samples && !stop.IsCancellationRequested; i++)
             {
-                await Task.WhenAny([Task.Delay(TimeSpan.FromSeconds((double)seconds * i / Samples) - clock.Elapsed is var left && left > TimeSpan.Zero ? left : TimeSpan.Zero, stop), publishing, .. nodes.Select(n => n.Completion)]);
+                await Task.WhenAny([Task.Delay(duration * i / Samples - clock.Elapsed is var left && left > TimeSpan.Zero ? left : TimeSpan.Zero, stop), publishing, .. nodes.Select(n => n.Completion)]);
                 foreach (var failed in nodes.Where(n => n.Completion.IsCompleted)) await failed.Completion;
                 if (publishing.IsFaulted) await publishing;
                 using var process = Process.GetCurrentProcess();
@@ -130,7 +130,7 @@ internal static class PipelineBench
             var (cpu, bytes) = usage.Per(total);
             await end.CancelAsync();
             await publishing.ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
-            if (total == 0) throw new UserError($"nothing was committed in {seconds} s", "see whether the disk or the processor is busy with something else");
+            if (total == 0) throw new UserError($"nothing was committed in {duration.TotalSeconds} s", "see whether the disk or the processor is busy with something else");
             var perSecond = total / elapsed.TotalSeconds;
             return new Report(
                 BenchMachine.Here(), count, size, rate, elapsed.TotalSeconds, total, perSecond, copied / elapsed.TotalSeconds, records, cpu, bytes, floors,

@@ -13,7 +13,6 @@ using CyberMesh.Cli.Verbs;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node;
-using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Node.Storage;
 
@@ -33,7 +32,7 @@ internal static class ChaosVerb
 
     public static Command Create()
     {
-        var duration = new Option<string>("--duration") { Description = "How long messages are published and things break.", DefaultValueFactory = _ => "2m" };
+        var duration = Duration.Option("How long messages are published and things break.", 120, 20);
         var seed = new Option<ulong>("--seed") { Description = "The schedule follows from it.", DefaultValueFactory = _ => 1 };
         var rate = new Option<int>("--rate") { Description = "Messages per second.", DefaultValueFactory = _ => 170 };
         var postgres = new Option<bool>("--postgres") { Description = "Keep the queryable copies in a PostgreSQL server of its own, which is cut off too." };
@@ -41,13 +40,11 @@ internal static class ChaosVerb
         var command = new Command("chaos", "Break broker, database, disk, links and processes by a seeded schedule, and account for every message. Exit code 5 when one is missing or double.") { duration, seed, rate, postgres, home };
         command.SetAction(async (parsed, stop) =>
         {
-            if (!Settings.TryParseDuration(parsed.GetValue(duration)!, out var length) || length < TimeSpan.FromSeconds(20))
-                throw new UserError($"--duration is '{parsed.GetValue(duration)}'", "write it like 2m or 10m, at least 20s");
             if (parsed.GetValue(rate) is < 1 or > 2000) throw new UserError($"--rate is {parsed.GetValue(rate)}", "choose 1 to 2000 messages per second");
             var directory = parsed.GetValue(home)?.FullName ?? Directory.CreateTempSubdirectory("cybermesh-chaos-").FullName;
             try
             {
-                return await RunAsync(directory, length, parsed.GetValue(seed), parsed.GetValue(rate), parsed.GetValue(postgres), stop);
+                return await RunAsync(directory, parsed.GetValue(duration).Length, parsed.GetValue(seed), parsed.GetValue(rate), parsed.GetValue(postgres), stop);
             }
             finally
             {

@@ -12,7 +12,6 @@ using CyberMesh.Cli.Verbs;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node;
-using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Ingest;
 using CyberMesh.Simulator;
@@ -31,7 +30,7 @@ internal static class DemoVerb
     public static Command Create()
     {
         var validators = new Option<int>("--validators") { Description = "How many validators.", DefaultValueFactory = _ => 4 };
-        var duration = new Option<string?>("--duration") { Description = "How long to publish (30s, 2m); without it until Ctrl-C." };
+        var duration = Duration.Option("How long to publish; without it until Ctrl-C.", null);
         var rate = new Option<int>("--rate") { Description = "Messages per second.", DefaultValueFactory = _ => 50 };
         var eve = new Option<FileInfo?>("--eve") { Description = "Suricata EVE lines to publish; a small sample comes with the program." };
         var fault = new Option<string>("--fault") { Description = "A fault to inject once.", DefaultValueFactory = _ => "none" }.AcceptOnlyFromAmong("none", "crash", "liar", "partition");
@@ -49,11 +48,7 @@ internal static class DemoVerb
             if (n is < 1 or > 32) throw new UserError($"--validators is {n}", "choose 1 to 32");
             if (parsed.GetValue(rate) is < 1 or > 100_000) throw new UserError($"--rate is {parsed.GetValue(rate)}", "choose 1 to 100000 messages per second");
             if (parsed.GetValue(kills) is < 1 or > 1000) throw new UserError($"--kills is {parsed.GetValue(kills)}", "choose 1 to 1000");
-            TimeSpan? limit = null;
-            if (parsed.GetValue(duration) is { } text)
-                limit = Settings.TryParseDuration(text, out var parsedDuration) && parsedDuration > TimeSpan.Zero
-                    ? parsedDuration
-                    : throw new UserError($"--duration is '{text}'", "write it like 30s, 2m or 1h");
+            TimeSpan? limit = parsed.GetResult(duration) is null ? null : parsed.GetValue(duration).Length;
             if (parsed.GetValue(fault) != "none" && n < 4) throw new UserError($"--fault {parsed.GetValue(fault)} needs at least 4 validators", "with fewer no fault can be tolerated");
             var temporary = parsed.GetValue(home) is null;
             var directory = parsed.GetValue(home)?.FullName ?? Directory.CreateTempSubdirectory("cybermesh-demo-").FullName;

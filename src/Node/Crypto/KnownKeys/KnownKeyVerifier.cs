@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Concurrent;
+using System.Runtime.CompilerServices;
 using System.Threading;
 using CyberMesh.Core.Primitives;
 using PublicKey = CyberMesh.Core.Primitives.PublicKey;
@@ -71,19 +72,27 @@ public sealed class KnownKeyVerifier : ISignatureVerifier
 
     public void Verify(ReadOnlySpan<SignatureCheck> checks, Span<bool> verdicts)
     {
-        var tables = new KeyTable[checks.Length];
-        var known = new SignatureCheck[checks.Length];
-        var places = new int[checks.Length];
-        var count = 0;
-        for (var i = 0; i < checks.Length; i++)
+        var run = default(RunOfTables);
+        for (var from = 0; from < checks.Length;)
         {
-            if (Find(checks[i].Key) is { } table) (tables[count], known[count], places[count++]) = (table, checks[i], i);
-            else verdicts[i] = VerifyByLibrary(checks[i].Key, checks[i].Message.Span, checks[i].Signature);
-        }
+            var count = 0;
+            while (count < TableVerification.RunMax && from + count < checks.Length && Find(checks[from + count].Key) is { } table) run[count++] = table;
+            if (count == 0)
+            {
+                verdicts[from] = VerifyByLibrary(checks[from].Key, checks[from].Message.Span, checks[from].Signature);
+                from++;
+                continue;
+            }
 
-        Span<bool> accepted = count <= 256 ? stackalloc bool[256] : new bool[count];
-        TableVerification.Verify(known.AsSpan(0, count), tables.AsSpan(0, count), accepted);
-        for (var i = 0; i < count; i++) verdicts[places[i]] = Decide(accepted[i], known[i].Key, known[i].Message.Span, known[i].Signature);
+            TableVerification.Verify(checks.Slice(from, count), run[..count], verdicts.Slice(from, count));
+            for (var end = from + count; from < end; from++) verdicts[from] = Decide(verdicts[from], checks[from].Key, checks[from].Message.Span, checks[from].Signature);
+        }
+    }
+
+    [InlineArray(TableVerification.RunMax)]
+    private struct RunOfTables
+    {
+        private KeyTable _first;
     }
 
     private bool Decide(bool accepted, PublicKey key, ReadOnlySpan<byte> message, Signature signature)
