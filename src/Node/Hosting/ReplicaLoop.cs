@@ -51,12 +51,12 @@ public sealed class ReplicaLoop
     /// <summary>Blocks that a sync may wait for.</summary>
     private const int NotSyncedMax = 32;
 
-    private readonly Replica _replica;
-    private readonly LocalStore _store;
-    private readonly IPeerTransport _transport;
     private static readonly TimeSpan TakeOverPause = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan TakeOverAge = TimeSpan.FromMinutes(10);
 
+    private readonly Replica _replica;
+    private readonly LocalStore _store;
+    private readonly IPeerTransport _transport;
     private readonly TimeProvider _time;
     private readonly Clock _clock;
     private readonly Action<IReadOnlyList<CommittedBlock>> _onStored;
