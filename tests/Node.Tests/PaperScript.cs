@@ -34,14 +34,17 @@ internal static class PaperScript
             await shell.WaitForExitAsync().WaitAsync(TimeSpan.FromMinutes(1));
         }
 
-        var background = string.Concat(Directory.EnumerateFiles(directory.Path, "*.log").Order().Select(log => $"--- {Path.GetFileName(log)}\n{string.Join('\n', File.ReadLines(log).TakeLast(60))}\n"));
-        Assert.True(shell.ExitCode == 0, $"exit code {shell.ExitCode}\n{await output}\n{await errors}\n{background}");
+        // What ended it comes last: who reads a long report from its end finds it.
+        var background = string.Concat(Directory.EnumerateFiles(directory.Path, "*.log").Order().Select(log => End(log, 40)));
+        Assert.True(shell.ExitCode == 0, $"exit code {shell.ExitCode}\n{background}{await output}\n{await errors}\n{End(Path.Combine(directory.Path, "commands.trace"), 30)}");
         return await output + await errors;
     }
 
+    private static string End(string file, int lines) => $"--- {Path.GetFileName(file)}\n{string.Join('\n', File.ReadLines(file).TakeLast(lines))}\n";
+
     private static string Script(string paper)
     {
-        var script = new StringBuilder("set -euo pipefail\ntrap 'kill -CONT $(jobs -p) 2> /dev/null || true; kill $(jobs -p) 2> /dev/null || true; wait' EXIT\n");
+        var script = new StringBuilder("set -euo pipefail\nexec {BASH_XTRACEFD}> commands.trace\nPS4='+ \\t '\nset -x\ntrap 'kill -CONT $(jobs -p) 2> /dev/null || true; kill $(jobs -p) 2> /dev/null || true; wait' EXIT\n");
         var inBlock = false;
         foreach (var line in File.ReadLines(Path.Combine(Paths.Root, paper)))
         {
