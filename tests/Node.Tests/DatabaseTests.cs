@@ -240,6 +240,33 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
     }
 
     [Fact]
+    public async Task D4_a_connection_cut_anywhere_is_a_database_that_is_away_and_no_more()
+    {
+        Assert.SkipWhen(DatabaseFixture.External is not null, "needs a server of its own");
+        await using var proxy = new FaultProxy(new IPEndPoint(IPAddress.Loopback, fixture.Server.Port));
+        var (messages, cutAt, schema) = (0, 1, "");
+        proxy.OnClientData = _ => Interlocked.Increment(ref messages) != Volatile.Read(ref cutAt);
+        // From the first message of the handshake, over the steps of the schema and the release of their lease, to the last commit. Steps and renewals of the
+        // lease take turns, so that every fifth message meets both.
+        for (; messages >= cutAt || cutAt == 1; cutAt += 5)
+        {
+            schema = DatabaseFixture.NewSchema();
+            using var reader = fixture.Reader();
+            using var copy = new Projection.Projection(
+                fixture.Database(schema, port: proxy.EndPoint.Port), reader, fixture.Source, new CircuitBreaker("database", TimeProvider.System), TimeProvider.System, NullLogger.Instance);
+            messages = 0;
+            for (var tries = 0; copy.Height != fixture.Height; tries++)
+            {
+                copy.TryCopy();
+                Assert.True(tries < 100, $"cut at message {cutAt}, it does not go on");
+            }
+        }
+
+        Assert.True(cutAt > 100, $"only {cutAt} messages");
+        Assert.Empty(fixture.Check(schema));
+    }
+
+    [Fact]
     public async Task D2_copies_that_meet_in_one_database_write_each_block_once()
     {
         var schema = DatabaseFixture.NewSchema();

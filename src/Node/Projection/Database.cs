@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Data;
 using System.Data.Common;
 using System.Linq;
 
@@ -38,8 +39,10 @@ public abstract class Database : IDisposable
     private protected abstract string ParameterName(int number);
 
     /// <param name="values">Of $1, $2, …: text, whole numbers (64 bits), truth values, bytes, or DBNull.</param>
+    /// <exception cref="DbException">The connection was lost before; the driver's own answer to that is an <see cref="InvalidOperationException"/>, as if the program were wrong.</exception>
     internal DbCommand Command(DbConnection connection, DbTransaction? transaction, string sql, params ReadOnlySpan<object> values)
     {
+        if (connection.State != ConnectionState.Open) throw new ConnectionLostException();
         var command = connection.CreateCommand();
         command.Transaction = transaction;
 #pragma warning disable CA2100 // constants, and statements put together from constant names
@@ -111,4 +114,6 @@ public abstract class Database : IDisposable
     }
 
     protected virtual void Dispose(bool disposing) { }
+
+    private sealed class ConnectionLostException() : DbException("the connection to it was lost");
 }

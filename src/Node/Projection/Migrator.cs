@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Collections.Immutable;
+using System.Data;
 using System.Data.Common;
 using System.Globalization;
 using System.Linq;
@@ -76,7 +77,8 @@ internal sealed class Migrator(Database database, DbConnection connection, Immut
                 }
                 finally
                 {
-                    database.Execute(connection, null, "DELETE FROM schema_lease WHERE holder = $1", holder);
+                    // Without a connection it expires by itself, and what broke the connection is what is to be told.
+                    if (connection.State == ConnectionState.Open) database.Execute(connection, null, "DELETE FROM schema_lease WHERE holder = $1", holder);
                 }
             }
 
