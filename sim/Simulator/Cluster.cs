@@ -783,7 +783,9 @@ public sealed class Cluster
             case FaultKind.RestoreOldImage:
                 Crash(node, fault.DurationMs, 0);
                 var wholeMachine = fault.Value % 2 == 1;
-                if (node.Images.LastOrDefault(i => i.AtMs <= _nowMs - fault.Value).Image is { } image) node.Disk.Restore(image, wholeMachine);
+                // Or only its keys, to a disk with nothing on it.
+                if (fault.Value % 4 == 3) node.Disk.Restore(new SimulatedDisk().Copy(), wholeMachine);
+                else if (node.Images.LastOrDefault(i => i.AtMs <= _nowMs - fault.Value).Image is { } image) node.Disk.Restore(image, wholeMachine);
                 // Nothing on the machine can tell; only votes that certificates show are noticed. It counts among the f.
                 if (wholeMachine) _checker.MayHaveForgotten(node.Number);
                 break;

@@ -77,6 +77,30 @@ public sealed class AmnesiaTests
         Assert.Contains(new DurableRecord.Quarantined(), _bench.Records);
     }
 
+    /// <summary>A validator on a new disk, without a mark: nothing there says that it has ever voted, but the blocks do.</summary>
+    [Theory]
+    [InlineData(true)]
+    [InlineData(false)]
+    public void A3_fetched_blocks_that_show_a_forgotten_vote_lead_to_quarantine(bool inSeal)
+    {
+        var first = Samples.Block(_bench.Genesis, default, 0);
+        var seal = Samples.Certificate(CertificateKind.Commit, default, first.Height, first.Digest, 0, inSeal ? 1 : 2, 3);
+        var header = Samples.Block(first, default, 0).Header;
+        var second = new Block(header with { SealDigest = seal.Hash() }, seal, []);
+        _bench.Pbft.CatchUp([first, second], Samples.Certificate(CertificateKind.Commit, default, second.Height, second.Digest, 0, inSeal ? 2 : 1, 3), _bench.Now, _bench.Outbox);
+        Assert.False(_bench.Pbft.MayVote);
+        Assert.Contains(new DurableRecord.Quarantined(), _bench.Outbox.Records);
+    }
+
+    /// <summary>Places in the set of another epoch are other validators'.</summary>
+    [Fact]
+    public void A3_a_vote_from_the_same_place_in_another_epoch_is_somebody_elses()
+    {
+        var signatures = Samples.Certificate(CertificateKind.Commit, default, new Height(2), Samples.Digest(7), 0, 1, 2).Signatures;
+        _bench.Give(Samples.Messages(0).Heartbeat(default, new QuorumCertificate(CertificateKind.Commit, 1, default, new Height(2), Samples.Digest(7), signatures)));
+        Assert.True(_bench.Pbft.MayVote);
+    }
+
     [Fact]
     public void A3_a_foreign_vote_with_the_own_key_stops_a_validator_that_has_voted()
     {

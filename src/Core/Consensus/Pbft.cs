@@ -432,6 +432,10 @@ public sealed class Pbft
         if (blocks.Count == 0 || certificate.Height <= _committed.Height) return;
         Invariant.Holds(blocks[0].Header.Parent == _committed.Digest && blocks[^1].Digest == certificate.Digest, "catch-up continues the chain");
         outbox.Notices.Add(new Notice.CaughtUp(blocks[0].Height, blocks[^1].Height));
+        foreach (var block in blocks)
+            if (block.Seal is { } seal)
+                LookForForgottenVotes(seal, outbox);
+        LookForForgottenVotes(certificate, outbox);
         RaiseBest(certificate);
         Commit(blocks, certificate, now);
     }
@@ -1053,7 +1057,7 @@ public sealed class Pbft
     /// </summary>
     private void LookForForgottenVotes(QuorumCertificate certificate, Outbox outbox)
     {
-        if (!MayVote || certificate.View.Term < _voteFromTerm) return;
+        if (!MayVote || certificate.Epoch != _chainContext.Epoch || certificate.View.Term < _voteFromTerm) return;
         var known = certificate.Kind == CertificateKind.Prepare ? _guard.Prepared : _guard.Committed;
         if (known is { } last && (last.View, last.Height).CompareTo((certificate.View, certificate.Height)) >= 0) return;
         foreach (var (signer, _) in certificate.Signatures)
