@@ -93,6 +93,9 @@ for suite in Core Architecture Planted Node; do
   failed=$((failed + bad))
 done
 
+step "each micro-benchmark once"
+tests/Benchmarks/bin/Release/net10.0/CyberMesh.Benchmarks --filter '*' --job dry --artifacts "$(mktemp -d)" | grep '^| '
+
 step "fuzzing"
 if ./fuzz.sh --seconds "$CYBERMESH_FUZZ_SECONDS"; then passed=$((passed + 1)); else failed=$((failed + 1)); fi
 
