@@ -18,7 +18,7 @@ public enum FaultKind
     /// <summary>As a crash, and the blocks are gone, with an odd <see cref="Fault.Value"/> the snapshots too; the consensus log is there.</summary>
     LoseBlocks,
 
-    /// <summary>As a crash, and the disk is an image taken earlier.</summary>
+    /// <summary>As a crash, and the disk is an image taken earlier; with an odd <see cref="Fault.Value"/> the mark too, and then it can be an empty disk.</summary>
     RestoreOldImage,
 
     /// <summary>The process stands still and then goes on (a frozen machine).</summary>
