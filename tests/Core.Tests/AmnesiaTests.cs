@@ -78,16 +78,18 @@ public sealed class AmnesiaTests
     }
 
     /// <summary>A validator on a new disk, without a mark: nothing there says that it has ever voted, but the blocks do.</summary>
-    [Theory]
-    [InlineData(true)]
-    [InlineData(false)]
-    public void A3_fetched_blocks_that_show_a_forgotten_vote_lead_to_quarantine(bool inSeal)
+    [Fact]
+    public void A3_the_certificate_of_fetched_blocks_shows_a_forgotten_vote() => FetchTwo(sealSigner: 2, lastSigner: 1);
+
+    [Fact]
+    public void A3_the_seal_of_a_fetched_block_shows_a_forgotten_vote() => FetchTwo(sealSigner: 1, lastSigner: 2);
+
+    private void FetchTwo(int sealSigner, int lastSigner)
     {
         var first = Samples.Block(_bench.Genesis, default, 0);
-        var seal = Samples.Certificate(CertificateKind.Commit, default, first.Height, first.Digest, 0, inSeal ? 1 : 2, 3);
-        var header = Samples.Block(first, default, 0).Header;
-        var second = new Block(header with { SealDigest = seal.Hash() }, seal, []);
-        _bench.Pbft.CatchUp([first, second], Samples.Certificate(CertificateKind.Commit, default, second.Height, second.Digest, 0, inSeal ? 2 : 1, 3), _bench.Now, _bench.Outbox);
+        var seal = Samples.Certificate(CertificateKind.Commit, default, first.Height, first.Digest, 0, sealSigner, 3);
+        var second = new Block(Samples.Block(first, default, 0).Header with { SealDigest = seal.Hash() }, seal, []);
+        _bench.Pbft.CatchUp([first, second], Samples.Certificate(CertificateKind.Commit, default, second.Height, second.Digest, 0, lastSigner, 3), _bench.Now, _bench.Outbox);
         Assert.False(_bench.Pbft.MayVote);
         Assert.Contains(new DurableRecord.Quarantined(), _bench.Outbox.Records);
     }
