@@ -12,13 +12,17 @@ public sealed class AllocationTests
 {
     private readonly Ed25519Signer _key = new([.. Enumerable.Repeat((byte)5, 32)]);
 
+    /// <summary>The least of a few rounds: what each call allocates is in all of them, what the runtime does once, while it compiles, is not.</summary>
     private static long PerCall(Action call)
     {
         const int calls = 20;
         for (var i = 0; i < 10; i++) call();
-        var before = GC.GetAllocatedBytesForCurrentThread();
-        for (var i = 0; i < calls; i++) call();
-        return (GC.GetAllocatedBytesForCurrentThread() - before) / calls;
+        return Enumerable.Range(0, 4).Min(_ =>
+        {
+            var before = GC.GetAllocatedBytesForCurrentThread();
+            for (var i = 0; i < calls; i++) call();
+            return (GC.GetAllocatedBytesForCurrentThread() - before) / calls;
+        });
     }
 
     [Theory]
@@ -32,7 +36,7 @@ public sealed class AllocationTests
         var checks = Enumerable.Range(0, together).Select(i => new SignatureCheck(_key.PublicKey, new byte[93], _key.Sign(new byte[93]))).ToArray();
         var verdicts = new bool[together];
         while (verifier.Tables == 0) verifier.Verify(checks, verdicts);
-        // Fewer than KnownKeyVerifier.CheckedAgain in all: libsodium does allocate.
+        // A round has fewer than KnownKeyVerifier.CheckedAgain: where one is checked again by libsodium, that allocates.
         Assert.Equal(0, PerCall(() => verifier.Verify(checks, verdicts)));
         Assert.All(verdicts, Assert.True);
         Assert.Equal(0, PerCall(() => Assert.True(verifier.Verify(checks[0].Key, checks[0].Message.Span, checks[0].Signature))));
