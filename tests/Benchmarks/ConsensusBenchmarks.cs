@@ -60,6 +60,9 @@ public class VoteBenchmarks
         for (var i = 0; i < 1000; i++) Verify();
     }
 
+    [GlobalCleanup]
+    public void End() => _network.Dispose();
+
     [Benchmark]
     public object Sign() => _signer.Prepare(_pbft.View, new Height(1), _block);
 
