@@ -335,7 +335,7 @@ internal sealed class TwinsRun
                     NewViewDigest = pbft.NewViewDigest,
                 },
                 null, []),
-            instance.Outbox);
+            _now, instance.Outbox);
         return true;
     }
 

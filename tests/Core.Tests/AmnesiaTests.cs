@@ -186,7 +186,7 @@ public sealed class AmnesiaTests
     {
         var leader = new ConsensusBench(me: 0, termBlocks: Term);
         var block = leader.Samples.Block(leader.Genesis, leader.Pbft.View, 0);
-        leader.Pbft.Propose(block, leader.Outbox);
+        leader.Pbft.Propose(block, leader.Now, leader.Outbox);
         var commit = leader.Samples.Certificate(CertificateKind.Commit, leader.Pbft.View, block.Height, block.Digest, 1, 2, 3);
         leader.Pbft.CatchUp([block], commit, leader.Now, leader.Outbox);
         var kept = leader.Pbft.DurableState(b => new BlockWithBodies(b, [])).ToArray();

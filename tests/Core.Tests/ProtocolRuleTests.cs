@@ -526,7 +526,7 @@ public sealed class ProtocolRuleTests
         Assert.Equal(StatusKind.Question, asked.Kind);
 
         var leader = new ConsensusBench(me: 0);
-        leader.Pbft.Propose(leader.Samples.Block(leader.Genesis, First, 0), leader.Outbox);
+        leader.Pbft.Propose(leader.Samples.Block(leader.Genesis, First, 0), leader.Now, leader.Outbox);
         leader.Give(leader.Samples.Messages(3).Status(First, default, StatusKind.Answer, genesis, genesis));
         leader.Sent.Clear();
         leader.Wait(200);

@@ -142,7 +142,7 @@ internal sealed class Scenario
             null, []);
         _names[block.Digest] = $"b{_names.Count}";
         _now = _now.PlusMs(10);
-        pbft.Propose(block, node.Outbox);
+        pbft.Propose(block, _now, node.Outbox);
         Drain(node);
     }
 

@@ -21,14 +21,14 @@ public sealed class DigestIndexTests
         using var directory = new TemporaryDirectory();
         using var connection = new SqliteConnection($"Data Source={Path.Combine(directory.Path, "index.db")};Pooling=False");
         connection.Open();
-        var index = new DigestIndex(connection, "things");
+        using var index = new DigestIndex(connection, "things");
         index.CreateTables();
         var model = new Dictionary<Digest, long>();
         for (var batch = 0; batch < 600; batch++)
         {
             var entries = Enumerable.Range(0, random.Next(60)).Select(_ => new DigestIndex.Entry(Digest.Sha256(BitConverter.GetBytes(random.Next(20_000))), random.Next(9), batch)).ToArray();
             using var transaction = connection.BeginTransaction();
-            index.Append(entries, transaction);
+            index.Append(entries);
             transaction.Commit();
             foreach (var entry in entries) model[entry.Key] = Math.Min(entry.First, model.GetValueOrDefault(entry.Key, long.MaxValue));
         }
@@ -45,13 +45,13 @@ public sealed class DigestIndexTests
     {
         using var connection = new SqliteConnection("Data Source=:memory:");
         connection.Open();
-        var index = new DigestIndex(connection, "things");
+        using var index = new DigestIndex(connection, "things");
         index.CreateTables();
         var key = Digest.Sha256("again"u8);
         for (var i = 0; i < 1000; i++)
         {
             using var transaction = connection.BeginTransaction();
-            index.Append([new DigestIndex.Entry(key, 1000 - i, i), new DigestIndex.Entry(key, 2000, i)], transaction);
+            index.Append([new DigestIndex.Entry(key, 1000 - i, i), new DigestIndex.Entry(key, 2000, i)]);
             transaction.Commit();
         }
 

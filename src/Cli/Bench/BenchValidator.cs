@@ -89,7 +89,8 @@ internal sealed class BenchValidator : IAsyncDisposable
 
     /// <summary>Decodes, verifies and submits all, in order, on a thread of its own, as one that reads them from Kafka.</summary>
     /// <param name="due">How many may be taken by now.</param>
-    public Task FeedAsync(byte[][] records, Func<int> due, CancellationToken stop) => Task.Factory.StartNew(() =>
+    /// <param name="pause">Waits until one more may be, or for a while; told how many were taken.</param>
+    public Task FeedAsync(byte[][] records, Func<int> due, Action<int> pause, CancellationToken stop) => Task.Factory.StartNew(() =>
     {
         var (envelopes, profiles, likely) = (new List<AlertEnvelope>(BatchMax), new List<SigningProfiles>(BatchMax), new List<SigningProfile>(BatchMax));
         for (var next = 0; next < records.Length && !stop.IsCancellationRequested;)
@@ -97,7 +98,7 @@ internal sealed class BenchValidator : IAsyncDisposable
             var end = Math.Min(Math.Min(due(), records.Length), next + BatchMax);
             if (end <= next)
             {
-                Thread.Sleep(1);
+                pause(next);
                 continue;
             }
 

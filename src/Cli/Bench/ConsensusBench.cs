@@ -47,7 +47,7 @@ internal static class ConsensusBench
                     {report.Machine}
                     {report.Settings}
                     {report.Validators} validators, payloads of {report.Size} bytes, {(report.Rate == 0 ? "saturated" : $"{report.Rate} alerts/s")}, {report.Seconds:F1} s
-                    committed                      {report.PerSecond:F0} alerts/s, {report.AlertsPerBlock:F0} in a block
+                    committed                      {report.PerSecond:F0} alerts/s, {report.AlertsPerBlock:F1} in a block
                     commit latency                 {report.Latency}
                     processor, allocation          {report.CpuMicrosecondsPerAlert:F0} us and {report.BytesPerAlert} bytes per alert, all validators and the load; the collector paused {100 * report.PausesPart:F1} % of the time
                     verification bound             {report.VerificationBound:F0} alerts/s at {report.Floors.VerifyMicroseconds:F1} us each; {100 * report.OfTheBound:F0} % reached
@@ -97,7 +97,7 @@ internal static class ConsensusBench
                 for (var i = 0; i < dueAt.Length; i++) dueAt[i] = begun + (long)((double)i * Stopwatch.Frequency / rate);
             int Due()
             {
-                if (rate > 0) return (int)(Stopwatch.GetElapsedTime(begun).TotalSeconds * rate) + 1;
+                if (rate > 0) return Math.Min(records.Length, (int)(Stopwatch.GetElapsedTime(begun).TotalSeconds * rate) + 1);
                 // Nobody is more than the outstanding ahead of what is committed.
                 var upTo = Math.Min(records.Length, (int)validators.Max(v => v.Decided) + Outstanding);
                 var from = Volatile.Read(ref released);
@@ -106,7 +106,13 @@ internal static class ConsensusBench
                 return upTo;
             }
 
-            var feeds = validators.Select(v => v.FeedAsync(records, Due, end.Token)).ToArray();
+            void UntilDue(int next)
+            {
+                if (rate > 0) Pause.Until(dueAt[next]);
+                else Thread.Sleep(1);
+            }
+
+            var feeds = validators.Select(v => v.FeedAsync(records, Due, UntilDue, end.Token)).ToArray();
             await Task.Delay(WarmUp, stop);
             var (decided, usage, clock) = (validators.Select(v => v.Decided).ToArray(), new Usage(), Stopwatch.StartNew());
             Volatile.Write(ref counts, true);

@@ -49,7 +49,7 @@ internal static class ProjectionBench
             await using (var validator = new BenchValidator(home, 4000, (_, _) => { }))
             {
                 validator.Start();
-                var feeding = validator.FeedAsync(records, () => records.Length, stop);
+                var feeding = validator.FeedAsync(records, () => records.Length, _ => Thread.Sleep(1), stop);
                 while (validator.Decided < alerts && !validator.Completion.IsCompleted) await Task.Delay(10, stop);
                 if (validator.Completion.IsCompleted) await validator.Completion;
                 await feeding;

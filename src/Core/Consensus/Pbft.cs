@@ -536,13 +536,16 @@ public sealed class Pbft
     /// <summary>True when nothing proposed or accepted waits for its commit.</summary>
     public bool NothingInFlight => ProposalParent.Height == _committed.Height;
 
-    public void Propose(Block block, Outbox outbox)
+    /// <summary>It is a candidate here at once, so that the leader's PREPARE becomes durable and leaves together with its proposal.</summary>
+    public void Propose(Block block, Timestamp now, Outbox outbox)
     {
         Invariant.Holds(CanPropose && block.Header.Parent == ProposalParent.Digest, "a proposal extends the last one");
         _guard.Propose(new Guard.Vote(_view, block.Height, block.Digest));
         _own[block.Height.Value] = block;
         outbox.Records.Add(new DurableRecord.Proposed(block));
-        outbox.Broadcast(Signer.PrePrepare(block));
+        var proposal = Signer.PrePrepare(block);
+        outbox.Broadcast(proposal);
+        if (_proposals.TryAdd(block.Height.Value, proposal)) _proposedAt[block.Height.Value] = now;
     }
 
     // ---- Leaving a view (protocol §7) -------------------------------------------------------------------------

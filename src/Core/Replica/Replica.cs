@@ -628,7 +628,7 @@ public sealed class Replica
                     AppVersion = _pbft.Epoch.AppVersion,
                 },
                 seal, transactions),
-            effects);
+            now, effects);
         return true;
     }
 

@@ -12,36 +12,47 @@ internal sealed class PeerQueues
     /// <summary>Beyond this the receive loop of the peer waits, and TCP pushes back on the sender.</summary>
     public const int PerPeerMax = 512;
 
+    private readonly Lock _adding = new();
     private readonly ConcurrentDictionary<ValidatorIndex, Channel<PeerInput>> _queues = new();
-    private ValidatorIndex[] _turns = [];
+    private volatile Channel<PeerInput>[] _turns = [];
     private int _turn;
+    private int _count;
 
     /// <summary>Waits while the queue of this peer is full.</summary>
-    public ValueTask WriteAsync(PeerInput input, CancellationToken stop) =>
-        _queues.GetOrAdd(input.From, _ => Channel.CreateBounded<PeerInput>(PerPeerMax)).Writer.WriteAsync(input, stop);
+    public async ValueTask WriteAsync(PeerInput input, CancellationToken stop)
+    {
+        var queue = _queues.TryGetValue(input.From, out var known) ? known : Add(input.From);
+        await queue.Writer.WriteAsync(input, stop).ConfigureAwait(false);
+        Interlocked.Increment(ref _count);
+    }
 
-    /// <summary>The next peer's oldest. For one reader.</summary>
+    private Channel<PeerInput> Add(ValidatorIndex peer)
+    {
+        lock (_adding)
+        {
+            if (_queues.TryGetValue(peer, out var known)) return known;
+            var queue = _queues[peer] = Channel.CreateBounded<PeerInput>(PerPeerMax);
+            _turns = [.. _turns, queue];
+            return queue;
+        }
+    }
+
+    /// <summary>The next peer's oldest. For one reader at a time.</summary>
     public bool TryRead(out PeerInput input)
     {
-        if (_turns.Length != _queues.Count) _turns = [.. _queues.Keys];
-        for (var i = 0; i < _turns.Length; i++)
+        var turns = _turns;
+        for (var i = 0; i < turns.Length; i++)
         {
-            _turn = (_turn + 1) % _turns.Length;
-            if (_queues[_turns[_turn]].Reader.TryRead(out input)) return true;
+            _turn = (_turn + 1) % turns.Length;
+            if (!turns[_turn].Reader.TryRead(out input)) continue;
+            Interlocked.Decrement(ref _count);
+            return true;
         }
 
         input = default;
         return false;
     }
 
-    public bool IsEmpty
-    {
-        get
-        {
-            foreach (var (_, queue) in _queues)
-                if (queue.Reader.Count > 0)
-                    return false;
-            return true;
-        }
-    }
+    /// <summary>For a moment also while something that was written just now can be read already.</summary>
+    public bool IsEmpty => Volatile.Read(ref _count) <= 0;
 }

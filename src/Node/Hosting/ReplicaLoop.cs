@@ -34,8 +34,9 @@ public sealed record ReplicaStatus(
     bool MayVote, int PoolCount, int PoolBytes, ImmutableArray<Standing> Leaders, ImmutableArray<ValidatorIndex> LeaderOrder);
 
 /// <summary>
-/// The only owner of a <see cref="Replica"/>. It never waits for the disk: each batch of effects goes to the writer, which makes it
-/// durable and only then lets the messages out, and decided blocks from there to the storekeeper. Own messages come back as inputs after that, so an own vote counts once it is durable (rule D1).
+/// The only owner of a <see cref="Replica"/>: one thread at a time takes inputs through it, the loop's own or the one that brought an input. It never waits for the disk: each batch of
+/// effects goes to the writer, which makes it durable and only then lets the messages out, and decided blocks from there to the storekeeper. Own messages come back as inputs after
+/// that, so an own vote counts once it is durable (rule D1).
 /// </summary>
 public sealed class ReplicaLoop
 {
@@ -44,6 +45,9 @@ public sealed class ReplicaLoop
     private const int SubmissionQueueMax = 2048;
 
     private const int QuestionQueueMax = 64;
+
+    /// <summary>After so many in a row whoever brought an input leaves the rest to the loop's thread.</summary>
+    private const int TurnsMax = 2;
 
     /// <summary>Batches at the writer. The loop goes on while the disk stalls; this bounds what can pile up meanwhile.</summary>
     private const int WriterQueueMax = 1024;
@@ -70,6 +74,10 @@ public sealed class ReplicaLoop
     private readonly Action<Divergence> _onDivergence;
     private readonly Action<SignedNote> _onLogCheckpoint;
     private readonly string? _lostVotes;
+    /// <summary>Held by the thread that is at the replica.</summary>
+    private readonly Lock _turn = new();
+
+    private readonly TaskCompletionSource _failed = new(TaskCreationOptions.RunContinuationsAsynchronously);
     private readonly Effects _effects = new();
     private readonly Doorbell _input = new();
     private readonly Doorbell _toWrite = new();
@@ -84,6 +92,7 @@ public sealed class ReplicaLoop
     private volatile ReplicaStatus _status;
     private readonly List<Height> _notSynced = []; // of the storekeeper
     private volatile bool _handOver;
+    private volatile bool _begun;
     private volatile bool _ended;
 
     private sealed record Batch(
@@ -126,7 +135,7 @@ public sealed class ReplicaLoop
     public async ValueTask ReceiveAsync(PeerInput input, CancellationToken stop)
     {
         await _peers.WriteAsync(input, stop).ConfigureAwait(false);
-        Wake();
+        TakeTurn(DrainInputs);
     }
 
     public async ValueTask SubmitAsync(Submission submission, CancellationToken stop)
@@ -154,7 +163,7 @@ public sealed class ReplicaLoop
     /// <summary>Runs until stopped, on threads of its own. Any exception here is a broken invariant or a failed disk: the node must stop.</summary>
     public async Task RunAsync(CancellationToken stop)
     {
-        Task[] threads = [OnThread(() => Write(stop)), OnThread(() => Store(stop)), OnThread(() => Run(stop))];
+        Task[] threads = [_failed.Task, OnThread(() => Write(stop)), OnThread(() => Store(stop)), OnThread(() => Run(stop))];
         try
         {
             await (await Task.WhenAny(threads).ConfigureAwait(false)).ConfigureAwait(false);
@@ -163,7 +172,9 @@ public sealed class ReplicaLoop
         {
             _ended = true;
             foreach (var bell in (Doorbell[])[_input, _toWrite, _toStore]) bell.Ring();
-            await Task.WhenAll(threads).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            await Task.WhenAll(threads[1..]).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
+            // Nobody is at the replica any more.
+            lock (_turn) { }
         }
     }
 
@@ -176,21 +187,35 @@ public sealed class ReplicaLoop
     {
         try
         {
-            if (_lostVotes is not null) _replica.Quarantine(_lostVotes, _effects);
-            _replica.Resume(_clock.Now(), _effects);
             var nextTick = _clock.Now();
+            lock (_turn)
+            {
+                if (_lostVotes is not null) _replica.Quarantine(_lostVotes, _effects);
+                _replica.Resume(nextTick, _effects);
+                Hand();
+                _begun = true;
+            }
+
             Func<bool> hasInput = () => HasInput;
             while (!stop.IsCancellationRequested && !_ended)
             {
-                Hand(stop);
                 _input.Wait(TickMs, hasInput);
-                DrainInputs();
-                var now = _clock.Now();
-                if (now < nextTick) continue;
-                _replica.ConnectedPeers = _transport.ConnectedCount;
-                _replica.Tick(now, _effects);
-                nextTick = now.PlusMs(TickMs);
-                _status = Snapshot();
+                lock (_turn)
+                {
+                    DrainInputs();
+                    var now = _clock.Now();
+                    if (now >= nextTick)
+                    {
+                        _replica.ConnectedPeers = _transport.ConnectedCount;
+                        _replica.Tick(now, _effects);
+                        nextTick = now.PlusMs(TickMs);
+                        _status = Snapshot();
+                    }
+
+                    Hand();
+                }
+
+                while (_writes.Count >= WriterQueueMax && !_ended && !stop.IsCancellationRequested) Thread.Sleep(1);
             }
         }
         catch (OperationCanceledException) when (stop.IsCancellationRequested)
@@ -199,10 +224,46 @@ public sealed class ReplicaLoop
         }
     }
 
+    /// <summary>
+    /// Whoever brings an input takes it through the replica, when nobody else is at it: to wake the loop's thread would cost more than most steps. A thread that is at it looks once more
+    /// when it is done; should that miss something, the loop's thread looks at every tick.
+    /// </summary>
+    private void TakeTurn(Action drain)
+    {
+        // What was brought is there before the look at the lock.
+        Interlocked.MemoryBarrier();
+        for (var turns = 0; turns < TurnsMax && HasInput; turns++)
+        {
+            if (!_begun || _ended || _writes.Count >= WriterQueueMax || !_turn.TryEnter()) return;
+            try
+            {
+                drain();
+                Hand();
+            }
+            catch (Exception problem)
+            {
+                // As if it had happened on the loop's thread: the node stops, and nobody goes on with this replica.
+                _failed.TrySetException(problem);
+                _ended = true;
+            }
+            finally
+            {
+                _turn.Exit();
+            }
+        }
+
+        if (HasInput) Wake();
+    }
+
+    private void DrainOwn()
+    {
+        while (_own.TryDequeue(out var own)) _replica.Receive(own.From, own.Message, _clock.Now(), _effects);
+    }
+
     private void DrainInputs()
     {
         while (_stored.TryDequeue(out var height)) _replica.Stored(height, _clock.Now(), _effects);
-        while (_own.TryDequeue(out var own)) _replica.Receive(own.From, own.Message, _clock.Now(), _effects);
+        DrainOwn();
         for (var i = 0; i < 256 && _peers.TryRead(out var input); i++) _replica.Receive(input.From, input.Message, _clock.Now(), _effects);
         for (var i = 0; i < 64 && _submissions.Reader.TryRead(out var submission); i++)
             submission.Answer(_replica.Submit(submission.Alert, _clock.Now(), _effects));
@@ -215,7 +276,7 @@ public sealed class ReplicaLoop
     }
 
     /// <summary>Hands the effects to the writer, in the order Core defines.</summary>
-    private void Hand(CancellationToken stop)
+    private void Hand()
     {
         if (_effects.IsEmpty) return;
         if (_effects.Fork is { } fork)
@@ -234,7 +295,6 @@ public sealed class ReplicaLoop
         _effects.Clear();
         _status = Snapshot();
         if (batch.IsEmpty) return;
-        while (_writes.Count >= WriterQueueMax && !_ended && !stop.IsCancellationRequested) Thread.Sleep(1);
         _writes.Enqueue(batch);
         _toWrite.Ring();
     }
@@ -251,6 +311,8 @@ public sealed class ReplicaLoop
             _stores.Enqueue(batch);
             _toStore.Ring();
         }
+
+        TakeTurn(DrainOwn);
     }, stop);
 
     /// <summary>The storekeeper's thread: votes do not wait for blocks, which are in the log already with the votes for them.</summary>
@@ -287,7 +349,6 @@ public sealed class ReplicaLoop
         if ((message.To is null || message.To == me) && message.Message is PeerMessage.Signed signed)
         {
             _own.Enqueue(new PeerInput(me, PeerAuthenticator.Own(signed)));
-            Wake();
         }
     }
 

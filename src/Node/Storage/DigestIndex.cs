@@ -13,7 +13,7 @@ namespace CyberMesh.Node.Storage;
 /// kept. Not thread-safe.
 /// </summary>
 /// <param name="name">Of its tables.</param>
-internal sealed class DigestIndex(SqliteConnection connection, string name)
+internal sealed class DigestIndex(SqliteConnection connection, string name) : IDisposable
 {
     private const int Fanout = 16;
 
@@ -26,6 +26,12 @@ internal sealed class DigestIndex(SqliteConnection connection, string name)
     private const int EntriesPerRow = 19;
 
     private readonly byte[] _row = new byte[EntriesPerRow * EntryBytes];
+    private readonly Statement _insertRun = new(connection, $"INSERT INTO {name}_runs (level, entries) VALUES (?, ?) RETURNING run");
+    private readonly Statement _insertRow = new(connection, $"INSERT INTO {name} (run, first, entries) VALUES (?, ?, ?)");
+    private readonly Statement _selectRuns = new(connection, $"SELECT run, entries FROM {name}_runs WHERE level = ? AND entries <= ?");
+    private readonly Statement _selectRows = new(connection, $"SELECT entries FROM {name} WHERE run = ?");
+    private readonly Statement _deleteRows = new(connection, $"DELETE FROM {name} WHERE run = ?");
+    private readonly Statement _deleteRun = new(connection, $"DELETE FROM {name}_runs WHERE run = ?");
 
     public readonly record struct Entry(Digest Key, long First, long Second) : IComparable<Entry>
     {
@@ -38,11 +44,11 @@ internal sealed class DigestIndex(SqliteConnection connection, string name)
         """);
 
     /// <summary>Adds a batch, within the transaction that is open.</summary>
-    public void Append(IReadOnlyCollection<Entry> batch, SqliteTransaction transaction)
+    public void Append(IReadOnlyCollection<Entry> batch)
     {
         if (batch.Count == 0) return;
-        Write([.. batch], 0, transaction);
-        for (var level = 0; Runs(level, transaction) is { Count: >= Fanout } runs; level++)
+        Write([.. batch], 0);
+        for (var level = 0; Runs(level) is { Count: >= Fanout } runs; level++)
         {
             var total = 0L;
             foreach (var (_, entries) in runs) total += entries;
@@ -50,13 +56,13 @@ internal sealed class DigestIndex(SqliteConnection connection, string name)
             var merged = new List<Entry>((int)total);
             foreach (var (run, _) in runs)
             {
-                using (var select = Command($"SELECT entries FROM {name} WHERE run = $r", transaction, ("$r", run)))
-                using (var rows = select.ExecuteReader())
-                    while (rows.Read()) Decode((byte[])rows[0], merged);
-                LocalStore.Execute(connection, $"DELETE FROM {name} WHERE run = $r; DELETE FROM {name}_runs WHERE run = $r", transaction, ("$r", run));
+                _selectRows.Bind(run);
+                while (_selectRows.Read()) Decode(_selectRows.Bytes(0), merged);
+                _deleteRows.Bind(run).Run();
+                _deleteRun.Bind(run).Run();
             }
 
-            Write(merged, level + 1, transaction);
+            Write(merged, level + 1);
         }
     }
 
@@ -78,16 +84,15 @@ internal sealed class DigestIndex(SqliteConnection connection, string name)
         }
     }
 
-    private List<(long Run, long Entries)> Runs(int level, SqliteTransaction transaction)
+    private List<(long Run, long Entries)> Runs(int level)
     {
         var runs = new List<(long, long)>();
-        using var select = Command($"SELECT run, entries FROM {name}_runs WHERE level = $l AND entries <= $m", transaction, ("$l", level), ("$m", MergedMax));
-        using var rows = select.ExecuteReader();
-        while (rows.Read()) runs.Add((rows.GetInt64(0), rows.GetInt64(1)));
+        _selectRuns.Bind(level).Bind(MergedMax);
+        while (_selectRuns.Read()) runs.Add((_selectRuns.Number(0), _selectRuns.Number(1)));
         return runs;
     }
 
-    private void Write(List<Entry> entries, int level, SqliteTransaction transaction)
+    private void Write(List<Entry> entries, int level)
     {
         entries.Sort();
         var (kept, last) = (0, default(Digest?));
@@ -98,14 +103,14 @@ internal sealed class DigestIndex(SqliteConnection connection, string name)
             entries[kept++] = entries[i];
         }
 
-        using var number = Command($"INSERT INTO {name}_runs (level, entries) VALUES ($l, $e) RETURNING run", transaction, ("$l", level), ("$e", kept));
-        var run = (long)number.ExecuteScalar()!;
-        using var insert = new Statement(connection, $"INSERT INTO {name} (run, first, entries) VALUES (?, ?, ?)");
+        _insertRun.Bind(level).Bind(kept).Read();
+        var run = _insertRun.Number(0);
+        _insertRun.Read();
         for (var from = 0; from < kept; from += EntriesPerRow)
         {
             var filled = 0;
             for (; filled < EntriesPerRow && from + filled < kept; filled++) Encode(entries[from + filled], _row.AsSpan(filled * EntryBytes));
-            insert.Bind(run).Bind(_row.AsSpan(0, Digest.Size)).Bind(_row.AsSpan(0, filled * EntryBytes)).Run();
+            _insertRow.Bind(run).Bind(_row.AsSpan(0, Digest.Size)).Bind(_row.AsSpan(0, filled * EntryBytes)).Run();
         }
     }
 
@@ -131,5 +136,10 @@ internal sealed class DigestIndex(SqliteConnection connection, string name)
 #pragma warning restore CA2100
         foreach (var (parameter, value) in parameters) command.Parameters.AddWithValue(parameter, value);
         return command;
+    }
+
+    public void Dispose()
+    {
+        foreach (var statement in (ReadOnlySpan<Statement>)[_insertRun, _insertRow, _selectRuns, _selectRows, _deleteRows, _deleteRun]) statement.Dispose();
     }
 }

@@ -47,6 +47,10 @@ public sealed class LocalStore : IDisposable
     private readonly ArrayBufferWriter<byte> _block = new(64 * 1024);
     private readonly Statement _insertRecord;
     private readonly Statement _insertBlock;
+    private readonly Statement _insertOutbox;
+    private readonly WriteTransactions _voteTransactions;
+    private readonly WriteTransactions _blockTransactions;
+    private readonly IncrementalHash _hasher = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private readonly DigestIndex _results;
     private bool _marked;
     private long _lastLsn;
@@ -62,6 +66,9 @@ public sealed class LocalStore : IDisposable
         _blocksPath = blocksPath;
         _insertRecord = new Statement(votes, "INSERT INTO log (lsn, hash, payload) VALUES (?, ?, ?)");
         _insertBlock = new Statement(blocks, "INSERT INTO blocks (height, digest, certified, payload, state_root, results, events) VALUES (?, ?, ?, ?, ?, ?, ?)");
+        _insertOutbox = new Statement(blocks, "INSERT INTO outbox (height, delay_ms, due_ms) VALUES (?, ?, ?)");
+        _voteTransactions = new WriteTransactions(votes);
+        _blockTransactions = new WriteTransactions(blocks);
         _results = new DigestIndex(blocks, BlockReader.Results);
     }
 
@@ -155,7 +162,7 @@ public sealed class LocalStore : IDisposable
             CREATE TABLE IF NOT EXISTS outbox (height INTEGER PRIMARY KEY, delay_ms INTEGER NOT NULL DEFAULT 0, due_ms INTEGER NOT NULL DEFAULT 0);
             """);
         _results.CreateTables();
-        new DigestIndex(_blocks, BlockReader.Sources).CreateTables();
+        using (var sources = new DigestIndex(_blocks, BlockReader.Sources)) sources.CreateTables();
         CheckMeta("chain", chainId.ToArray(), "belongs to another chain", "use the directory of this chain, or an empty one");
         if (ReadMeta("version") is { } version && BitConverter.ToInt32(version) == 2)
         {
@@ -238,13 +245,14 @@ public sealed class LocalStore : IDisposable
         {
             using var command = votes.CreateCommand();
             command.CommandText = "SELECT lsn, hash, payload FROM log ORDER BY lsn";
+            using var hasher = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
             using var reader = command.ExecuteReader();
             for (var first = true; reader.Read(); first = false)
             {
                 var lsn = reader.GetInt64(0);
                 var hash = (byte[])reader[1];
                 var payload = (byte[])reader[2];
-                var expected = first ? hash : ChainHash(lastHash, payload);
+                var expected = first ? hash : ChainHash(hasher, lastHash, payload);
                 if ((!first && lsn != lastLsn + 1) || !hash.AsSpan().SequenceEqual(expected) || !DurableRecordCodec.TryDecode(payload, out var record, out _))
                     return $"row {lsn} is damaged or does not follow row {lastLsn}";
                 records.Add(record);
@@ -279,15 +287,15 @@ public sealed class LocalStore : IDisposable
     private bool TryAppendLog(IReadOnlyList<DurableRecord> records)
     {
         var (last, lastHash) = (_lastLsn, _lastHash);
-        using var transaction = _votes.BeginTransaction();
+        using var transaction = _voteTransactions.Begin();
         var startsOver = false;
         foreach (var record in records)
         {
             startsOver |= record is DurableRecord.Reset;
-            if (record is DurableRecord.Reset) Execute(_votes, "DELETE FROM log", transaction);
+            if (record is DurableRecord.Reset) Execute(_votes, "DELETE FROM log");
             _record.ResetWrittenCount();
             DurableRecordCodec.Encode(record, _record);
-            lastHash = ChainHash(lastHash, _record.WrittenSpan);
+            lastHash = ChainHash(_hasher, lastHash, _record.WrittenSpan);
             _insertRecord.Bind(++last).Bind(lastHash).Bind(_record.WrittenSpan).Run();
         }
 
@@ -297,9 +305,8 @@ public sealed class LocalStore : IDisposable
         return startsOver;
     }
 
-    private static byte[] ChainHash(byte[] previous, ReadOnlySpan<byte> payload)
+    private static byte[] ChainHash(IncrementalHash hasher, byte[] previous, ReadOnlySpan<byte> payload)
     {
-        using var hasher = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hasher.AppendData(previous);
         hasher.AppendData(payload);
         return hasher.GetHashAndReset();
@@ -316,7 +323,7 @@ public sealed class LocalStore : IDisposable
 
     private void TryAppendBlocks(IReadOnlyList<CommittedBlock> run, DateTimeOffset now, Func<BlockHeader, TimeSpan?> publishAfter)
     {
-        using var transaction = _blocks.BeginTransaction();
+        using var transaction = _blockTransactions.Begin();
         Span<byte> digest = stackalloc byte[Digest.Size];
         foreach (var committed in run)
         {
@@ -328,7 +335,7 @@ public sealed class LocalStore : IDisposable
                 found[i] = new DigestIndex.Entry(committed.Receipts[i].Transaction, (long)committed.Receipts[i].Result, (long)committed.Block.Height.Value);
             }
 
-            _results.Append(found, transaction);
+            _results.Append(found);
 
             _block.ResetWrittenCount();
             StoredBlock.Of(committed).Encode(_block);
@@ -337,8 +344,7 @@ public sealed class LocalStore : IDisposable
             committed.StateRoot.CopyTo(digest);
             _insertBlock.Bind(digest).Bind(results).Bind(LedgerEvent.Encode(committed.Events)).Run();
             if (publishAfter(committed.Block.Header) is { } delay)
-                Execute(_blocks, "INSERT INTO outbox (height, delay_ms, due_ms) VALUES ($h, $l, $u)", transaction,
-                    ("$h", (long)committed.Block.Height.Value), ("$l", (long)delay.TotalMilliseconds), ("$u", (now + delay).ToUnixTimeMilliseconds()));
+                _insertOutbox.Bind((long)committed.Block.Height.Value).Bind((long)delay.TotalMilliseconds).Bind((now + delay).ToUnixTimeMilliseconds()).Run();
         }
 
         transaction.Commit();
@@ -398,6 +404,11 @@ public sealed class LocalStore : IDisposable
     {
         _insertRecord.Dispose();
         _insertBlock.Dispose();
+        _insertOutbox.Dispose();
+        _results.Dispose();
+        _voteTransactions.Dispose();
+        _blockTransactions.Dispose();
+        _hasher.Dispose();
         _votes.Dispose();
         _blocks.Dispose();
         _lock.Dispose();
@@ -597,7 +608,7 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
             original[i] = first == position;
         }
 
-        _sources.Append(entries, transaction);
+        _sources.Append(entries);
         transaction.Commit();
         return original;
 
@@ -661,5 +672,10 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
         return command;
     }
 
-    public void Dispose() => connection.Dispose();
+    public void Dispose()
+    {
+        _results.Dispose();
+        _sources.Dispose();
+        connection.Dispose();
+    }
 }

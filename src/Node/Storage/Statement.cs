@@ -1,4 +1,5 @@
 using System;
+using CyberMesh.Core.Primitives;
 using Microsoft.Data.Sqlite;
 using SQLitePCL;
 
@@ -43,13 +44,27 @@ internal sealed class Statement(SqliteConnection connection, string sql) : IDisp
     /// <exception cref="SqliteException">As of any other command.</exception>
     public int Run()
     {
-        _next = 0;
-        var result = raw.sqlite3_step(Prepared);
-        // It may run again, also after a failure.
-        raw.sqlite3_reset(Prepared);
-        if (result != raw.SQLITE_DONE) Check(result);
+        Invariant.Holds(!Read(), "a statement that is run gives no rows");
         return raw.sqlite3_changes(connection.Handle);
     }
+
+    /// <summary>The next row; false after the last one, and then it may run again, as after a failure.</summary>
+    /// <exception cref="SqliteException">As of any other command.</exception>
+    public bool Read()
+    {
+        _next = 0;
+        var result = raw.sqlite3_step(Prepared);
+        if (result == raw.SQLITE_ROW) return true;
+        raw.sqlite3_reset(Prepared);
+        if (result != raw.SQLITE_DONE) Check(result);
+        return false;
+    }
+
+    /// <summary>A column of the row that was read.</summary>
+    public long Number(int column) => raw.sqlite3_column_int64(Prepared, column);
+
+    /// <summary>A column of the row that was read, valid until the next one is.</summary>
+    public ReadOnlySpan<byte> Bytes(int column) => raw.sqlite3_column_blob(Prepared, column);
 
     /// <summary>Not before it is used: its tables may be made later.</summary>
     private sqlite3_stmt Prepared
