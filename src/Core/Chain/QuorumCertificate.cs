@@ -53,7 +53,7 @@ public readonly record struct SignerSignature(ValidatorIndex Signer, Signature S
             signatures.Add(new SignerSignature(signer, reader.Signature()));
         }
 
-        return signatures.ToImmutable();
+        return signatures.DrainToImmutable();
     }
 }
 

@@ -48,11 +48,21 @@ public sealed class VoteTally(CertificateKind kind, ValidatorSet validators)
     public QuorumCertificate? TryCertify(ulong epoch, View view, Height height, Digest digest)
     {
         if (!_slots.TryGetValue(height.Value, out var slot)) return null;
-        var signatures = ImmutableArray.CreateBuilder<SignerSignature>();
+        if (CountFor(slot, digest) < validators.Quorum) return null;
+        var signatures = ImmutableArray.CreateBuilder<SignerSignature>(validators.Quorum);
         for (var i = 0; i < slot.Votes.Length && signatures.Count < validators.Quorum; i++)
             if (slot.Votes[i] is { } vote && vote.Digest == digest)
                 signatures.Add(new SignerSignature(new ValidatorIndex((ushort)i), vote.Signature));
-        return signatures.Count < validators.Quorum ? null : new QuorumCertificate(kind, epoch, view, height, digest, signatures.ToImmutable());
+        return new QuorumCertificate(kind, epoch, view, height, digest, signatures.MoveToImmutable());
+    }
+
+    private static int CountFor(Slot slot, Digest digest)
+    {
+        var count = 0;
+        foreach (var vote in slot.Votes)
+            if (vote is { } cast && cast.Digest == digest)
+                count++;
+        return count;
     }
 
     /// <summary>The digest that Q validators voted for at this height, if there is one.</summary>
@@ -60,15 +70,8 @@ public sealed class VoteTally(CertificateKind kind, ValidatorSet validators)
     {
         if (!_slots.TryGetValue(height.Value, out var slot)) return null;
         foreach (var candidate in slot.Votes)
-        {
-            if (candidate is not { } vote) continue;
-            var count = 0;
-            foreach (var other in slot.Votes)
-                if (other is { } o && o.Digest == vote.Digest)
-                    count++;
-            if (count >= validators.Quorum) return vote.Digest;
-        }
-
+            if (candidate is { } vote && CountFor(slot, vote.Digest) >= validators.Quorum)
+                return vote.Digest;
         return null;
     }
 

@@ -1,3 +1,4 @@
+using System.Collections.Generic;
 using CyberMesh.Core.Consensus;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
@@ -9,6 +10,12 @@ public interface IPeerTransport
 {
     /// <summary>Queues a message for one validator, or for all others when <see cref="Outgoing.To"/> is null. Never blocks.</summary>
     void Send(Outgoing message);
+
+    /// <summary>As one after the other; what goes to one validator may travel together.</summary>
+    void Send(IReadOnlyList<Outgoing> messages)
+    {
+        foreach (var message in messages) Send(message);
+    }
 
     /// <summary>How many other validators can be reached at the moment.</summary>
     int ConnectedCount { get; }

@@ -304,9 +304,9 @@ public sealed class ReplicaLoop
     {
         var records = batches.SelectMany(b => b.Records).ToArray();
         if (records.Length > 0) _store.AppendLog(records);
+        Send(batches);
         foreach (var batch in batches)
         {
-            foreach (var message in batch.Messages) Send(message, batch.Me);
             if (!batch.HasBlocks) continue;
             _stores.Enqueue(batch);
             _toStore.Ring();
@@ -343,13 +343,17 @@ public sealed class ReplicaLoop
         }
     }
 
-    private void Send(Outgoing message, ValidatorIndex me)
+    private void Send(List<Batch> batches)
     {
-        if (message.To != me) _transport.Send(message);
-        if ((message.To is null || message.To == me) && message.Message is PeerMessage.Signed signed)
-        {
-            _own.Enqueue(new PeerInput(me, PeerAuthenticator.Own(signed)));
-        }
+        var messages = new List<Outgoing>();
+        foreach (var batch in batches)
+            foreach (var message in batch.Messages)
+            {
+                if (message.To != batch.Me) messages.Add(message);
+                if ((message.To is null || message.To == batch.Me) && message.Message is PeerMessage.Signed signed) _own.Enqueue(new PeerInput(batch.Me, PeerAuthenticator.Own(signed)));
+            }
+
+        if (messages.Count > 0) _transport.Send(messages);
     }
 
     private void Store(CommittedBlock[] decided, ValidatorIndex me)

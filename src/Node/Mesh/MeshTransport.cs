@@ -127,13 +127,21 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
 
     public PeerBook Book => _discovery.Book;
 
-    public void Send(Outgoing message)
+    public void Send(Outgoing message) => Send([message]);
+
+    public void Send(IReadOnlyList<Outgoing> messages)
     {
-        var frame = MessageCodec.Encode(message.Message);
-        var of = MessageCodec.ClassOf(frame);
-        foreach (var connection in _reached)
-            if ((message.To is null || message.To == connection.Peer) && !connection.TrySend(of, frame))
-                Interlocked.Increment(ref _dropped);
+        var reached = _reached;
+        foreach (var message in messages)
+        {
+            var frame = MessageCodec.Encode(message.Message);
+            var of = MessageCodec.ClassOf(frame);
+            foreach (var connection in reached)
+                if ((message.To is null || message.To == connection.Peer) && !connection.TryQueue(of, frame))
+                    Interlocked.Increment(ref _dropped);
+        }
+
+        foreach (var connection in reached) connection.Flush();
     }
 
     /// <summary>Finds where a member is by asking others; null when nobody says.</summary>

@@ -17,7 +17,7 @@ internal sealed class PeerConnection(SslStream stream, ValidatorIndex peer, Mesh
 {
     private const int WriteBatchBytes = 64 * 1024;
 
-    /// <summary>A shorter frame is written by the thread that sends it: to wake another one would cost more.</summary>
+    /// <summary>Less is written by the thread that sends it: to wake another one would cost more.</summary>
     private const int OwnThreadBytesMax = 16 * 1024;
 
     private readonly SendQueue _queue = new(limits);
@@ -33,13 +33,22 @@ internal sealed class PeerConnection(SslStream stream, ValidatorIndex peer, Mesh
     /// <summary>So far, of those its peer sent.</summary>
     public int FramesRefused { get; set; }
 
-    /// <summary>False when too much waits already. Never blocks.</summary>
+    /// <summary>False when too much waits already. Sent with the next <see cref="Flush"/>. Never blocks.</summary>
+    public bool TryQueue(MessageClass of, byte[] frame) => _queue.TryEnqueue(of, frame);
+
+    /// <summary>At once. False when too much waits already. Never blocks.</summary>
     public bool TrySend(MessageClass of, byte[] frame)
     {
-        if (!_queue.TryEnqueue(of, frame)) return false;
-        if (Interlocked.CompareExchange(ref _isWriting, 1, 0) != 0) return true;
-        _ = frame.Length <= OwnThreadBytesMax ? WriteQueuedAsync() : Task.Run(WriteQueuedAsync);
-        return true;
+        var queued = TryQueue(of, frame);
+        Flush();
+        return queued;
+    }
+
+    /// <summary>Sends what is queued. Never blocks.</summary>
+    public void Flush()
+    {
+        if (_queue.IsEmpty || Interlocked.CompareExchange(ref _isWriting, 1, 0) != 0) return;
+        _ = _queue.Bytes <= OwnThreadBytesMax ? WriteQueuedAsync() : Task.Run(WriteQueuedAsync);
     }
 
     public void Close(string reason)

@@ -41,6 +41,14 @@ internal sealed class SendQueue(MeshLimits limits)
         }
     }
 
+    public long Bytes
+    {
+        get
+        {
+            lock (_lock) return _bytes[0] + _bytes[1] + _bytes[2];
+        }
+    }
+
     public bool IsEmpty
     {
         get
