@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.IO;
 using System.Threading;
 using System.Threading.Tasks;
+using CyberMesh.Cli.Demo;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
@@ -15,6 +16,7 @@ using CyberMesh.Node.Crypto.KnownKeys;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Mesh;
 using CyberMesh.Node.Storage;
+using CyberMesh.Simulator;
 using Microsoft.Extensions.Logging.Abstractions;
 
 namespace CyberMesh.Cli.Bench;
@@ -28,6 +30,7 @@ internal sealed class BenchValidator : IAsyncDisposable
     private readonly Keyring _keys;
     private readonly LocalStore _store;
     private readonly MeshTransport _mesh;
+    private readonly IPeerTransport _transport;
     private readonly ReplicaLoop _loop;
     private readonly EnvelopeAuthenticator _authenticator;
     private readonly CancellationTokenSource _stop = new();
@@ -38,8 +41,9 @@ internal sealed class BenchValidator : IAsyncDisposable
 
     /// <param name="home">As <c>testnet</c> writes it.</param>
     /// <param name="outstanding">Messages submitted and not decided.</param>
+    /// <param name="lies">How it lies to the others.</param>
     /// <param name="onStored">Told what was committed here, on the writer's thread.</param>
-    public BenchValidator(string home, int outstanding, Action<BenchValidator, IReadOnlyList<CommittedBlock>> onStored)
+    public BenchValidator(string home, int outstanding, Strategy lies, Action<BenchValidator, IReadOnlyList<CommittedBlock>> onStored)
     {
         _room = new SemaphoreSlim(4 * outstanding);
         var settings = Settings.Load(Path.Combine(home, "config.json"), new Dictionary<string, string>
@@ -58,8 +62,10 @@ internal sealed class BenchValidator : IAsyncDisposable
         var replica = Recovery.Run(genesis, _keys, settings, verifier, snapshots, _reader, _store.ReadLog().Records);
         _mesh = new MeshTransport(
             genesis, replica.Epochs, _keys, verifier, new MeshOptions(settings.MeshListen, settings.Peers, settings.Advertise, [], null, new MeshLimits()), TimeProvider.System, NullLogger.Instance);
+        genesis.Chain.Validators.TryFind(_keys.Active.Consensus.PublicKey, out var me);
+        _transport = lies == Strategy.None ? _mesh : new FaultTransport(_mesh, me, genesis.Chain.Validators.Count, new PartitionSwitch(), new Liar(genesis.Chain, genesis.Block.Digest, me, _keys.Active.Consensus, lies));
         _loop = new ReplicaLoop(
-            replica, _store, snapshots, _mesh, TimeProvider.System, run =>
+            replica, _store, snapshots, _transport, TimeProvider.System, run =>
             {
                 var count = 0;
                 foreach (var block in run) count += block.Receipts.Length;
@@ -77,12 +83,15 @@ internal sealed class BenchValidator : IAsyncDisposable
 
     public ReplicaStatus Status => _loop.Status;
 
+    /// <summary>Past its replica, as somebody does who has its key.</summary>
+    public void Send(Outgoing message) => _mesh.Send(message);
+
     /// <summary>Of validator and stores; ends with an exception when one fails.</summary>
     public Task Completion => _running;
 
     private void ServeBlocks(BlockRequest request)
     {
-        if (_reader.Serve(request.FirstHeight, request.LastHeight) is { } answer) _mesh.Send(new Outgoing(request.From, answer));
+        if (_reader.Serve(request.FirstHeight, request.LastHeight) is { } answer) _transport.Send(new Outgoing(request.From, answer));
     }
 
     public void Start() => _running = Task.WhenAll(_mesh.RunAsync(_loop.ReceiveAsync, _stop.Token), Task.Run(() => _loop.RunAsync(_stop.Token)));

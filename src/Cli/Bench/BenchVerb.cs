@@ -19,7 +19,7 @@ internal static class BenchVerb
     {
         var bench = new Command("bench", "Measure parts of the product on this machine.")
         {
-            VerifyBench.Create(), LedgerBench.Create(), MempoolBench.Create(), IngestBench.Create(), MeshBench.Create(), ProjectionBench.Create(), ConsensusBench.Create(), PipelineBench.Create(), ApiBench.Create(), ApiClients.Create(),
+            VerifyBench.Create(), LedgerBench.Create(), MempoolBench.Create(), IngestBench.Create(), MeshBench.Create(), ProjectionBench.Create(), ConsensusBench.Create(), FaultsBench.Create(), PipelineBench.Create(), ApiBench.Create(), ApiClients.Create(),
         };
         var all = new Command("all", "All of them, one after the other, with what they measure by default; about six minutes.");
         all.SetAction(async (_, stop) =>

@@ -11,6 +11,7 @@ using CyberMesh.Cli.Verbs;
 using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Projection;
+using CyberMesh.Simulator;
 using Microsoft.Extensions.Logging.Abstractions;
 
 namespace CyberMesh.Cli.Bench;
@@ -46,7 +47,7 @@ internal static class ProjectionBench
             using var load = new BenchLoad();
             var home = Testnet.Generate(directory.FullName, Testnet.FreePorts(1), Testnet.FreePorts(1), load.Trusted, "127.0.0.1:1", TimeProvider.System)[0];
             var records = load.Sign(alerts, 512);
-            await using (var validator = new BenchValidator(home, 4000, (_, _) => { }))
+            await using (var validator = new BenchValidator(home, 4000, Strategy.None, (_, _) => { }))
             {
                 validator.Start();
                 var feeding = validator.FeedAsync(records, () => records.Length, _ => Thread.Sleep(1), stop);

@@ -1,6 +1,7 @@
 using System;
 using System.Collections.Generic;
 using System.Data.Common;
+using System.Linq;
 using System.Text;
 
 namespace CyberMesh.Node.Projection;
@@ -64,8 +65,13 @@ public sealed partial class Projection
         Query(TransactionColumns + " WHERE height = $1 ORDER BY position", TransactionOf, (long)Math.Min(height, long.MaxValue));
 
     /// <summary>By digest, or by the producer's id; of several the first accepted.</summary>
-    public TransactionRow? Transaction(string digestOrId) =>
-        First("WHERE digest = $1 OR id = $1 ORDER BY result <> 'accepted', height, position LIMIT 1", TransactionOf, TransactionColumns, digestOrId);
+    public TransactionRow? Transaction(string digestOrId)
+    {
+        const string viaAlert = "SELECT t.digest, t.height, t.position, t.kind, t.id, t.producer, t.result FROM alerts a JOIN transactions t ON t.height = a.height AND t.position = a.position";
+        return Query(
+            $"SELECT * FROM ({TransactionColumns} WHERE digest = $1 AND {Schema.NoAlert} UNION ALL {TransactionColumns} WHERE id = $1 AND {Schema.NoAlert} "
+            + $"UNION ALL {viaAlert} WHERE a.digest = $1 UNION ALL {viaAlert} WHERE a.id = $1) AS found ORDER BY result <> 'accepted', height, position LIMIT 1", TransactionOf, digestOrId).FirstOrDefault();
+    }
 
     /// <summary>Newest first, below the place (height, index); of one status, or of any.</summary>
     public List<AlertRow> Alerts(ulong beforeHeight, int beforeIndex, int limit, string? status = null, AlertFilter? filter = null)

@@ -25,7 +25,7 @@ public sealed record ProjectionSource(Genesis Genesis, EpochSchedule Epochs, Pro
 /// </summary>
 public sealed partial class Projection : IDisposable
 {
-    private static readonly TimeSpan PauseMax = TimeSpan.FromMilliseconds(250);
+    private static readonly TimeSpan PauseMax = TimeSpan.FromSeconds(1);
     private const int BlocksPerTransaction = 200;
     private const int TransactionsPerTransaction = 4_000;
     private const int ConflictsMax = 10;
