@@ -28,7 +28,7 @@ public sealed class EncodingTests
         yield return ("genesis-header", header.WrittenSpan.ToArray());
         yield return ("genesis-chain-id", Samples.Genesis.Chain.ChainId.ToArray());
         yield return ("genesis-block-digest", Samples.Genesis.Block.Digest.ToArray());
-        yield return ("parameters-hash", new ChainParameters().Hash().ToArray());
+        yield return ("parameters-hash", Samples.Parameters.Hash().ToArray());
         var statement = new byte[256];
         var length = SignedStatement.Write(statement, Samples.Genesis.Chain, StatementType.Suspect, new View(1, 2), new Height(3), Samples.Digest(4), [5]);
         yield return ("statement-suspect", statement[..length]);

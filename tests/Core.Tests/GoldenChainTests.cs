@@ -36,7 +36,7 @@ public sealed class GoldenChainTests
         PublicKey Key(string role) => signatures.NewSigner(role).PublicKey;
         var genesis = new Genesis(
             "golden chain", Timestamp.FromSeconds(1_790_000_000), [new Validator("v1", Key("consensus"), Key("control"), Key("cosigner"), Key("log"))],
-            workload.Producers, Workload.Shortened(new ChainParameters()));
+            workload.Producers, Workload.Shortened(Samples.Parameters));
         var ledger = genesis.NewLedger();
         var transactions = new List<AlertEnvelope>();
         for (var i = 1; i <= Blocks; i++)

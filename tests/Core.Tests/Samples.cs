@@ -15,6 +15,9 @@ namespace CyberMesh.Core.Tests;
 /// <summary>A small chain with known keys: the same values in every run.</summary>
 internal sealed class Samples
 {
+    /// <summary>Golden bytes outlast a default that changes.</summary>
+    public static readonly ChainParameters Parameters = new() { SnapshotTerms = 8 };
+
     public Samples(int validators = 4, ChainParameters? parameters = null)
     {
         Signers = [.. Enumerable.Range(0, validators).Select(i => Signatures.NewSigner($"validator {i}")).OrderBy(s => s.PublicKey)];
@@ -25,7 +28,7 @@ internal sealed class Samples
         Sensor = Signatures.NewSigner("sensor");
         Genesis = new Genesis(
             "golden", Timestamp.FromSeconds(1_790_000_000), set,
-            [new Producer(Sensor.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false)], parameters ?? new ChainParameters(),
+            [new Producer(Sensor.PublicKey, "sensor", "org", AlertKinds.All, SigningProfiles.V1 | SigningProfiles.V2, 1000, default, null, false)], parameters ?? Parameters,
             Operators.From(2, OperatorKeys.Select(o => o.PublicKey)));
         Alerts = new AlertFactory(Sensor);
     }
@@ -143,7 +146,7 @@ internal sealed class Samples
         Invariant.Holds(NeverBlockList.TryCreate(["198.51.100.0/24", "2001:db8::/32"], out var never, out _), "networks");
         Change[] changes =
         [
-            new Change.AddValidator(validator), new Change.RemoveValidator("v5"), new Change.RotateKeys(validator), new Change.SetParameters(new ChainParameters { NeverBlock = never }),
+            new Change.AddValidator(validator), new Change.RemoveValidator("v5"), new Change.RotateKeys(validator), new Change.SetParameters(Parameters with { NeverBlock = never }),
             new Change.PutProducer(producer), new Change.RotateProducer("producer", Key("q"), 100), new Change.RevokeProducer("producer"), new Change.HaltPolicies(true), new Change.Upgrade(2),
         ];
         return changes.Select((change, i) => new ChangeOrder(Genesis.Chain.ChainId, (ulong)i + 1, change, []).SignedBy(1, OperatorKeys[1]));

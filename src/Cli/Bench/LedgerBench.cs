@@ -9,6 +9,7 @@ using System.Text;
 using System.Text.Json;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
+using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
 using CyberMesh.Node.Sensors;
@@ -20,7 +21,7 @@ namespace CyberMesh.Cli.Bench;
 internal static class LedgerBench
 {
     private sealed record LedgerReport(
-        string Machine, int Cores, int BlockAlerts, int StateAlerts, double EmptyMs, double FullMs, double Ratio, double HashMicroseconds, double HashesPerAlert, double BytesPerAlert);
+        string Machine, int Cores, int BlockAlerts, int StateAlerts, double EmptyMs, double FullMs, double Ratio, double HashMicroseconds, double HashesPerAlert, double BytesPerAlert, double SnapshotMs, double SnapshotMebibytes);
 
     public static Command Create()
     {
@@ -45,6 +46,7 @@ internal static class LedgerBench
         the same on a state of {r.StateAlerts} open alerts  {r.FullMs:F1} ms, {r.Ratio:F2} times as much
         SHA-256 of 65 bytes here                      {r.HashMicroseconds:F2} us; a full block costs {r.HashesPerAlert:F0} of them per alert
         allocated per alert                           {r.BytesPerAlert:F0} bytes
+        snapshot of the full state                    {r.SnapshotMs:F0} ms, {r.SnapshotMebibytes:F0} MiB
         """));
 
     private static LedgerReport MeasureLedger(int stateAlerts, int blockAlerts, int rounds)
@@ -68,9 +70,19 @@ internal static class LedgerBench
             return milliseconds;
         });
         var hash = HashMicroseconds();
+        var head = new SnapshotHead(source.Genesis.Block.Header with { Height = ledger.Height, Time = ledger.Time }, []);
+        long size = 0;
+        // The first one finds out how much room it needs.
+        ledger.TakeSnapshot(head);
+        var snapshot = Median(3, () =>
+        {
+            var clock = Stopwatch.StartNew();
+            size = ledger.TakeSnapshot(head).Chunks.Sum(c => (long)c.Length);
+            return clock.Elapsed.TotalMilliseconds;
+        });
         return new LedgerReport(
             System.Runtime.InteropServices.RuntimeInformation.OSDescription, Environment.ProcessorCount, blockAlerts, stateAlerts, empty, full, full / empty, hash,
-            1000 * full / blockAlerts / hash, (double)bytes / blockAlerts);
+            1000 * full / blockAlerts / hash, (double)bytes / blockAlerts, snapshot, size / 1048576.0);
     }
 
     private static double Median(int rounds, Func<double> measure)

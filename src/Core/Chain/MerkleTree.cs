@@ -1,6 +1,5 @@
 using System;
 using System.Collections.Immutable;
-using System.Security.Cryptography;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Chain;
@@ -57,8 +56,6 @@ public static class MerkleTree
         bytes[0] = domain;
         left.CopyTo(bytes[1..]);
         right.CopyTo(bytes[(1 + Digest.Size)..]);
-        Span<byte> hash = stackalloc byte[Digest.Size];
-        SHA256.HashData(bytes, hash);
-        return Digest.From(hash);
+        return Digest.Sha256(bytes);
     }
 }

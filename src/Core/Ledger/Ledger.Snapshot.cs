@@ -12,10 +12,13 @@ public sealed partial class Ledger
 {
     private static ReadOnlySpan<byte> SnapshotMagic => "CMSNAP3"u8;
 
+    /// <summary>Of the last one: the next is about as large, and a buffer that grows is copied again and again.</summary>
+    private int _snapshotBytes = 1 << 16;
+
     /// <summary>The whole state; only between two terms, when nothing of a term is half counted.</summary>
     public Snapshot TakeSnapshot(SnapshotHead head)
     {
-        var buffer = new ArrayBufferWriter<byte>(1 << 16);
+        var buffer = new ArrayBufferWriter<byte>(_snapshotBytes + _snapshotBytes / 2);
         var writer = new CanonicalWriter(buffer);
         writer.Raw(SnapshotMagic);
         head.Last.Write(writer);
@@ -44,6 +47,7 @@ public sealed partial class Ledger
         writer.Height(LogEnd.Height);
         writer.Time(LogEnd.Time);
         _tree.Write(writer);
+        _snapshotBytes = buffer.WrittenCount;
         return new Snapshot(buffer.WrittenMemory);
     }
 

@@ -18,32 +18,21 @@ public readonly record struct Digest(Bytes32 Value) : IComparable<Digest>
         return ok;
     }
 
-    private const int ShortMax = 1024;
+    /// <summary>One for each thread: to set one up costs more than to hash what is usual here, and so does a call that needs none.</summary>
+    [ThreadStatic]
+    private static IncrementalHash? _hasher;
 
-    public static Digest Sha256(ReadOnlySpan<byte> data)
-    {
-        Span<byte> hash = stackalloc byte[Size];
-        SHA256.HashData(data, hash);
-        return From(hash);
-    }
+    public static Digest Sha256(ReadOnlySpan<byte> data) => Sha256(data, []);
 
     /// <summary>SHA-256 over a leading domain byte and the data, so that values of different kinds never share a digest.</summary>
     public static Digest Sha256(byte domain, ReadOnlySpan<byte> data) => Sha256([domain], data);
 
-    /// <summary>SHA-256 over two parts. In one call where they are short: to set up an incremental hash costs more than to hash them.</summary>
+    /// <summary>SHA-256 over two parts.</summary>
     public static Digest Sha256(ReadOnlySpan<byte> first, ReadOnlySpan<byte> second)
     {
-        if (first.Length + second.Length <= ShortMax)
-        {
-            Span<byte> joined = stackalloc byte[ShortMax];
-            first.CopyTo(joined);
-            second.CopyTo(joined[first.Length..]);
-            return Sha256(joined[..(first.Length + second.Length)]);
-        }
-
-        using var hasher = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        var hasher = _hasher ??= IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
         hasher.AppendData(first);
-        hasher.AppendData(second);
+        if (!second.IsEmpty) hasher.AppendData(second);
         Span<byte> hash = stackalloc byte[Size];
         hasher.GetHashAndReset(hash);
         return From(hash);

@@ -1,7 +1,6 @@
 using System;
 using System.Buffers;
 using System.Diagnostics.CodeAnalysis;
-using System.Security.Cryptography;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Encoding;
@@ -57,8 +56,6 @@ public sealed record LogEntry(Digest ChainId, Height Height, uint Index, Timesta
         Invariant.Holds(entry.Length == Size, "an entry has one length");
         bytes[0] = DigestDomain.MerkleLeaf;
         entry.CopyTo(bytes[1..]);
-        Span<byte> hash = stackalloc byte[Digest.Size];
-        SHA256.HashData(bytes, hash);
-        return Digest.From(hash);
+        return Digest.Sha256(bytes);
     }
 }

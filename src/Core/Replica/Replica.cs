@@ -25,8 +25,10 @@ public sealed class Replica
     /// <summary>Without transactions for so long, a chain counts as at rest.</summary>
     private const int RestMs = 1000;
 
-    /// <summary>From so many snapshots behind on the newest one is asked for; below that blocks are as fast and leave no hole in the history.</summary>
-    private const ulong SnapshotsBehind = 4;
+    /// <summary>From so many snapshots or terms behind on, but at least one snapshot, the newest one is asked for; below that blocks are as fast and leave no hole in the history.</summary>
+    private const int SnapshotsBehind = 4;
+
+    private const int TermsBehind = 32;
 
     /// <summary>A peer that seems to be in a later term is believed for this long without being heard again.</summary>
     private const long BeyondMs = 2_000;
@@ -309,7 +311,7 @@ public sealed class Replica
         if (!_pbft.TermIsComplete && (_snapshot.Offer is not null || (now < _beyondUntil && IsFar(_beyondTerm)))) _snapshot.Ask(Me, _ledger.Height, now, effects);
     }
 
-    private bool IsFar(ulong term) => term >= _pbft.View.Term + SnapshotsBehind * (ulong)Parameters.SnapshotTerms;
+    private bool IsFar(ulong term) => term >= _pbft.View.Term + (ulong)Math.Max(Parameters.SnapshotTerms, Math.Min(SnapshotsBehind * Parameters.SnapshotTerms, TermsBehind));
 
     /// <summary>Every chunk is the certified one. If they do not make up the certified state, Q validators have signed nonsense, and blocks remain.</summary>
     private void Install(byte[] bytes, Timestamp now, Effects effects)

@@ -40,7 +40,9 @@ public sealed record ValidatorOptions(
 public sealed class ValidatorNode : IAsyncDisposable
 {
     private const int RequestsMax = 64;
-    private const ulong SnapshotsOfBlocksKept = 6;
+    private const int SnapshotsOfBlocksKept = 6;
+
+    private const int TermsOfBlocksKept = 64;
 
     private readonly ValidatorOptions _options;
     private readonly Keyring _keys;
@@ -328,7 +330,8 @@ public sealed class ValidatorNode : IAsyncDisposable
     private Height NeedsBodiesFrom()
     {
         var parameters = _epochs.Current.Parameters;
-        var recent = SnapshotsOfBlocksKept * (ulong)parameters.SnapshotTerms * (ulong)parameters.TermBlocks;
+        var terms = Math.Max(2 * parameters.SnapshotTerms, Math.Min(SnapshotsOfBlocksKept * parameters.SnapshotTerms, TermsOfBlocksKept));
+        var recent = (ulong)terms * (ulong)parameters.TermBlocks;
         var height = _loop.Status.Height.Value;
         return new Height(Math.Min(height > recent ? height - recent : 0, _projection.Height.Value));
     }
