@@ -255,6 +255,24 @@ public sealed class ProtocolRuleTests
     }
 
     [Fact]
+    public void D1_a_leaders_prepare_leaves_with_its_proposal_and_counts_once_it_is_durable()
+    {
+        var leader = new ConsensusBench(me: 0);
+        var one = leader.Samples.Block(leader.Genesis, First, 0);
+        leader.Pbft.Propose(one, leader.Now, leader.Outbox);
+        leader.Pbft.Accept(new BlockWithBodies(leader.Pbft.NextCandidate(leader.Now, leader.Outbox)!, []), leader.Now, leader.Outbox);
+        Assert.Equal([typeof(DurableRecord.Proposed), typeof(DurableRecord.BlockHeld), typeof(DurableRecord.PrepareVote)], leader.Outbox.Records.Select(r => r.GetType()));
+        var own = leader.Outbox.Messages.Select(m => m.Message).Cast<PeerMessage.Signed>().ToArray();
+        Assert.Equal([typeof(PeerMessage.PrePrepare), typeof(PeerMessage.Prepare)], own.Select(m => m.GetType()));
+        leader.Outbox.Messages.Clear();
+        leader.Prepares(one, First, 1, 2);
+        Assert.Empty(leader.All<PeerMessage.Commit>());
+        leader.Give(own);
+        Assert.Single(leader.All<PeerMessage.Commit>());
+        Assert.Equal(one.Digest, leader.Pbft.Tip.Digest);
+    }
+
+    [Fact]
     public void V5_a_new_view_below_the_own_best_certificate_is_entered_all_the_same()
     {
         // Q claims prove that the own certificate was not committed; a lock against them would stall for ever.

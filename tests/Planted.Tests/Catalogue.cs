@@ -27,8 +27,8 @@ internal static class Catalogue
     [
         new("quorum 2f+1 for any n", "Core/Chain/Quorum.cs", "(n + Faulty(n) + 2) / 2", "2 * Faulty(n) + 1"),
         new("f suspicions are enough", "Core/Chain/Quorum.cs", "OneHonest(int n) => Faulty(n) + 1", "OneHonest(int n) => Faulty(n)"),
-        new("votes for different blocks added up", "Core/Consensus/VoteTally.cs", "is { } vote && vote.Digest == digest)", "is { } vote)"),
-        new("certificate of f+1 votes", "Core/Consensus/VoteTally.cs", "return signatures.Count < validators.Quorum ?", "return signatures.Count < validators.OneHonest ?"),
+        new("votes for different blocks added up", "Core/Consensus/VoteTally.cs", "is { } cast && cast.Digest == digest)", "is { } cast)"),
+        new("certificate of f+1 votes", "Core/Consensus/VoteTally.cs", "if (CountFor(slot, digest) < validators.Quorum) return null;", "if (CountFor(slot, digest) < validators.OneHonest) return null;"),
         new("certificates ordered by height first", "Core/Chain/QuorumCertificate.cs",
             "if (View != other.View) return View.CompareTo(other.View);", "if (Height != other.Height) return Height.CompareTo(other.Height);\n        if (View != other.View) return View.CompareTo(other.View);"),
         new("best certificate forgotten", Pbft, "        RaiseBest(prepared);\n", ""),

@@ -385,7 +385,7 @@ public sealed class Pbft
 
     private void ReviewVotes(Height height, Timestamp now, Outbox outbox)
     {
-        if (!_changing && MayVote && _chain.TryGetValue(height.Value, out var block)
+        if (!_changing && MayVote && _chain.TryGetValue(height.Value, out var block) && !HasCommitted(height)
             && _prepares.TryCertify(_chainContext.Epoch, _view, height, block.Digest) is { } prepared)
             VoteCommit(block, prepared, outbox);
         // A commit quorum may be for a block this replica never accepted: it still commits, once the block is fetched.
@@ -395,9 +395,10 @@ public sealed class Pbft
     }
 
     /// <summary>COMMIT is cumulative, so a lower height may be skipped but never come later (rule N6).</summary>
+    private bool HasCommitted(Height height) => _guard.Committed is { } last && last.View == _view && last.Height >= height;
+
     private void VoteCommit(Block block, QuorumCertificate prepared, Outbox outbox)
     {
-        if (_guard.Committed is { } last && last.View == _view && last.Height >= block.Height) return;
         RaiseBest(prepared);
         _guard.Commit(new Guard.Vote(_view, block.Height, block.Digest));
         outbox.Records.Add(new DurableRecord.CommitVote(_view, block.Height, block.Digest, prepared));

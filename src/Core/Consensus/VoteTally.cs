@@ -53,7 +53,7 @@ public sealed class VoteTally(CertificateKind kind, ValidatorSet validators)
         for (var i = 0; i < slot.Votes.Length && signatures.Count < validators.Quorum; i++)
             if (slot.Votes[i] is { } vote && vote.Digest == digest)
                 signatures.Add(new SignerSignature(new ValidatorIndex((ushort)i), vote.Signature));
-        return new QuorumCertificate(kind, epoch, view, height, digest, signatures.MoveToImmutable());
+        return new QuorumCertificate(kind, epoch, view, height, digest, signatures.DrainToImmutable());
     }
 
     private static int CountFor(Slot slot, Digest digest)
