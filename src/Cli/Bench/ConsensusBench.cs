@@ -10,18 +10,14 @@ internal static class ConsensusBench
 {
     public static Command Create()
     {
-        var validators = new Option<int>("--validators") { Description = "So many, all in this process.", DefaultValueFactory = _ => 4 };
-        var size = new Option<int>("--size") { Description = "Bytes of each alert's payload.", DefaultValueFactory = _ => 512 };
-        var rate = new Option<int>("--rate") { Description = "Alerts per second, whatever becomes of them (open loop).", DefaultValueFactory = _ => 500 };
-        var saturate = new Option<bool>("--saturate") { Description = "As many as are committed instead of a rate." };
-        var duration = Duration.Option("For so long, after the warm-up.", 30);
+        var load = new LoadOptions(rate: 500);
         var parts = new Option<int>("--parts") { Description = "Show the time in so many parts as well: what an alert costs while chain and state grow.", DefaultValueFactory = _ => 1 };
         var json = new Option<bool>("--json") { Description = "One JSON object." };
-        var command = new Command("consensus", "Alerts committed by validators with real TLS, real syncs and a verification of each alert by each validator.") { validators, size, rate, saturate, duration, parts, json };
+        var command = new Command("consensus", "Alerts committed by validators with real TLS, real syncs and a verification of each alert by each validator.") { parts, json };
+        load.AddTo(command);
         command.SetAction(async (parsed, stop) =>
         {
-            var report = await ConsensusRun.MeasureAsync(
-                new ConsensusLoad(parsed.GetValue(validators), parsed.GetValue(size), parsed.GetValue(saturate) ? 0 : parsed.GetValue(rate), parsed.GetValue(duration).Length, parsed.GetValue(parts)), BenchFault.None, stop);
+            var report = await ConsensusRun.MeasureAsync(load.Read(parsed), parsed.GetValue(parts), BenchFault.None, stop);
             if (parsed.GetValue(json))
             {
                 Console.WriteLine(JsonSerializer.Serialize(report, BenchVerb.Json));
@@ -31,7 +27,7 @@ internal static class ConsensusBench
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
                 {report.Machine}
                 {report.Settings}
-                {report.Validators} validators, payloads of {report.Size} bytes, {(report.Rate == 0 ? "saturated" : $"{report.Rate} alerts/s")}, {report.Seconds:F1} s
+                {report.Load}, {report.Seconds:F1} s
                 committed                      {report.PerSecond:F0} alerts/s, {report.AlertsPerBlock:F1} in a block
                 commit latency                 {report.Latency}
                 processor, allocation          {report.CpuMicrosecondsPerAlert:F0} us and {report.BytesPerAlert} bytes per alert, all validators and the load; the collector paused {100 * report.PausesPart:F1} % of the time

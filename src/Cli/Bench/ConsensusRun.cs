@@ -14,11 +14,6 @@ using CyberMesh.Simulator;
 
 namespace CyberMesh.Cli.Bench;
 
-/// <param name="Size">Bytes of each alert's payload.</param>
-/// <param name="Rate">Alerts per second, whatever becomes of them; 0 for as many as are committed.</param>
-/// <param name="Parts">The time is shown in so many.</param>
-internal sealed record ConsensusLoad(int Validators, int Size, int Rate, TimeSpan Duration, int Parts = 1);
-
 /// <summary>One part of the time; height and alerts in the state are those at its end.</summary>
 internal sealed record ConsensusPart(double Seconds, ulong Height, long Alerts, double PerSecond, double CpuMicrosecondsPerAlert);
 
@@ -27,7 +22,7 @@ internal sealed record ConsensusPart(double Seconds, ulong Height, long Alerts, 
 /// <param name="VerificationBound">Alerts per second if every validator did nothing but check each signature once.</param>
 /// <param name="Floor">Two syncs and three hops, in milliseconds.</param>
 internal sealed record ConsensusReport(
-    BenchMachine Machine, int Validators, int Size, int Rate, double Seconds, long Alerts, double PerSecond, double AlertsPerBlock, Quantiles Latency, double CpuMicrosecondsPerAlert, long BytesPerAlert, double PausesPart,
+    BenchMachine Machine, NetworkLoad Load, double Seconds, long Alerts, double PerSecond, double AlertsPerBlock, Quantiles Latency, double CpuMicrosecondsPerAlert, long BytesPerAlert, double PausesPart,
     Floors Floors, double VerificationBound, double OfTheBound, double Floor, double P50OfTheFloor, double P99OfP50, ConsensusPart[] Parts, string Settings);
 
 /// <summary>A network of validators in this process under load, sound or with a fault.</summary>
@@ -40,9 +35,10 @@ internal static class ConsensusRun
 
     private static readonly TimeSpan WarmUp = TimeSpan.FromSeconds(5);
 
-    public static async Task<ConsensusReport> MeasureAsync(ConsensusLoad of, BenchFault fault, CancellationToken stop)
+    /// <param name="parts">The time is shown in so many.</param>
+    public static async Task<ConsensusReport> MeasureAsync(NetworkLoad asked, int parts, BenchFault fault, CancellationToken stop)
     {
-        var (count, size, rate, duration, parts) = of;
+        var (count, size, rate, duration) = asked;
         if (count is < 1 or > 32) throw new UserError($"--validators is {count}", "choose 1 to 32");
         if (parts is < 1 or > 1000) throw new UserError($"--parts is {parts}", "choose 1 to 1000");
         var directory = Directory.CreateTempSubdirectory("cybermesh-bench-");
@@ -133,7 +129,7 @@ internal static class ConsensusRun
             var floor = 2 * floors.FsyncMs + 3 * floors.HopMs;
             var quantiles = latency.Quantiles;
             return new ConsensusReport(
-                BenchMachine.Here(), count, size, rate, elapsed.TotalSeconds, committed, perSecond, (double)committed / Math.Max(1, blocks), quantiles, cpu, bytes, usage.PausesPart(elapsed),
+                BenchMachine.Here(), asked, elapsed.TotalSeconds, committed, perSecond, (double)committed / Math.Max(1, blocks), quantiles, cpu, bytes, usage.PausesPart(elapsed),
                 floors, bound, perSecond / bound, floor, quantiles.P50Ms / floor, quantiles.P99Ms / quantiles.P50Ms, [.. measured], $"at most {Outstanding} alerts outstanding per validator, {new ChainParameters().BlockTransactionsMax} in a block, window {new ChainParameters().Window}");
         }
         finally

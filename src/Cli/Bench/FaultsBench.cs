@@ -1,7 +1,9 @@
 using System;
+using System.Collections.Generic;
 using System.CommandLine;
 using System.Diagnostics;
 using System.Globalization;
+using System.IO;
 using System.Linq;
 using System.Net;
 using System.Net.Sockets;
@@ -62,7 +64,7 @@ internal sealed record BenchFault(string Name, Strategy Lies, int Votes = 0, int
                 // Says nothing and waits.
                 await client.GetStream().ReadExactlyAsync(nothing, stop);
             }
-            catch (Exception problem) when (problem is SocketException or System.IO.IOException)
+            catch (Exception problem) when (problem is SocketException or IOException)
             {
                 // closed, as it should be
                 await Task.Delay(1000, stop);
@@ -93,7 +95,7 @@ internal static class FaultsBench
             var faults = BenchFault.All.Where(f => f.Name.Contains(parsed.GetValue(only) ?? "", StringComparison.OrdinalIgnoreCase)).ToArray();
             if (faults.Length == 0) throw new UserError($"--only is '{parsed.GetValue(only)}'", $"choose a part of: {string.Join("; ", BenchFault.All.Select(f => f.Name))}");
             var (calm, full) = await MeasureAsync(BenchFault.None);
-            var rows = new System.Collections.Generic.List<Row> { new(BenchFault.None.Name, calm.Latency, 1, full.PerSecond, 1) };
+            var rows = new List<Row> { new(BenchFault.None.Name, calm.Latency, 1, full.PerSecond, 1) };
             foreach (var fault in faults)
             {
                 var (troubled, loaded) = await MeasureAsync(fault);
@@ -117,8 +119,8 @@ internal static class FaultsBench
             return ExitCode.Ok;
 
             async Task<(ConsensusReport AtRate, ConsensusReport Saturated)> MeasureAsync(BenchFault fault) => (
-                await ConsensusRun.MeasureAsync(new ConsensusLoad(count, 512, perSecond, length), fault, stop),
-                await ConsensusRun.MeasureAsync(new ConsensusLoad(count, 512, 0, length), fault, stop));
+                await ConsensusRun.MeasureAsync(new NetworkLoad(count, 512, perSecond, length), 1, fault, stop),
+                await ConsensusRun.MeasureAsync(new NetworkLoad(count, 512, 0, length), 1, fault, stop));
         });
         return command;
     }

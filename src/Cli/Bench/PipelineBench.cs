@@ -37,21 +37,18 @@ internal static class PipelineBench
     private sealed record Sample(double Seconds, double PerSecond, long Mebibytes, long HeapMebibytes, ulong CopyLag);
 
     private sealed record Report(
-        BenchMachine Machine, int Validators, int Size, int Rate, double Seconds, long Alerts, double PerSecond, double CopiedPerSecond, long RecordsPublished, double CpuMicrosecondsPerAlert, long BytesPerAlert,
+        BenchMachine Machine, NetworkLoad Load, double Seconds, long Alerts, double PerSecond, double CopiedPerSecond, long RecordsPublished, double CpuMicrosecondsPerAlert, long BytesPerAlert,
         Floors Floors, double OfTheVerificationBound, Sample[] Samples, string Settings);
 
     public static Command Create()
     {
-        var validators = new Option<int>("--validators") { Description = "So many, all in this process, with the broker and the load.", DefaultValueFactory = _ => 4 };
-        var size = new Option<int>("--size") { Description = "Bytes of each alert's payload.", DefaultValueFactory = _ => 512 };
-        var rate = new Option<int>("--rate") { Description = "Alerts per second.", DefaultValueFactory = _ => 1000 };
-        var saturate = new Option<bool>("--saturate") { Description = "As many as are committed instead of a rate." };
-        var duration = Duration.Option("For so long, after the warm-up.", 30);
+        var load = new LoadOptions(rate: 1000);
         var json = new Option<bool>("--json") { Description = "One JSON object." };
-        var command = new Command("pipeline", "Alerts from the embedded broker through whole validators into their copies, and decisions back to the broker.") { validators, size, rate, saturate, duration, json };
+        var command = new Command("pipeline", "Alerts from the embedded broker through whole validators into their copies, and decisions back to the broker.") { json };
+        load.AddTo(command);
         command.SetAction(async (parsed, stop) =>
         {
-            var report = await MeasureAsync(parsed.GetValue(validators), parsed.GetValue(size), parsed.GetValue(saturate) ? 0 : parsed.GetValue(rate), parsed.GetValue(duration).Length, stop);
+            var report = await MeasureAsync(load.Read(parsed), stop);
             if (parsed.GetValue(json))
             {
                 Console.WriteLine(JsonSerializer.Serialize(report, BenchVerb.Json));
@@ -61,7 +58,7 @@ internal static class PipelineBench
             Console.WriteLine(string.Create(CultureInfo.InvariantCulture, $"""
                 {report.Machine}
                 {report.Settings}
-                {report.Validators} validators, payloads of {report.Size} bytes, {(report.Rate == 0 ? "saturated" : $"{report.Rate} alerts/s")}, {report.Seconds:F1} s
+                {report.Load}, {report.Seconds:F1} s
                 committed                      {report.PerSecond:F0} alerts/s by the validator that committed fewest
                 in every copy                  {report.CopiedPerSecond:F0} alerts/s
                 records back in Kafka          {report.RecordsPublished}
@@ -75,8 +72,9 @@ internal static class PipelineBench
         return command;
     }
 
-    private static async Task<Report> MeasureAsync(int count, int size, int rate, TimeSpan duration, CancellationToken stop)
+    private static async Task<Report> MeasureAsync(NetworkLoad asked, CancellationToken stop)
     {
+        var (count, size, rate, duration) = asked;
         if (count is < 1 or > 16) throw new UserError($"--validators is {count}", "choose 1 to 16");
         var directory = Directory.CreateTempSubdirectory("cybermesh-bench-");
         var nodes = new List<ValidatorNode>();
@@ -85,7 +83,7 @@ internal static class PipelineBench
             using var load = new BenchLoad();
             using var broker = new EmbeddedBroker(BrokerVerb.DefaultTopics.Split(','));
             // What the state may hold is small, so that it is full before the end: growth would be a leak.
-            var parameters = new ChainParameters { AlertsOpenMax = 10_000 };
+            var parameters = new ChainParameters { AlertsOpenMax = 10_000, AlertAgeMaxMs = 60_000 };
             var homes = Testnet.Generate(directory.FullName, Testnet.FreePorts(count), Testnet.FreePorts(count), load.Trusted, broker.BootstrapServers, TimeProvider.System, parameters);
             var floors = await Floors.MeasureAsync(directory.FullName);
             var committed = new long[count];
@@ -133,7 +131,7 @@ internal static class PipelineBench
             if (total == 0) throw new UserError($"nothing was committed in {duration.TotalSeconds} s", "see whether the disk or the processor is busy with something else");
             var perSecond = total / elapsed.TotalSeconds;
             return new Report(
-                BenchMachine.Here(), count, size, rate, elapsed.TotalSeconds, total, perSecond, copied / elapsed.TotalSeconds, records, cpu, bytes, floors,
+                BenchMachine.Here(), asked, elapsed.TotalSeconds, total, perSecond, copied / elapsed.TotalSeconds, records, cpu, bytes, floors,
                 perSecond * count * floors.VerifyMicroseconds / 1e6 / Environment.ProcessorCount, [.. samples], $"at most {AheadMax} alerts ahead of what all have committed, pools of 16000, copies in SQLite files");
         }
         finally
