@@ -74,6 +74,7 @@ public sealed class ReplicaLoop
     private readonly Action<Divergence> _onDivergence;
     private readonly Action<SignedNote> _onLogCheckpoint;
     private readonly string? _lostVotes;
+
     /// <summary>Held by the thread that is at the replica.</summary>
     private readonly Lock _turn = new();
 
@@ -135,7 +136,7 @@ public sealed class ReplicaLoop
     public async ValueTask ReceiveAsync(PeerInput input, CancellationToken stop)
     {
         await _peers.WriteAsync(input, stop).ConfigureAwait(false);
-        TakeTurn(DrainInputs);
+        TakeTurn();
     }
 
     public async ValueTask SubmitAsync(Submission submission, CancellationToken stop)
@@ -228,7 +229,8 @@ public sealed class ReplicaLoop
     /// Whoever brings an input takes it through the replica, when nobody else is at it: to wake the loop's thread would cost more than most steps. A thread that is at it looks once more
     /// when it is done; should that miss something, the loop's thread looks at every tick.
     /// </summary>
-    private void TakeTurn(Action drain)
+    /// <param name="onlyOwn">For the writer, which has more to do than to work through what others send.</param>
+    private void TakeTurn(bool onlyOwn = false)
     {
         // What was brought is there before the look at the lock.
         Interlocked.MemoryBarrier();
@@ -237,7 +239,8 @@ public sealed class ReplicaLoop
             if (!_begun || _ended || _writes.Count >= WriterQueueMax || !_turn.TryEnter()) return;
             try
             {
-                drain();
+                if (onlyOwn) DrainOwn();
+                else DrainInputs();
                 Hand();
             }
             catch (Exception problem)
@@ -312,7 +315,7 @@ public sealed class ReplicaLoop
             _toStore.Ring();
         }
 
-        TakeTurn(DrainOwn);
+        TakeTurn(onlyOwn: true);
     }, stop);
 
     /// <summary>The storekeeper's thread: votes do not wait for blocks, which are in the log already with the votes for them.</summary>
