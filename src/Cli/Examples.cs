@@ -106,6 +106,7 @@ internal static class Examples
         ["bench projection"] = "--alerts 50000",
         ["bench all"] = "",
         ["bench consensus"] = "--validators 4 --size 512 --saturate --duration 30s",
+        ["bench faults"] = "--only silent --duration 5s",
         ["bench pipeline"] = "--validators 4 --saturate --duration 60s",
         ["bench api"] = "--streams 100 --requests 50 --duration 10s",
     };

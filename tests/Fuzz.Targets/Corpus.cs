@@ -21,7 +21,7 @@ public static class Corpus
 {
     public static IEnumerable<(string Target, byte[][] Inputs)> All()
     {
-        var samples = new Samples(parameters: new ChainParameters { TermBlocks = 8 });
+        var samples = new Samples(parameters: Samples.Parameters with { TermBlocks = 8 });
         var messages = samples.EveryMessage().Select(MessageCodec.Encode).ToArray();
         yield return ("message", messages);
         var frames = new ArrayBufferWriter<byte>();

@@ -26,7 +26,7 @@ public static class FuzzTargets
 {
     private static readonly ProofBench Proofs = new();
     private static readonly (Ed25519Signer Key, KeyTable Table)[] SigningKeys = [.. Enumerable.Range(1, 3).Select(SigningKey)];
-    private static readonly Samples Known = new(parameters: new ChainParameters { TermBlocks = 8 });
+    private static readonly Samples Known = new(parameters: Samples.Parameters with { TermBlocks = 8 });
 
     public static readonly IReadOnlyDictionary<string, Action<byte[]>> All = new SortedDictionary<string, Action<byte[]>>(StringComparer.Ordinal)
     {
