@@ -18,7 +18,7 @@ public sealed partial class Ledger
     /// <summary>The whole state; only between two terms, when nothing of a term is half counted.</summary>
     public Snapshot TakeSnapshot(SnapshotHead head)
     {
-        var buffer = new ArrayBufferWriter<byte>(_snapshotBytes + _snapshotBytes / 2);
+        var buffer = new ArrayBufferWriter<byte>((int)Math.Min(_snapshotBytes + _snapshotBytes / 4L, Array.MaxLength));
         var writer = new CanonicalWriter(buffer);
         writer.Raw(SnapshotMagic);
         head.Last.Write(writer);

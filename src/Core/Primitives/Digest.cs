@@ -30,11 +30,14 @@ public readonly record struct Digest(Bytes32 Value) : IComparable<Digest>
     /// <summary>SHA-256 over two parts.</summary>
     public static Digest Sha256(ReadOnlySpan<byte> first, ReadOnlySpan<byte> second)
     {
-        var hasher = _hasher ??= IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        var hasher = _hasher ?? IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
+        // One that was given up in the middle would add what it holds to the next digest: it is put back when it is empty again.
+        _hasher = null;
         hasher.AppendData(first);
         if (!second.IsEmpty) hasher.AppendData(second);
         Span<byte> hash = stackalloc byte[Size];
         hasher.GetHashAndReset(hash);
+        _hasher = hasher;
         return From(hash);
     }
 

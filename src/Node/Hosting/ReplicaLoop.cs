@@ -92,6 +92,7 @@ public sealed class ReplicaLoop
     private readonly ConcurrentQueue<Batch> _stores = new(); // bounded by a term: the next one begins when all of it is stored
     private volatile ReplicaStatus _status;
     private readonly List<Height> _notSynced = []; // of the storekeeper
+    private Timestamp _nextTick; // of whoever holds the turn
     private volatile bool _handOver;
     private volatile bool _begun;
     private volatile bool _ended;
@@ -177,6 +178,9 @@ public sealed class ReplicaLoop
             // Nobody is at the replica any more.
             lock (_turn) { }
         }
+
+        // It has ended the others, one of which may have been the first to be seen to end.
+        if (_failed.Task.IsCompleted) await _failed.Task.ConfigureAwait(false);
     }
 
     private static Task OnThread(Action run) => Task.Factory.StartNew(run, CancellationToken.None, TaskCreationOptions.LongRunning, TaskScheduler.Default);
@@ -188,11 +192,11 @@ public sealed class ReplicaLoop
     {
         try
         {
-            var nextTick = _clock.Now();
+            _nextTick = _clock.Now();
             lock (_turn)
             {
                 if (_lostVotes is not null) _replica.Quarantine(_lostVotes, _effects);
-                _replica.Resume(nextTick, _effects);
+                _replica.Resume(_nextTick, _effects);
                 Hand();
                 _begun = true;
             }
@@ -201,21 +205,7 @@ public sealed class ReplicaLoop
             while (!stop.IsCancellationRequested && !_ended)
             {
                 _input.Wait(TickMs, hasInput);
-                lock (_turn)
-                {
-                    DrainInputs();
-                    var now = _clock.Now();
-                    if (now >= nextTick)
-                    {
-                        _replica.ConnectedPeers = _transport.ConnectedCount;
-                        _replica.Tick(now, _effects);
-                        nextTick = now.PlusMs(TickMs);
-                        _status = Snapshot();
-                    }
-
-                    Hand();
-                }
-
+                lock (_turn) Step(onlyOwn: false, mayTick: true);
                 while (_writes.Count >= WriterQueueMax && !_ended && !stop.IsCancellationRequested) Thread.Sleep(1);
             }
         }
@@ -239,15 +229,7 @@ public sealed class ReplicaLoop
             if (!_begun || _ended || _writes.Count >= WriterQueueMax || !_turn.TryEnter()) return;
             try
             {
-                if (onlyOwn) DrainOwn();
-                else DrainInputs();
-                Hand();
-            }
-            catch (Exception problem)
-            {
-                // As if it had happened on the loop's thread: the node stops, and nobody goes on with this replica.
-                _failed.TrySetException(problem);
-                _ended = true;
+                Step(onlyOwn, mayTick: false);
             }
             finally
             {
@@ -256,6 +238,34 @@ public sealed class ReplicaLoop
         }
 
         if (HasInput) Wake();
+    }
+
+    /// <summary>For the thread that holds the turn. After an exception nobody goes on with this replica, whose step was cut off: what it wanted done is not handed on, and the node stops.</summary>
+    private void Step(bool onlyOwn, bool mayTick)
+    {
+        if (_ended) return;
+        try
+        {
+            if (onlyOwn) DrainOwn();
+            else DrainInputs();
+            if (mayTick) TickWhenDue();
+            Hand();
+        }
+        catch (Exception problem)
+        {
+            _failed.TrySetException(problem);
+            _ended = true;
+        }
+    }
+
+    private void TickWhenDue()
+    {
+        var now = _clock.Now();
+        if (now < _nextTick) return;
+        _replica.ConnectedPeers = _transport.ConnectedCount;
+        _replica.Tick(now, _effects);
+        _nextTick = now.PlusMs(TickMs);
+        _status = Snapshot();
     }
 
     private void DrainOwn()

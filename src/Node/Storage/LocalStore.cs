@@ -5,7 +5,6 @@ using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Globalization;
 using System.IO;
-using System.Security.Cryptography;
 using System.Text;
 using System.Threading;
 using CyberMesh.Core.Alerts;
@@ -50,7 +49,6 @@ public sealed class LocalStore : IDisposable
     private readonly Statement _insertOutbox;
     private readonly WriteTransactions _voteTransactions;
     private readonly WriteTransactions _blockTransactions;
-    private readonly IncrementalHash _hasher = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
     private readonly DigestIndex _results;
     private bool _marked;
     private long _lastLsn;
@@ -245,14 +243,13 @@ public sealed class LocalStore : IDisposable
         {
             using var command = votes.CreateCommand();
             command.CommandText = "SELECT lsn, hash, payload FROM log ORDER BY lsn";
-            using var hasher = IncrementalHash.CreateHash(HashAlgorithmName.SHA256);
             using var reader = command.ExecuteReader();
             for (var first = true; reader.Read(); first = false)
             {
                 var lsn = reader.GetInt64(0);
                 var hash = (byte[])reader[1];
                 var payload = (byte[])reader[2];
-                var expected = first ? hash : ChainHash(hasher, lastHash, payload);
+                var expected = first ? hash : ChainHash(lastHash, payload);
                 if ((!first && lsn != lastLsn + 1) || !hash.AsSpan().SequenceEqual(expected) || !DurableRecordCodec.TryDecode(payload, out var record, out _))
                     return $"row {lsn} is damaged or does not follow row {lastLsn}";
                 records.Add(record);
@@ -295,7 +292,7 @@ public sealed class LocalStore : IDisposable
             if (record is DurableRecord.Reset) Execute(_votes, "DELETE FROM log");
             _record.ResetWrittenCount();
             DurableRecordCodec.Encode(record, _record);
-            lastHash = ChainHash(_hasher, lastHash, _record.WrittenSpan);
+            lastHash = ChainHash(lastHash, _record.WrittenSpan);
             _insertRecord.Bind(++last).Bind(lastHash).Bind(_record.WrittenSpan).Run();
         }
 
@@ -305,12 +302,7 @@ public sealed class LocalStore : IDisposable
         return startsOver;
     }
 
-    private static byte[] ChainHash(IncrementalHash hasher, byte[] previous, ReadOnlySpan<byte> payload)
-    {
-        hasher.AppendData(previous);
-        hasher.AppendData(payload);
-        return hasher.GetHashAndReset();
-    }
+    private static byte[] ChainHash(byte[] previous, ReadOnlySpan<byte> payload) => Digest.Sha256(previous.AsSpan(), payload).ToArray();
 
     // ---- Blocks -----------------------------------------------------------------------------------------------
 
@@ -408,7 +400,6 @@ public sealed class LocalStore : IDisposable
         _results.Dispose();
         _voteTransactions.Dispose();
         _blockTransactions.Dispose();
-        _hasher.Dispose();
         _votes.Dispose();
         _blocks.Dispose();
         _lock.Dispose();
