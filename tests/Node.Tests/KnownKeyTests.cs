@@ -4,7 +4,7 @@ using System.Globalization;
 using System.IO;
 using System.Linq;
 using System.Numerics;
-using System.Runtime.Intrinsics.X86;
+using System.Runtime.InteropServices;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Node.Crypto;
 using CyberMesh.Node.Crypto.KnownKeys;
@@ -27,13 +27,18 @@ public sealed class KnownKeyTests
         get
         {
             var widths = new TheoryData<int> { 1 };
-            if (Avx2.IsSupported) widths.Add(4);
-            if (Avx512F.IsSupported) widths.Add(8);
+            if (Lanes4.IsSupported) widths.Add(4);
+            if (Lanes8.IsSupported) widths.Add(8);
             return widths;
         }
     }
 
-    private static Verification Width(int lanes) => lanes switch { 8 => TableVerification.Verify<Lanes8>, 4 => TableVerification.Verify<Lanes4>, _ => TableVerification.Verify<Lanes1> };
+    private static Verification Width(int lanes) => lanes switch
+    {
+        8 => TableVerification.Verify<FieldLanes<Lanes8>>,
+        4 => TableVerification.Verify<FieldLanes<Lanes4>>,
+        _ => TableVerification.Verify<Field51>,
+    };
 
     private static bool Verify(int lanes, SignatureCheck check, KeyTable table)
     {
@@ -55,140 +60,167 @@ public sealed class KnownKeyTests
         return table;
     }
 
-    /// <summary>Limbs at their bounds, and values around p, where encodings could go wrong.</summary>
-    [Fact]
-    public void Arithmetic_in_five_limbs_is_that_of_integers_modulo_p()
-    {
-        var random = new Random(11);
-        for (var round = 0; round < 3000; round++)
-        {
-            var (left, right) = (RandomLimbs(random, 1, 1), RandomLimbs(random, 1, 1));
-            if (round < 40) Curve.ToLimbs(Curve.Encode(Curve.P - 20 + round), left);
-            var (f, g) = (Field51.FromTen(left, 1), Field51.FromTen(right, 1));
-            var (a, b) = (Value(left, 1, 0), Value(right, 1, 0));
-            Same(a, f);
-            Same(a * b, f * g);
-            Same(a * a, f.Squared());
-            Same(BigInteger.ModPow(a, 32, Curve.P), f.Squared(5));
-            if (round % 30 == 0) Same(BigInteger.ModPow(a, Curve.P - 2, Curve.P), f.Inverted());
-        }
-
-        Field51[] values = [.. Enumerable.Range(1, 64).Select(i => Field51.FromTen([(ulong)i, 0, 0, 0, 0, 0, 0, 0, 0, 7], 1))];
-        var inverses = values.ToArray();
-        Field51.InvertAll(inverses);
-        for (var i = 0; i < values.Length; i++) Same(1, values[i] * inverses[i]);
-
-        static void Same(BigInteger expected, in Field51 actual)
-        {
-            Span<byte> bytes = stackalloc byte[32];
-            actual.ToBytes(bytes);
-            Assert.Equal(expected % Curve.P, new BigInteger(bytes, isUnsigned: true));
-        }
-    }
-
     // ---- Arithmetic -------------------------------------------------------------------------------------------
 
-    private static BigInteger Value(ReadOnlySpan<ulong> limbs, int stride, int lane)
+    /// <summary>A unit of <see cref="IField{F}"/>, in limbs, up and down or, with one lane, only up.</summary>
+    private static long Unit(int lanes) => lanes == 1 ? (1L << 51) + (1L << 16) : (1L << 50) + (1L << 11);
+
+    private static BigInteger Value(ReadOnlySpan<double> limbs)
     {
         var sum = BigInteger.Zero;
-        for (var i = 0; i < 10; i++) sum += (BigInteger)limbs[(i * stride) + lane] << (((51 * i) + 1) / 2);
+        for (var i = 0; i < 5; i++) sum += new BigInteger(limbs[i]) << (51 * i);
         return sum;
     }
 
-    /// <param name="units">How large the limbs may be; half of them are as large as that.</param>
-    private static ulong[] RandomLimbs(Random random, int lanes, int units)
+    private static BigInteger Value(Field51 number)
     {
-        var limbs = new ulong[10 * lanes];
-        for (var i = 0; i < limbs.Length; i++)
-        {
-            var max = ((ulong)units << (i / lanes % 2 == 0 ? 26 : 25)) + (1UL << 17);
-            limbs[i] = random.Next(4) switch { 0 => 0, 1 or 2 => max, _ => (ulong)random.NextInt64((long)max) };
-        }
-
-        return limbs;
+        var sum = BigInteger.Zero;
+        for (var i = 0; i < 5; i++) sum += (BigInteger)number[i] << (51 * i);
+        return sum;
     }
+
+    /// <summary>Many limbs are as large as they may be, or as small.</summary>
+    private static double[][] Limbs(Random random, int lanes)
+    {
+        var (unit, least) = (Unit(lanes), lanes == 1 ? 0 : -Unit(lanes));
+        var all = random.Next(8) == 0;
+        return [.. Enumerable.Range(0, lanes).Select(_ => Enumerable.Range(0, 5).Select(_ => (double)(all ? unit : random.Next(5) switch
+        {
+            0 => 0,
+            1 => unit,
+            2 => least,
+            3 => random.Next(-20, 20) + (unit / 2),
+            _ => random.NextInt64(least, unit + 1),
+        })).ToArray())];
+    }
+
+    /// <summary>The field in lanes, bit by bit as a test makes it, without the reduction that loading ends with.</summary>
+    private static FieldLanes<T> Raw<T>(double[][] lanes)
+        where T : unmanaged, ILanes<T>
+    {
+        var limbs = new double[5 * T.Count];
+        for (var i = 0; i < limbs.Length; i++) limbs[i] = lanes[i % T.Count][i / T.Count];
+        return MemoryMarshal.Read<FieldLanes<T>>(MemoryMarshal.AsBytes<double>(limbs));
+    }
+
+    private static double[][] Raw<T>(FieldLanes<T> field)
+        where T : unmanaged, ILanes<T>
+    {
+        var limbs = new double[5 * T.Count];
+        MemoryMarshal.Write(MemoryMarshal.AsBytes(limbs.AsSpan()), field);
+        return [.. Enumerable.Range(0, T.Count).Select(lane => Enumerable.Range(0, 5).Select(i => limbs[(i * T.Count) + lane]).ToArray())];
+    }
+
+    private static Field51 Raw51(double[][] lanes) => new((ulong)lanes[0][0], (ulong)lanes[0][1], (ulong)lanes[0][2], (ulong)lanes[0][3], (ulong)lanes[0][4]);
+
+    private static double[][] Raw51(Field51 number) => [[.. Enumerable.Range(0, 5).Select(i => (double)number[i])]];
 
     [Theory]
     [MemberData(nameof(Widths))]
-    public void Field_arithmetic_is_that_of_integers_modulo_p(int lanes)
+    public void Field_arithmetic_is_that_of_integers_modulo_p_and_keeps_its_bounds(int lanes)
     {
-        if (lanes == 8) Check<Lanes8>();
-        else if (lanes == 4) Check<Lanes4>();
-        else Check<Lanes1>();
+        if (lanes == 8) Check<FieldLanes<Lanes8>>(Raw<Lanes8>, Raw);
+        else if (lanes == 4) Check<FieldLanes<Lanes4>>(Raw<Lanes4>, Raw);
+        else Check<Field51>(Raw51, Raw51);
 
-        static void Check<T>()
-            where T : unmanaged, ILanes<T>
+        static void Check<F>(Func<double[][], F> make, Func<F, double[][]> read)
+            where F : unmanaged, IField<F>
         {
             var random = new Random(7);
-            for (var round = 0; round < 2000; round++)
+            for (var round = 0; round < 3000; round++)
             {
-                // The largest factors that the formulas of Point make.
-                var (left, right) = (RandomLimbs(random, T.Count, 4), RandomLimbs(random, T.Count, 3));
-                var one = RandomLimbs(random, T.Count, 1);
-                var (f, g, h) = (Field<T>.Load(ref left[0]), Field<T>.Load(ref right[0]), Field<T>.Load(ref one[0]));
-                Field<T>.Multiply(out var product, f, g);
-                Field<T>.Square(out var square, g);
-                Field<T>.Add(out var sum, f, g);
-                Field<T>.Subtract(out var difference, f, h);
-                Field<T>.Reduce(out var reduced, difference);
-                for (var lane = 0; lane < T.Count; lane++)
+                var numbers = Enumerable.Range(0, 4).Select(_ => Limbs(random, F.Lanes)).ToArray();
+                var (f, g, h, i) = (make(numbers[0]), make(numbers[1]), make(numbers[2]), make(numbers[3]));
+                F.Multiply(out var product, f, g);
+                F.Square(out var square, f);
+                F.Add(out var sum, f, g);
+                F.Subtract(out var difference, f, g);
+                // The largest factors that the formulas of Point make, and the largest number that they reduce.
+                F.Multiply(out var productOfSum, sum, h);
+                F.Multiply(out var productOfDifference, difference, h);
+                F.Add(out var twice, i, i);
+                F.Multiply(out var productOfTwice, h, twice);
+                F.Subtract(out var most, sum, h);
+                F.Reduce(out var reduced, most);
+                F.Reduce(out var reducedAlone, f);
+                var stored = new Field51[F.Lanes];
+                F.Store(f, stored);
+                var loaded = F.Load(stored);
+                for (var lane = 0; lane < F.Lanes; lane++)
                 {
-                    var (a, b, c) = (Value(left, T.Count, lane), Value(right, T.Count, lane), Value(one, T.Count, lane));
-                    Same(a * b, product, lane, true);
-                    Same(b * b, square, lane, true);
-                    Same(a + b, sum, lane, false);
-                    Same(a - c, difference, lane, false);
-                    Same(a - c, reduced, lane, true);
+                    var (a, b, c, d) = (Value(numbers[0][lane]), Value(numbers[1][lane]), Value(numbers[2][lane]), Value(numbers[3][lane]));
+                    Same(a * b, product, lane);
+                    Same(a * a, square, lane);
+                    Same((a + b) * c, productOfSum, lane);
+                    Same((a - b) * c, productOfDifference, lane);
+                    Same(c * 2 * d, productOfTwice, lane);
+                    Same(a + b - c, reduced, lane);
+                    Same(a, reducedAlone, lane);
+                    Same(a, loaded, lane);
+                    Assert.Equal(Modulo(a + b), Modulo(Value(read(sum)[lane])));
+                    Assert.Equal(Modulo(a - b), Modulo(Value(read(difference)[lane])));
+                    var bytes = new byte[32];
+                    stored[lane].ToBytes(bytes);
+                    Assert.Equal(Curve.Encode(Modulo(a)), bytes);
                 }
 
-                if (round >= 20) continue;
-                Field<T>.Reduce(out f, f);
-                Field<T>.Invert(out var inverse, f);
-                Field<T>.PowerForRoot(out var power, f);
-                for (var lane = 0; lane < T.Count; lane++)
+                if (round >= 40) continue;
+                Numbers<F>.Invert(out var inverse, f);
+                Numbers<F>.PowerForRoot(out var power, f);
+                for (var lane = 0; lane < F.Lanes; lane++)
                 {
-                    var a = Value(left, T.Count, lane) % Curve.P;
-                    Same(BigInteger.ModPow(a, Curve.P - 2, Curve.P), inverse, lane, true);
-                    Same(BigInteger.ModPow(a, (Curve.P - 5) / 8, Curve.P), power, lane, true);
+                    var a = Modulo(Value(numbers[0][lane]));
+                    Same(BigInteger.ModPow(a, Curve.P - 2, Curve.P), inverse, lane);
+                    Same(BigInteger.ModPow(a, (Curve.P - 5) / 8, Curve.P), power, lane);
                 }
+            }
+
+            var values = Enumerable.Range(1, 64).Select(i => Numbers<F>.All(Curve.Number(i))).ToArray();
+            var inverses = values.ToArray();
+            Numbers<F>.InvertAll(inverses, new F[64]);
+            for (var i = 0; i < values.Length; i++)
+            {
+                F.Multiply(out var one, values[i], inverses[i]);
+                Same(1, one, F.Lanes - 1);
+            }
+
+            void Same(BigInteger expected, in F actual, int lane)
+            {
+                var limbs = read(actual)[lane];
+                Assert.Equal(Modulo(expected), Modulo(Value(limbs)));
+                foreach (var limb in limbs) Assert.InRange(limb, F.Lanes == 1 ? 0 : -Unit(F.Lanes), Unit(F.Lanes));
             }
         }
 
-        static void Same<T>(BigInteger expected, in Field<T> actual, int lane, bool isProduct)
-            where T : unmanaged, ILanes<T>
-        {
-            var limbs = new ulong[10 * T.Count];
-            actual.Store(ref limbs[0]);
-            expected = ((expected % Curve.P) + Curve.P) % Curve.P;
-            Assert.Equal(expected, Value(limbs, T.Count, lane) % Curve.P);
-            if (!isProduct) return;
-            for (var i = 0; i < 10; i++) Assert.InRange(limbs[(i * T.Count) + lane], 0UL, (1UL << (i % 2 == 0 ? 26 : 25)) + (1UL << 17));
-            var bytes = new byte[32];
-            Curve.ToBytes(limbs.AsSpan(lane), T.Count, bytes);
-            Assert.Equal(Curve.Encode(expected), bytes);
-        }
+        static BigInteger Modulo(BigInteger value) => ((value % Curve.P) + Curve.P) % Curve.P;
     }
 
     [Fact]
     public void Every_number_has_one_encoding_also_around_the_prime()
     {
-        foreach (var near in new[] { BigInteger.Zero, Curve.P, BigInteger.Pow(2, 255), BigInteger.Pow(2, 254) })
+        foreach (var near in new[] { BigInteger.Zero, Curve.P, BigInteger.Pow(2, 255), BigInteger.Pow(2, 254), 2 * Curve.P })
             for (var i = -40; i <= 40; i++)
             {
                 var value = near + i;
-                if (value < 0 || value >= BigInteger.Pow(2, 255) + 40) continue;
-                var limbs = new ulong[10];
+                if (value < 0) continue;
                 // Above 2^255 the last limb is larger than it should be, as after a product.
-                var rest = value;
-                for (var limb = 9; limb >= 0; limb--)
+                var limbs = new ulong[5];
+                for (var (limb, rest) = (4, value); limb >= 0; limb--)
                 {
-                    limbs[limb] = (ulong)(rest >> (((51 * limb) + 1) / 2));
-                    rest -= (BigInteger)limbs[limb] << (((51 * limb) + 1) / 2);
+                    limbs[limb] = (ulong)(rest >> (51 * limb));
+                    rest -= (BigInteger)limbs[limb] << (51 * limb);
                 }
 
+                var number = new Field51(limbs[0], limbs[1], limbs[2], limbs[3], limbs[4]);
                 var bytes = new byte[32];
-                Curve.ToBytes(limbs, 1, bytes);
+                number.ToBytes(bytes);
                 Assert.Equal(Curve.Encode(value % Curve.P), bytes);
+                Assert.Equal(value % Curve.P, Value(Field51.FromBytes(bytes)));
+                var signed = new double[5];
+                number.ToSigned(signed);
+                foreach (var limb in signed) Assert.InRange(limb, -(1L << 50), (1L << 50) + 19);
+                Assert.Equal(0, (Value(signed) - value) % Curve.P);
+                Assert.Equal(0, (Value(Field51.FromSigned(signed[0], signed[1], signed[2], signed[3], signed[4])) - value) % Curve.P);
             }
     }
 
@@ -263,7 +295,7 @@ public sealed class KnownKeyTests
 
         // Half of all numbers are no y of a point.
         var random = new Random(5);
-        var tables = Enumerable.Range(0, 200).Count(i => KeyTable.TryDecode(Random(random, 32), out Point<Lanes1> _));
+        var tables = Enumerable.Range(0, 200).Count(i => KeyTable.TryDecode(Random(random, 32), out Point<Field51> _));
         Assert.InRange(tables, 60, 140);
     }
 

@@ -1,282 +1,303 @@
+using System;
 using System.Diagnostics.CodeAnalysis;
 using System.Runtime.CompilerServices;
-using System.Runtime.InteropServices;
 using System.Runtime.Intrinsics;
 using System.Runtime.Intrinsics.X86;
 
 namespace CyberMesh.Node.Crypto.KnownKeys;
 
 /// <summary>
-/// Unsigned 64-bit numbers side by side, each of another computation. All arithmetic of this folder is written once against this interface; the JIT
-/// makes one body per implementation, with the operations as single instructions.
+/// Doubles side by side, each of another computation, all of them whole numbers; or the same bits as integers of 64 bits. <see cref="FieldLanes{T}"/> is
+/// written once against this interface; the JIT makes one body per implementation.
 /// </summary>
 internal interface ILanes<T>
     where T : unmanaged, ILanes<T>
 {
     static abstract int Count { get; }
 
-    static abstract T All(ulong value);
-
     /// <summary><see cref="Count"/> numbers that stand one after the other.</summary>
-    static abstract T Load(ref ulong source);
+    static abstract T Load(ref double source);
 
-    static abstract void Store(T value, ref ulong destination);
+    static abstract void Store(T value, ref double destination);
 
     static abstract T Add(T a, T b);
 
     static abstract T Subtract(T a, T b);
 
-    static abstract T And(T a, T b);
+    /// <summary><paramref name="sum"/> + a b, rounded once.</summary>
+    static abstract T MultiplyAdd(T a, double b, T sum);
 
-    static abstract T ShiftLeft(T a, [ConstantExpected] byte bits);
+    /// <summary>The nearest multiple of 2^51, for up to 2^53 up and down.</summary>
+    static abstract T Above51(T value);
 
-    static abstract T ShiftRight(T a, [ConstantExpected] byte bits);
+    /// <summary>
+    /// a b = 2^51 high + low, for products within 2^102; both as integers and with a bias: the bits of <see cref="KnownKeys.Split.LowBias"/> and
+    /// <see cref="KnownKeys.Split.HighBias"/>.
+    /// </summary>
+    static abstract void Split(T a, T b, out T low, out T high);
 
-    /// <summary>Of the lower 32 bits of each; what is above is ignored or must be zero.</summary>
-    static abstract T Multiply(T a, T b);
+    /// <summary>The same, added to sums of integers.</summary>
+    static abstract void AddSplit(T a, T b, ref T low, ref T high);
 
-    /// <summary>The sum of a[i] * b[i], as <see cref="Multiply"/>. One operation, because the JIT does not inline hundreds of small ones into one method.</summary>
-    static abstract T Dot(
-        T a0, T b0, T a1, T b1, T a2, T b2, T a3, T b3, T a4, T b4, T a5, T b5, T a6, T b6, T a7, T b7, T a8, T b8, T a9, T b9);
+    static abstract T AddIntegers(T a, T b);
 
-    /// <summary><paramref name="sum"/> + a * b, as <see cref="Multiply"/>.</summary>
-    static abstract T MultiplyAdd(T sum, T a, T b);
+    /// <summary>19 times an integer, and another one added.</summary>
+    static abstract T Nineteenfold(T value, long term);
+
+    /// <summary>
+    /// Of integers that are 2^59 + 2^50 too large and positive: the 51 lower bits of <paramref name="value"/>, and what is above them in
+    /// <paramref name="below"/>, so many <paramref name="times"/>, as a double and without what was too much.
+    /// </summary>
+    static abstract T Carried(T value, T below, [ConstantExpected] int times);
+
+    /// <summary>All bits where a number is negative.</summary>
+    /// <param name="numbers">One for each lane.</param>
+    static abstract T Negative(ReadOnlySpan<int> numbers);
 
     /// <summary>Where <paramref name="mask"/> has bits those of <paramref name="a"/>, elsewhere those of <paramref name="b"/>.</summary>
     static abstract T Select(T mask, T a, T b);
 
-    /// <summary>Makes columns of rows: lane i of column j is number j of row i, which has <see cref="Columns{T}.Count"/> of them.</summary>
-    static abstract void Transpose(ref ulong rows, out Columns<T> columns);
+    static abstract T ChangeSign(T mask, T value);
+
+    /// <summary>Makes columns of entries: lane i of column j is number j of the entry of table i.</summary>
+    static abstract void Transpose(ReadOnlySpan<KeyTable> tables, ReadOnlySpan<int> entries, out Columns<T> columns);
 }
 
-/// <summary>One number: for machines without wide vectors, and for what is done one by one.</summary>
-[StructLayout(LayoutKind.Auto)]
-internal readonly struct Lanes1(ulong value) : ILanes<Lanes1>
+/// <summary>
+/// How a product is split with two fused multiply-adds (Emmart, Zheng, Weems, 2018). Doubles from 2^103 to 2^104 are multiples of 2^51. So a b + 1.5 * 2^103, rounded, is
+/// (1.5 * 2^52 + high) * 2^51, and its bits, as an integer, are those of 1.5 * 2^103 and high more. With that known, a b - 2^51 high is exact; it is at most 2^50 up
+/// or down, and 1.5 * 2^52 makes an integer of its bits in the same way.
+/// </summary>
+internal static class Split
 {
-    private readonly ulong _value = value;
+    public const double HighBias = 1.5 * (1L << 52) * (1L << 51);
 
-    public static int Count => 1;
+    public const double LowBias = 1.5 * (1L << 52);
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 All(ulong value) => new(value);
+    /// <summary>Less a high part with its bias it leaves -2^51 high + <see cref="LowBias"/>.</summary>
+    public const double BothBiases = HighBias + LowBias;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 Load(ref ulong source) => new(source);
+    /// <summary>The bits of 2^52, under which an integer below 2^52 is a double.</summary>
+    public const long Exponent = 0x4330000000000000;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Store(Lanes1 value, ref ulong destination) => destination = value._value;
+    public const long Low51 = (1L << 51) - 1;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 Add(Lanes1 a, Lanes1 b) => new(unchecked(a._value + b._value));
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 Subtract(Lanes1 a, Lanes1 b) => new(unchecked(a._value - b._value));
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 And(Lanes1 a, Lanes1 b) => new(a._value & b._value);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 ShiftLeft(Lanes1 a, [ConstantExpected] byte bits) => new(a._value << bits);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 ShiftRight(Lanes1 a, [ConstantExpected] byte bits) => new(a._value >> bits);
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 Multiply(Lanes1 a, Lanes1 b) => new(unchecked(a._value * b._value));
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 MultiplyAdd(Lanes1 sum, Lanes1 a, Lanes1 b) => new(unchecked(sum._value + (a._value * b._value)));
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 Dot(
-        Lanes1 a0, Lanes1 b0, Lanes1 a1, Lanes1 b1, Lanes1 a2, Lanes1 b2, Lanes1 a3, Lanes1 b3, Lanes1 a4, Lanes1 b4, Lanes1 a5, Lanes1 b5, Lanes1 a6, Lanes1 b6, Lanes1 a7, Lanes1 b7, Lanes1 a8, Lanes1 b8, Lanes1 a9, Lanes1 b9) =>
-        new(unchecked(
-            (a0._value * b0._value)
-            + (a1._value * b1._value)
-            + (a2._value * b2._value)
-            + (a3._value * b3._value)
-            + (a4._value * b4._value)
-            + (a5._value * b5._value)
-            + (a6._value * b6._value)
-            + (a7._value * b7._value)
-            + (a8._value * b8._value)
-            + (a9._value * b9._value)));
-
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes1 Select(Lanes1 mask, Lanes1 a, Lanes1 b) => new((mask._value & a._value) | (~mask._value & b._value));
-
-    public static void Transpose(ref ulong rows, out Columns<Lanes1> columns)
-    {
-        columns = default;
-        for (var i = 0; i < Columns<Lanes1>.Count; i++) columns[i] = new Lanes1(Unsafe.Add(ref rows, i));
-
-    }
+    /// <summary>What <see cref="ILanes{T}.Carried"/> takes away: 2^52 of the exponent, 2^50 of the value and 2^59, 51 bits lower, of each carry.</summary>
+    public static double Excess([ConstantExpected] int times) => (1L << 52) + (1L << 50) + (times * (1L << 8));
 }
 
-/// <summary>AVX2.</summary>
-internal readonly struct Lanes4(Vector256<ulong> value) : ILanes<Lanes4>
+/// <summary>AVX2 and FMA.</summary>
+internal readonly struct Lanes4(Vector256<double> value) : ILanes<Lanes4>
 {
-    private readonly Vector256<ulong> _value = value;
+    private readonly Vector256<double> _value = value;
+
+    public static bool IsSupported => Avx2.IsSupported && Fma.IsSupported;
 
     public static int Count => 4;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes4 All(ulong value) => new(Vector256.Create(value));
+    private Vector256<long> Integers => _value.AsInt64();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes4 Load(ref ulong source) => new(Vector256.LoadUnsafe(ref source));
+    public static Lanes4 Load(ref double source) => new(Vector256.LoadUnsafe(ref source));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Store(Lanes4 value, ref ulong destination) => value._value.StoreUnsafe(ref destination);
+    public static void Store(Lanes4 value, ref double destination) => value._value.StoreUnsafe(ref destination);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes4 Add(Lanes4 a, Lanes4 b) => new(Avx2.Add(a._value, b._value));
+    public static Lanes4 Add(Lanes4 a, Lanes4 b) => new(a._value + b._value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes4 Subtract(Lanes4 a, Lanes4 b) => new(Avx2.Subtract(a._value, b._value));
+    public static Lanes4 Subtract(Lanes4 a, Lanes4 b) => new(a._value - b._value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes4 And(Lanes4 a, Lanes4 b) => new(Avx2.And(a._value, b._value));
+    public static Lanes4 MultiplyAdd(Lanes4 a, double b, Lanes4 sum) => new(Vector256.FusedMultiplyAdd(a._value, Vector256.Create(b), sum._value));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes4 ShiftLeft(Lanes4 a, [ConstantExpected] byte bits) => new(Avx2.ShiftLeftLogical(a._value, bits));
+    public static Lanes4 Above51(Lanes4 value)
+    {
+        var bias = Vector256.Create(KnownKeys.Split.HighBias);
+        return new(value._value + bias - bias);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes4 ShiftRight(Lanes4 a, [ConstantExpected] byte bits) => new(Avx2.ShiftRightLogical(a._value, bits));
+    public static void Split(Lanes4 a, Lanes4 b, out Lanes4 low, out Lanes4 high)
+    {
+        high = new(Vector256.FusedMultiplyAdd(a._value, b._value, Vector256.Create(KnownKeys.Split.HighBias)));
+        low = new(Vector256.FusedMultiplyAdd(a._value, b._value, Vector256.Create(KnownKeys.Split.BothBiases) - high._value));
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes4 Multiply(Lanes4 a, Lanes4 b) => new(Avx2.Multiply(a._value.AsUInt32(), b._value.AsUInt32()));
+    public static void AddSplit(Lanes4 a, Lanes4 b, ref Lanes4 low, ref Lanes4 high)
+    {
+        Split(a, b, out var addLow, out var addHigh);
+        low = AddIntegers(low, addLow);
+        high = AddIntegers(high, addHigh);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes4 MultiplyAdd(Lanes4 sum, Lanes4 a, Lanes4 b) => new(Avx2.Add(sum._value, Avx2.Multiply(a._value.AsUInt32(), b._value.AsUInt32())));
+    public static Lanes4 AddIntegers(Lanes4 a, Lanes4 b) => new((a.Integers + b.Integers).AsDouble());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes4 Dot(
-        Lanes4 a0, Lanes4 b0, Lanes4 a1, Lanes4 b1, Lanes4 a2, Lanes4 b2, Lanes4 a3, Lanes4 b3, Lanes4 a4, Lanes4 b4, Lanes4 a5, Lanes4 b5, Lanes4 a6, Lanes4 b6, Lanes4 a7, Lanes4 b7, Lanes4 a8, Lanes4 b8, Lanes4 a9, Lanes4 b9) =>
-        new(
-            Avx2.Multiply(a0._value.AsUInt32(), b0._value.AsUInt32())
-            + Avx2.Multiply(a1._value.AsUInt32(), b1._value.AsUInt32())
-            + Avx2.Multiply(a2._value.AsUInt32(), b2._value.AsUInt32())
-            + Avx2.Multiply(a3._value.AsUInt32(), b3._value.AsUInt32())
-            + Avx2.Multiply(a4._value.AsUInt32(), b4._value.AsUInt32())
-            + Avx2.Multiply(a5._value.AsUInt32(), b5._value.AsUInt32())
-            + Avx2.Multiply(a6._value.AsUInt32(), b6._value.AsUInt32())
-            + Avx2.Multiply(a7._value.AsUInt32(), b7._value.AsUInt32())
-            + Avx2.Multiply(a8._value.AsUInt32(), b8._value.AsUInt32())
-            + Avx2.Multiply(a9._value.AsUInt32(), b9._value.AsUInt32()));
+    public static Lanes4 Nineteenfold(Lanes4 value, long term) => new(((Vector256.ShiftLeft(value.Integers, 4) + Vector256.ShiftLeft(value.Integers, 1) + value.Integers) + Vector256.Create(term)).AsDouble());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes4 Carried(Lanes4 value, Lanes4 below, [ConstantExpected] int times)
+    {
+        var carry = Vector256.ShiftRightLogical(below.Integers, 51);
+        if (times == 19) carry = Vector256.ShiftLeft(carry, 4) + Vector256.ShiftLeft(carry, 1) + carry;
+        var low = Vector256.ConditionalSelect(Vector256.Create(KnownKeys.Split.Low51), value.Integers, Vector256.Create(KnownKeys.Split.Exponent));
+        return new((low + carry).AsDouble() - Vector256.Create(KnownKeys.Split.Excess(times)));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes4 Negative(ReadOnlySpan<int> numbers) => new(Avx2.ConvertToVector256Int64(Vector128.LessThan(Vector128.Create(numbers), Vector128<int>.Zero)).AsDouble());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes4 Select(Lanes4 mask, Lanes4 a, Lanes4 b) => new(Vector256.ConditionalSelect(mask._value, a._value, b._value));
 
-    public static void Transpose(ref ulong rows, out Columns<Lanes4> columns)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes4 ChangeSign(Lanes4 mask, Lanes4 value) => new(value._value ^ (mask._value & Vector256.Create(-0.0)));
+
+    public static void Transpose(ReadOnlySpan<KeyTable> tables, ReadOnlySpan<int> entries, out Columns<Lanes4> columns)
     {
         Unsafe.SkipInit(out columns);
+        ref var row0 = ref tables[0].Entry(entries[0]);
+        ref var row1 = ref tables[1].Entry(entries[1]);
+        ref var row2 = ref tables[2].Entry(entries[2]);
+        ref var row3 = ref tables[3].Entry(entries[3]);
         for (var i = 0; i < Columns<Lanes4>.Count; i += 4)
         {
-            var first = Vector256.LoadUnsafe(ref rows, (nuint)i);
-            var second = Vector256.LoadUnsafe(ref rows, (nuint)(Columns<Lanes4>.Count + i));
-            var third = Vector256.LoadUnsafe(ref rows, (nuint)((2 * Columns<Lanes4>.Count) + i));
-            var fourth = Vector256.LoadUnsafe(ref rows, (nuint)((3 * Columns<Lanes4>.Count) + i));
-            var (even, odd) = (Avx2.UnpackLow(first, second), Avx2.UnpackHigh(first, second));
-            var (evenBelow, oddBelow) = (Avx2.UnpackLow(third, fourth), Avx2.UnpackHigh(third, fourth));
-            columns[i] = new Lanes4(Avx2.Permute2x128(even, evenBelow, 0x20));
-            columns[i + 1] = new Lanes4(Avx2.Permute2x128(odd, oddBelow, 0x20));
-            columns[i + 2] = new Lanes4(Avx2.Permute2x128(even, evenBelow, 0x31));
-            columns[i + 3] = new Lanes4(Avx2.Permute2x128(odd, oddBelow, 0x31));
+            Pair(ref row0, ref row1, i, out var even0, out var odd0);
+            Pair(ref row2, ref row3, i, out var even2, out var odd2);
+            columns[i] = new(Avx.Permute2x128(even0, even2, 0x20));
+            columns[i + 1] = new(Avx.Permute2x128(odd0, odd2, 0x20));
+            columns[i + 2] = new(Avx.Permute2x128(even0, even2, 0x31));
+            columns[i + 3] = new(Avx.Permute2x128(odd0, odd2, 0x31));
         }
+    }
 
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    private static void Pair(ref double first, ref double second, int column, out Vector256<double> even, out Vector256<double> odd)
+    {
+        var (a, b) = (Vector256.LoadUnsafe(ref first, (nuint)column), Vector256.LoadUnsafe(ref second, (nuint)column));
+        even = Avx.UnpackLow(a, b);
+        odd = Avx.UnpackHigh(a, b);
     }
 }
 
-/// <summary>AVX-512.</summary>
-internal readonly struct Lanes8(Vector512<ulong> value) : ILanes<Lanes8>
+/// <summary>AVX-512, with the integer product of 64 bits that Nineteenfold uses.</summary>
+internal readonly struct Lanes8(Vector512<double> value) : ILanes<Lanes8>
 {
-    private readonly Vector512<ulong> _value = value;
+    private readonly Vector512<double> _value = value;
+
+    public static bool IsSupported => Avx512F.IsSupported && Avx512DQ.IsSupported;
 
     public static int Count => 8;
 
-    [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes8 All(ulong value) => new(Vector512.Create(value));
+    private Vector512<long> Integers => _value.AsInt64();
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes8 Load(ref ulong source) => new(Vector512.LoadUnsafe(ref source));
+    public static Lanes8 Load(ref double source) => new(Vector512.LoadUnsafe(ref source));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static void Store(Lanes8 value, ref ulong destination) => value._value.StoreUnsafe(ref destination);
+    public static void Store(Lanes8 value, ref double destination) => value._value.StoreUnsafe(ref destination);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes8 Add(Lanes8 a, Lanes8 b) => new(Avx512F.Add(a._value, b._value));
+    public static Lanes8 Add(Lanes8 a, Lanes8 b) => new(a._value + b._value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes8 Subtract(Lanes8 a, Lanes8 b) => new(Avx512F.Subtract(a._value, b._value));
+    public static Lanes8 Subtract(Lanes8 a, Lanes8 b) => new(a._value - b._value);
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes8 And(Lanes8 a, Lanes8 b) => new(Avx512F.And(a._value, b._value));
+    public static Lanes8 MultiplyAdd(Lanes8 a, double b, Lanes8 sum) => new(Vector512.FusedMultiplyAdd(a._value, Vector512.Create(b), sum._value));
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes8 ShiftLeft(Lanes8 a, [ConstantExpected] byte bits) => new(Avx512F.ShiftLeftLogical(a._value, bits));
+    public static Lanes8 Above51(Lanes8 value)
+    {
+        var bias = Vector512.Create(KnownKeys.Split.HighBias);
+        return new(value._value + bias - bias);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes8 ShiftRight(Lanes8 a, [ConstantExpected] byte bits) => new(Avx512F.ShiftRightLogical(a._value, bits));
+    public static void Split(Lanes8 a, Lanes8 b, out Lanes8 low, out Lanes8 high)
+    {
+        high = new(Vector512.FusedMultiplyAdd(a._value, b._value, Vector512.Create(KnownKeys.Split.HighBias)));
+        low = new(Vector512.FusedMultiplyAdd(a._value, b._value, Vector512.Create(KnownKeys.Split.BothBiases) - high._value));
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes8 Multiply(Lanes8 a, Lanes8 b) => new(Avx512F.Multiply(a._value.AsUInt32(), b._value.AsUInt32()));
+    public static void AddSplit(Lanes8 a, Lanes8 b, ref Lanes8 low, ref Lanes8 high)
+    {
+        Split(a, b, out var addLow, out var addHigh);
+        low = AddIntegers(low, addLow);
+        high = AddIntegers(high, addHigh);
+    }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes8 MultiplyAdd(Lanes8 sum, Lanes8 a, Lanes8 b) => new(Avx512F.Add(sum._value, Avx512F.Multiply(a._value.AsUInt32(), b._value.AsUInt32())));
+    public static Lanes8 AddIntegers(Lanes8 a, Lanes8 b) => new((a.Integers + b.Integers).AsDouble());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    public static Lanes8 Dot(
-        Lanes8 a0, Lanes8 b0, Lanes8 a1, Lanes8 b1, Lanes8 a2, Lanes8 b2, Lanes8 a3, Lanes8 b3, Lanes8 a4, Lanes8 b4, Lanes8 a5, Lanes8 b5, Lanes8 a6, Lanes8 b6, Lanes8 a7, Lanes8 b7, Lanes8 a8, Lanes8 b8, Lanes8 a9, Lanes8 b9) =>
-        new(
-            Avx512F.Multiply(a0._value.AsUInt32(), b0._value.AsUInt32())
-            + Avx512F.Multiply(a1._value.AsUInt32(), b1._value.AsUInt32())
-            + Avx512F.Multiply(a2._value.AsUInt32(), b2._value.AsUInt32())
-            + Avx512F.Multiply(a3._value.AsUInt32(), b3._value.AsUInt32())
-            + Avx512F.Multiply(a4._value.AsUInt32(), b4._value.AsUInt32())
-            + Avx512F.Multiply(a5._value.AsUInt32(), b5._value.AsUInt32())
-            + Avx512F.Multiply(a6._value.AsUInt32(), b6._value.AsUInt32())
-            + Avx512F.Multiply(a7._value.AsUInt32(), b7._value.AsUInt32())
-            + Avx512F.Multiply(a8._value.AsUInt32(), b8._value.AsUInt32())
-            + Avx512F.Multiply(a9._value.AsUInt32(), b9._value.AsUInt32()));
+    public static Lanes8 Nineteenfold(Lanes8 value, long term) => new(((value.Integers * 19) + Vector512.Create(term)).AsDouble());
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes8 Carried(Lanes8 value, Lanes8 below, [ConstantExpected] int times)
+    {
+        var carry = Vector512.ShiftRightLogical(below.Integers, 51);
+        if (times == 19) carry = carry * 19;
+        var low = Vector512.ConditionalSelect(Vector512.Create(KnownKeys.Split.Low51), value.Integers, Vector512.Create(KnownKeys.Split.Exponent));
+        return new((low + carry).AsDouble() - Vector512.Create(KnownKeys.Split.Excess(times)));
+    }
+
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes8 Negative(ReadOnlySpan<int> numbers) => new(Avx512F.ConvertToVector512Int64(Vector256.LessThan(Vector256.Create(numbers), Vector256<int>.Zero)).AsDouble());
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes8 Select(Lanes8 mask, Lanes8 a, Lanes8 b) => new(Vector512.ConditionalSelect(mask._value, a._value, b._value));
 
-    public static void Transpose(ref ulong rows, out Columns<Lanes8> columns)
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
+    public static Lanes8 ChangeSign(Lanes8 mask, Lanes8 value) => new(value._value ^ (mask._value & Vector512.Create(-0.0)));
+
+    public static void Transpose(ReadOnlySpan<KeyTable> tables, ReadOnlySpan<int> entries, out Columns<Lanes8> columns)
     {
         Unsafe.SkipInit(out columns);
+        ref var row0 = ref tables[0].Entry(entries[0]);
+        ref var row1 = ref tables[1].Entry(entries[1]);
+        ref var row2 = ref tables[2].Entry(entries[2]);
+        ref var row3 = ref tables[3].Entry(entries[3]);
+        ref var row4 = ref tables[4].Entry(entries[4]);
+        ref var row5 = ref tables[5].Entry(entries[5]);
+        ref var row6 = ref tables[6].Entry(entries[6]);
+        ref var row7 = ref tables[7].Entry(entries[7]);
         for (var i = 0; i < Columns<Lanes8>.Count; i += 8)
         {
             // Pairs of rows first; then the parts of 128 bits of four such pairs.
-            Pair(ref rows, 0, i, out var even0, out var odd0);
-            Pair(ref rows, 2, i, out var even2, out var odd2);
-            Pair(ref rows, 4, i, out var even4, out var odd4);
-            Pair(ref rows, 6, i, out var even6, out var odd6);
+            Pair(ref row0, ref row1, i, out var even0, out var odd0);
+            Pair(ref row2, ref row3, i, out var even2, out var odd2);
+            Pair(ref row4, ref row5, i, out var even4, out var odd4);
+            Pair(ref row6, ref row7, i, out var even6, out var odd6);
             Four(even0, even2, even4, even6, out columns[i], out columns[i + 2], out columns[i + 4], out columns[i + 6]);
             Four(odd0, odd2, odd4, odd6, out columns[i + 1], out columns[i + 3], out columns[i + 5], out columns[i + 7]);
         }
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Pair(ref ulong rows, int row, int column, out Vector512<ulong> even, out Vector512<ulong> odd)
+    private static void Pair(ref double first, ref double second, int column, out Vector512<double> even, out Vector512<double> odd)
     {
-        var first = Vector512.LoadUnsafe(ref rows, (nuint)((row * Columns<Lanes8>.Count) + column));
-        var second = Vector512.LoadUnsafe(ref rows, (nuint)(((row + 1) * Columns<Lanes8>.Count) + column));
-        even = Avx512F.UnpackLow(first, second);
-        odd = Avx512F.UnpackHigh(first, second);
+        var (a, b) = (Vector512.LoadUnsafe(ref first, (nuint)column), Vector512.LoadUnsafe(ref second, (nuint)column));
+        even = Avx512F.UnpackLow(a, b);
+        odd = Avx512F.UnpackHigh(a, b);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Four(Vector512<ulong> a, Vector512<ulong> b, Vector512<ulong> c, Vector512<ulong> d, out Lanes8 first, out Lanes8 second, out Lanes8 third, out Lanes8 fourth)
+    private static void Four(
+        Vector512<double> a, Vector512<double> b, Vector512<double> c, Vector512<double> d, out Lanes8 first, out Lanes8 second, out Lanes8 third, out Lanes8 fourth)
     {
         var (ab02, ab13) = (Avx512F.Shuffle4x128(a, b, 0x88), Avx512F.Shuffle4x128(a, b, 0xdd));
         var (cd02, cd13) = (Avx512F.Shuffle4x128(c, d, 0x88), Avx512F.Shuffle4x128(c, d, 0xdd));
-        first = new Lanes8(Avx512F.Shuffle4x128(ab02, cd02, 0x88));
-        second = new Lanes8(Avx512F.Shuffle4x128(ab13, cd13, 0x88));
-        third = new Lanes8(Avx512F.Shuffle4x128(ab02, cd02, 0xdd));
-        fourth = new Lanes8(Avx512F.Shuffle4x128(ab13, cd13, 0xdd));
-
+        first = new(Avx512F.Shuffle4x128(ab02, cd02, 0x88));
+        second = new(Avx512F.Shuffle4x128(ab13, cd13, 0x88));
+        third = new(Avx512F.Shuffle4x128(ab02, cd02, 0xdd));
+        fourth = new(Avx512F.Shuffle4x128(ab13, cd13, 0xdd));
     }
 }
 
@@ -284,7 +305,7 @@ internal readonly struct Lanes8(Vector512<ulong> value) : ILanes<Lanes8>
 [InlineArray(Count)]
 internal struct Columns<T>
 {
-    public const int Count = 16;
+    public const int Count = KeyTable.EntrySize;
 
     private T _first;
 }

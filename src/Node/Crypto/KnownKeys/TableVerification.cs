@@ -1,7 +1,6 @@
 using System;
 using System.Buffers;
 using System.Runtime.CompilerServices;
-using System.Runtime.Intrinsics.X86;
 using System.Security.Cryptography;
 using CyberMesh.Core.Primitives;
 
@@ -20,139 +19,140 @@ internal static class TableVerification
     private const int DigitsPerSignature = 2 * Scalars.Windows;
 
     /// <summary>The widest that this machine has.</summary>
-    public static string Instructions => Avx512F.IsSupported ? "AVX-512" : Avx2.IsSupported ? "AVX2" : "scalar";
+    public static string Instructions => Lanes8.IsSupported ? "AVX-512" : Lanes4.IsSupported ? "AVX2" : "scalar";
 
     public static bool Verify(PublicKey key, ReadOnlySpan<byte> message, Signature signature, KeyTable table) =>
-        Avx512F.IsSupported ? VerifyOne<Lanes8>(key, message, signature, table)
-        : Avx2.IsSupported ? VerifyOne<Lanes4>(key, message, signature, table)
-        : VerifyOne<Lanes1>(key, message, signature, table);
+        Lanes8.IsSupported ? VerifyOne<FieldLanes<Lanes8>>(key, message, signature, table)
+        : Lanes4.IsSupported ? VerifyOne<FieldLanes<Lanes4>>(key, message, signature, table)
+        : VerifyOne<Field51>(key, message, signature, table);
 
     /// <param name="tables">Of the key of each check.</param>
     public static void Verify(ReadOnlySpan<SignatureCheck> checks, ReadOnlySpan<KeyTable> tables, Span<bool> accepted)
     {
-        if (Avx512F.IsSupported) Verify<Lanes8>(checks, tables, accepted);
-        else if (Avx2.IsSupported) Verify<Lanes4>(checks, tables, accepted);
-        else Verify<Lanes1>(checks, tables, accepted);
+        if (Lanes8.IsSupported) Verify<FieldLanes<Lanes8>>(checks, tables, accepted);
+        else if (Lanes4.IsSupported) Verify<FieldLanes<Lanes4>>(checks, tables, accepted);
+        else Verify<Field51>(checks, tables, accepted);
     }
 
-    internal static void Verify<T>(ReadOnlySpan<SignatureCheck> checks, ReadOnlySpan<KeyTable> tables, Span<bool> accepted)
-        where T : unmanaged, ILanes<T>
+    internal static void Verify<F>(ReadOnlySpan<SignatureCheck> checks, ReadOnlySpan<KeyTable> tables, Span<bool> accepted)
+        where F : unmanaged, IField<F>
     {
         // One signature over all lanes is quicker than lanes that stay empty.
         if (checks.Length <= 2)
         {
-            for (var i = 0; i < checks.Length; i++) accepted[i] = VerifyOne<T>(checks[i].Key, checks[i].Message.Span, checks[i].Signature, tables[i]);
+            for (var i = 0; i < checks.Length; i++) accepted[i] = VerifyOne<F>(checks[i].Key, checks[i].Message.Span, checks[i].Signature, tables[i]);
             return;
         }
 
         for (var from = 0; from < checks.Length; from += RunMax)
         {
             var count = Math.Min(RunMax, checks.Length - from);
-            VerifyRun<T>(checks.Slice(from, count), tables.Slice(from, count), accepted.Slice(from, count));
+            VerifyRun<F>(checks.Slice(from, count), tables.Slice(from, count), accepted.Slice(from, count));
         }
     }
 
     /// <summary>A signature per lane; what is left to do after the sums is done one by one, with one inversion for all.</summary>
-    private static void VerifyRun<T>(ReadOnlySpan<SignatureCheck> checks, ReadOnlySpan<KeyTable> tables, Span<bool> accepted)
-        where T : unmanaged, ILanes<T>
+    private static void VerifyRun<F>(ReadOnlySpan<SignatureCheck> checks, ReadOnlySpan<KeyTable> tables, Span<bool> accepted)
+        where F : unmanaged, IField<F>
     {
         Span<sbyte> digits = stackalloc sbyte[RunMax * DigitsPerSignature];
         for (var i = 0; i < checks.Length; i++) accepted[i] = TryPrepare(checks[i].Key, checks[i].Message.Span, checks[i].Signature, digits.Slice(i * DigitsPerSignature, DigitsPerSignature));
         Span<Field51> x = stackalloc Field51[checks.Length];
         Span<Field51> y = stackalloc Field51[checks.Length];
         Span<Field51> z = stackalloc Field51[checks.Length];
-        for (var i = 0; i < checks.Length; i += T.Count)
+        for (var i = 0; i < checks.Length; i += F.Lanes)
         {
-            var count = Math.Min(T.Count, checks.Length - i);
-            SumInLanes<T>(digits.Slice(i * DigitsPerSignature, count * DigitsPerSignature), tables.Slice(i, count), x[i..], y[i..], z[i..]);
+            var count = Math.Min(F.Lanes, checks.Length - i);
+            SumInLanes<F>(digits.Slice(i * DigitsPerSignature, count * DigitsPerSignature), tables.Slice(i, count), out var sum);
+            F.Store(sum.X, x[i..]);
+            F.Store(sum.Y, y[i..]);
+            F.Store(sum.Z, z[i..]);
         }
 
-        Field51.InvertAll(z);
-        for (var i = 0; i < checks.Length; i++) accepted[i] = accepted[i] && IsR(x[i] * z[i], y[i] * z[i], checks[i].Signature);
+        Span<Field51> prefixes = stackalloc Field51[checks.Length];
+        Numbers<Field51>.InvertAll(z, prefixes);
+        for (var i = 0; i < checks.Length; i++) accepted[i] = accepted[i] && IsR(x[i], y[i], z[i], checks[i].Signature);
     }
 
     /// <summary>The 64 terms of one sum spread over the lanes, which are added up at the end.</summary>
-    internal static bool VerifyOne<T>(PublicKey key, ReadOnlySpan<byte> message, Signature signature, KeyTable table)
-        where T : unmanaged, ILanes<T>
+    internal static bool VerifyOne<F>(PublicKey key, ReadOnlySpan<byte> message, Signature signature, KeyTable table)
+        where F : unmanaged, IField<F>
     {
         Span<sbyte> digits = stackalloc sbyte[DigitsPerSignature];
         if (!TryPrepare(key, message, signature, digits)) return false;
-        var point = Point<T>.Neutral;
-        Span<ulong> entries = stackalloc ulong[KeyTable.EntrySize * T.Count];
-        Span<ulong> negative = stackalloc ulong[T.Count];
-        for (var term = 0; term < DigitsPerSignature; term += T.Count)
+        var tables = default(TableOfLane);
+        Span<int> entries = stackalloc int[LanesMax];
+        var sum = default(Point<F>);
+        for (var term = 0; term < DigitsPerSignature; term += F.Lanes)
         {
-            for (var lane = 0; lane < T.Count; lane++)
+            for (var lane = 0; lane < F.Lanes; lane++)
             {
-                var of = term + lane < Scalars.Windows ? KeyTable.Base : table;
-                Take(of, (term + lane) % Scalars.Windows, digits[term + lane], lane, entries, negative);
+                tables[lane] = term + lane < Scalars.Windows ? KeyTable.Base : table;
+                entries[lane] = KeyTable.EntryOf((term + lane) % Scalars.Windows, digits[term + lane]);
             }
 
-            point.Add(new Niels<T>(ref entries[0], T.Load(ref negative[0])));
+            F.Take(tables, entries, out var points);
+            if (term == 0) sum = new Point<F>(points);
+            else sum.Add(points);
         }
 
-        Span<ulong> buffer = stackalloc ulong[2 * Field<T>.Limbs * T.Count];
-        for (var half = T.Count / 2; half > 0; half /= 2)
+        for (var half = F.Lanes / 2; half > 0; half /= 2)
         {
-            var other = new Point<T> { X = Moved(point.X, half, buffer), Y = Moved(point.Y, half, buffer), Z = Moved(point.Z, half, buffer), XY = Moved(point.XY, half, buffer) };
-            point.Add(new Prepared<T>(other));
+            var other = new Point<F> { X = Moved(sum.X, half), Y = Moved(sum.Y, half), Z = Moved(sum.Z, half), XY = Moved(sum.XY, half) };
+            sum.Add(new Prepared<F>(other));
         }
 
-        Span<Field51> sum = stackalloc Field51[3];
-        Spread(point.X, sum, 1);
-        Spread(point.Y, sum[1..], 1);
-        Spread(point.Z, sum[2..], 1);
-        var inverse = sum[2].Inverted();
-        return IsR(sum[0] * inverse, sum[1] * inverse, signature);
+        Span<Field51> first = stackalloc Field51[3];
+        F.Store(sum.X, first[..1]);
+        F.Store(sum.Y, first.Slice(1, 1));
+        F.Store(sum.Z, first[2..]);
+        Numbers<Field51>.Invert(out var inverse, first[2]);
+        return IsR(first[0], first[1], inverse, signature);
     }
 
     /// <summary>Each lane gets what stood so many lanes above it.</summary>
-    private static Field<T> Moved<T>(in Field<T> value, int lanes, Span<ulong> buffer)
-        where T : unmanaged, ILanes<T>
+    private static F Moved<F>(in F value, int lanes)
+        where F : unmanaged, IField<F>
     {
-        value.Store(ref buffer[0]);
-        for (var i = 0; i < Field<T>.Limbs; i++)
-            for (var lane = 0; lane < lanes; lane++)
-                buffer[(i * T.Count) + lane] = buffer[(i * T.Count) + lane + lanes];
-        return Field<T>.Load(ref buffer[0]);
+        Span<Field51> numbers = stackalloc Field51[F.Lanes];
+        F.Store(value, numbers);
+        numbers[lanes..(2 * lanes)].CopyTo(numbers);
+        return F.Load(numbers);
+    }
+
+    private const int LanesMax = 8;
+
+    [InlineArray(LanesMax)]
+    private struct TableOfLane
+    {
+        private KeyTable _first;
     }
 
     /// <summary>As many sums as there are lanes, or fewer.</summary>
-    private static void SumInLanes<T>(ReadOnlySpan<sbyte> digits, ReadOnlySpan<KeyTable> tables, Span<Field51> x, Span<Field51> y, Span<Field51> z)
-        where T : unmanaged, ILanes<T>
+    private static void SumInLanes<F>(ReadOnlySpan<sbyte> digits, ReadOnlySpan<KeyTable> tables, out Point<F> sum)
+        where F : unmanaged, IField<F>
     {
-        Span<ulong> entries = stackalloc ulong[KeyTable.EntrySize * T.Count];
-        Span<ulong> negative = stackalloc ulong[T.Count];
-        var point = Point<T>.Neutral;
+        // Lanes without a signature add the same as the last one with one.
+        var (bases, keys) = (default(TableOfLane), default(TableOfLane));
+        for (var lane = 0; lane < F.Lanes; lane++) (bases[lane], keys[lane]) = (KeyTable.Base, tables[Math.Min(lane, tables.Length - 1)]);
+        Span<int> entries = stackalloc int[LanesMax];
+        sum = default;
         for (var window = 0; window < Scalars.Windows; window++)
         {
-            // Lanes without a signature add the same as the last one with one.
-            for (var lane = 0; lane < T.Count; lane++)
-                Take(KeyTable.Base, window, digits[(Math.Min(lane, tables.Length - 1) * DigitsPerSignature) + window], lane, entries, negative);
-            point.Add(new Niels<T>(ref entries[0], T.Load(ref negative[0])));
-            for (var lane = 0; lane < tables.Length; lane++)
-                Take(tables[lane], window, digits[(lane * DigitsPerSignature) + Scalars.Windows + window], lane, entries, negative);
-            point.Add(new Niels<T>(ref entries[0], T.Load(ref negative[0])));
+            Choose(digits[window..], window, tables.Length, entries[..F.Lanes]);
+            F.Take(bases, entries, out var points);
+            if (window == 0) sum = new Point<F>(points);
+            else sum.Add(points);
+            Choose(digits[(Scalars.Windows + window)..], window, tables.Length, entries[..F.Lanes]);
+            F.Take(keys, entries, out points);
+            sum.Add(points);
         }
-
-        Spread(point.X, x, tables.Length);
-        Spread(point.Y, y, tables.Length);
-        Spread(point.Z, z, tables.Length);
-    }
-
-    private static void Spread<T>(in Field<T> value, Span<Field51> numbers, int count)
-        where T : unmanaged, ILanes<T>
-    {
-        Span<ulong> limbs = stackalloc ulong[Field<T>.Limbs * T.Count];
-        value.Store(ref limbs[0]);
-        for (var lane = 0; lane < count; lane++) numbers[lane] = Field51.FromTen(limbs[lane..], T.Count);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
-    private static void Take(KeyTable table, int window, int digit, int lane, Span<ulong> entries, Span<ulong> negative)
+    private static void Choose(ReadOnlySpan<sbyte> digits, int window, int signatures, Span<int> entries)
     {
-        table.CopyEntry(window, digit, ref entries[lane * KeyTable.EntrySize]);
-        negative[lane] = digit < 0 ? ulong.MaxValue : 0;
+        for (var lane = 0; lane < entries.Length; lane++) entries[lane] = KeyTable.EntryOf(window, digits[Math.Min(lane, signatures - 1) * DigitsPerSignature]);
     }
 
     /// <summary>The digits of s, then those of k = SHA-512(R, A, message) mod L.</summary>
@@ -183,13 +183,15 @@ internal static class TableVerification
         return true;
     }
 
-    /// <summary>Encodes (x, y) and compares.</summary>
-    private static bool IsR(in Field51 x, in Field51 y, Signature signature)
+    /// <summary>Encodes the point and compares.</summary>
+    private static bool IsR(in Field51 x, in Field51 y, in Field51 inverseOfZ, Signature signature)
     {
+        Field51.Multiply(out var number, x, inverseOfZ);
         Span<byte> encoded = stackalloc byte[32];
-        x.ToBytes(encoded);
+        number.ToBytes(encoded);
         var sign = (byte)((encoded[0] & 1) << 7);
-        y.ToBytes(encoded);
+        Field51.Multiply(out number, y, inverseOfZ);
+        number.ToBytes(encoded);
         encoded[31] |= sign;
         return signature.R == Bytes32.From(encoded) && !IsOfSmallOrder(encoded);
     }
