@@ -20,30 +20,14 @@ public sealed class KnownKeyTests
     /// <summary>Signatures that are compared with libsodium's verdict: CYBERMESH_SIGNATURES, a million in a long run.</summary>
     private static readonly int Signatures = int.Parse(Environment.GetEnvironmentVariable("CYBERMESH_SIGNATURES") ?? "20000", CultureInfo.InvariantCulture);
 
-    private delegate void Verification(ReadOnlySpan<SignatureCheck> checks, ReadOnlySpan<KeyTable> tables, Span<bool> accepted);
+    public static TheoryData<int> Widths => [.. TableVerification.Widths.Select(width => width.Lanes)];
 
-    public static TheoryData<int> Widths
-    {
-        get
-        {
-            var widths = new TheoryData<int> { 1 };
-            if (Lanes4.IsSupported) widths.Add(4);
-            if (Lanes8.IsSupported) widths.Add(8);
-            return widths;
-        }
-    }
-
-    private static Verification Width(int lanes) => lanes switch
-    {
-        8 => TableVerification.Verify<FieldLanes<Lanes8>>,
-        4 => TableVerification.Verify<FieldLanes<Lanes4>>,
-        _ => TableVerification.Verify<Field51>,
-    };
+    private static TableVerification Width(int lanes) => TableVerification.Widths.Single(width => width.Lanes == lanes);
 
     private static bool Verify(int lanes, SignatureCheck check, KeyTable table)
     {
         Span<bool> accepted = [false];
-        Width(lanes)([check], [table], accepted);
+        Width(lanes).Verify([check], [table], accepted);
         return accepted[0];
     }
 
@@ -341,7 +325,7 @@ public sealed class KnownKeyTests
     public void Random_and_mutated_signatures_get_the_verdict_of_libsodium(int lanes)
     {
         var random = new Random(lanes);
-        var verify = Width(lanes);
+        var width = Width(lanes);
         var keys = Enumerable.Range(0, 24).Select(_ => new Ed25519Signer(Random(random, 32))).ToArray();
         var tablesOf = keys.ToDictionary(k => k.PublicKey, k => Table(k.PublicKey));
         var accepted = 0;
@@ -374,7 +358,7 @@ public sealed class KnownKeyTests
                 (checks[i], tables[i]) = (new SignatureCheck(claimed, message, Signature.From(signature)), tablesOf[claimed]);
             }
 
-            verify(checks, tables, verdicts);
+            width.Verify(checks, tables, verdicts);
             for (var i = 0; i < count; i++)
             {
                 var expected = Library.Verify(checks[i].Key, checks[i].Message.Span, checks[i].Signature);

@@ -14,7 +14,7 @@ internal sealed record BenchMachine(string Processor, int Cores, string Instruct
         const string information = "/proc/cpuinfo";
         var model = File.Exists(information) ? File.ReadLines(information).FirstOrDefault(l => l.StartsWith("model name", StringComparison.Ordinal))?.Split(':')[1].Trim() : null;
         var version = typeof(BenchMachine).Assembly.GetCustomAttribute<AssemblyInformationalVersionAttribute>()?.InformationalVersion ?? "unknown";
-        return new BenchMachine(model ?? "unknown processor", Environment.ProcessorCount, KnownKeyVerifier.Instructions, Environment.Version.ToString(), version);
+        return new BenchMachine(model ?? "unknown processor", Environment.ProcessorCount, KnownKeyVerifier.Widths.First(), Environment.Version.ToString(), version);
     }
 
     public override string ToString() => $"{Cores} cores of {Processor} ({Instructions}), .NET {Runtime}, cybermesh {Commit}";

@@ -47,7 +47,8 @@ internal static class VerifyBench
     private static Report Measure(int keys, int size)
     {
         var library = new Ed25519Verifier();
-        ISignatureVerifier tables = new KnownKeyVerifier(library);
+        (string Instructions, ISignatureVerifier Verifier)[] widths = [.. KnownKeyVerifier.Widths.Select(instructions => (instructions, new KnownKeyVerifier(library, instructions: instructions)))];
+        var tables = widths[0].Verifier;
         var signers = Enumerable.Range(0, keys).Select(_ => new Ed25519Signer(RandomNumberGenerator.GetBytes(32))).ToArray();
         var clock = Stopwatch.StartNew();
         foreach (var signer in signers)
@@ -65,6 +66,10 @@ internal static class VerifyBench
         }
 
         var ofTable = (clock.Elapsed - withoutTables).TotalMilliseconds / keys;
+        foreach (var (_, narrower) in widths[1..])
+            foreach (var signer in signers)
+                for (var i = 0; i < KnownKeyVerifier.SignaturesForTable; i++)
+                    narrower.Verify(signer.PublicKey, [], signer.Sign([]));
         var checks = Enumerable.Range(0, Batches[^1]).Select(i =>
         {
             var message = RandomNumberGenerator.GetBytes(size);
@@ -75,6 +80,10 @@ internal static class VerifyBench
             ("libsodium", () => OneByOne(library, checks[..64]), 64),
             ("tables, one by one", () => OneByOne(tables, checks[..64]), 64),
             .. Batches.Select(batch => ($"tables, batches of {batch}", (Action)(() => Batch(tables, checks[..batch])), batch)),
+            .. widths[1..].SelectMany(width => new (string, Action, int)[]
+            {
+                ($"{width.Instructions}, one by one", () => OneByOne(width.Verifier, checks[..64]), 64), ($"{width.Instructions}, batches of 64", () => Batch(width.Verifier, checks[..64]), 64),
+            }),
         ];
         var times = runs.Select(_ => new double[Rounds]).ToArray();
         for (var round = -Rounds; round < Rounds; round++) // half of them until everything is compiled
@@ -87,7 +96,7 @@ internal static class VerifyBench
 
         var medians = times.Select(t => t.Order().ElementAt(Rounds / 2)).ToArray();
         foreach (var signer in signers) signer.Dispose();
-        return new Report(KnownKeyVerifier.Instructions, keys, size, ofTable, KnownKeyVerifier.BytesPerKey, [.. runs.Select((run, i) => new Line(run.What, medians[i], medians[0] / medians[i]))]);
+        return new Report(widths[0].Instructions, keys, size, ofTable, KnownKeyVerifier.BytesPerKey, [.. runs.Select((run, i) => new Line(run.What, medians[i], medians[0] / medians[i]))]);
     }
 
     private static void OneByOne(ISignatureVerifier verifier, SignatureCheck[] checks)

@@ -81,16 +81,17 @@ internal struct FieldLanes<T> : IField<FieldLanes<T>>
         result._4 = T.MultiplyAdd(c3, one, T.Subtract(f._4, c4));
     }
 
-    // What each limb has too much when the products are summed up: a bias for each low part (k + 1 directly in limb k, 4 - k folded in 19 times) and each
-    // high part (k directly, 5 - k folded in). Taken away together, with two terms that make carrying simple: 2^59 keeps the sum positive, because it is
-    // within 2^58 (20 times five low and five high parts of at most 2^50), and 2^50 makes rounding down rounding to the nearest.
+    // What limb k has too much when the products are summed up: a bias for each low part (k + 1 directly, 4 - k folded in 19 times) and for each high part
+    // (k directly, 5 - k folded in). Taken away together, with two terms that make carrying simple: 2^59 keeps the sum positive, because it is within 2^58
+    // (20 times five low and five high parts of at most 2^50), and 2^50 makes rounding down rounding to the nearest. Constants, because the one method that
+    // needs them is compiled before static fields are set.
 
-    private static readonly long Bias0 = Bias(0), Bias1 = Bias(1), Bias2 = Bias(2), Bias3 = Bias(3), Bias4 = Bias(4);
-
-    private static long Bias(int k) => unchecked(
-        (1L << 59) + (1L << 50)
-        - ((k + 1 + (19 * (4 - k))) * BitConverter.DoubleToInt64Bits(Split.LowBias))
-        - ((k + (19 * (5 - k))) * BitConverter.DoubleToInt64Bits(Split.HighBias)));
+    private const long Positive = (1L << 59) + (1L << 50);
+    private const long Bias0 = unchecked(Positive - (77 * Split.LowBits) - (95 * Split.HighBits));
+    private const long Bias1 = unchecked(Positive - (59 * Split.LowBits) - (77 * Split.HighBits));
+    private const long Bias2 = unchecked(Positive - (41 * Split.LowBits) - (59 * Split.HighBits));
+    private const long Bias3 = unchecked(Positive - (23 * Split.LowBits) - (41 * Split.HighBits));
+    private const long Bias4 = unchecked(Positive - (5 * Split.LowBits) - (23 * Split.HighBits));
 
     /// <summary>Column by column from the highest, so that few numbers are on the way at a time; the upper ones are folded in, because 2^255 is 19.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

@@ -1,5 +1,7 @@
 using System;
 using System.Collections.Concurrent;
+using System.Collections.Generic;
+using System.Linq;
 using System.Runtime.CompilerServices;
 using System.Threading;
 using CyberMesh.Core.Primitives;
@@ -26,6 +28,7 @@ public sealed class KnownKeyVerifier : ISignatureVerifier
 
     private readonly ISignatureVerifier _library;
     private readonly int _tablesMax;
+    private readonly TableVerification _width;
     private readonly ConcurrentDictionary<PublicKey, Known> _keys = new();
     private readonly Lock _building = new();
     private long _clock;
@@ -42,10 +45,12 @@ public sealed class KnownKeyVerifier : ISignatureVerifier
 
     /// <param name="library">Has the last word.</param>
     /// <param name="tablesMax">Of those used longest ago the table is given up.</param>
-    public KnownKeyVerifier(ISignatureVerifier library, int tablesMax = DefaultTablesMax)
+    /// <param name="instructions">One of <see cref="Widths"/>, or null for the quickest.</param>
+    public KnownKeyVerifier(ISignatureVerifier library, int tablesMax = DefaultTablesMax, string? instructions = null)
     {
         _library = library;
         _tablesMax = tablesMax;
+        _width = TableVerification.Widths.First(width => width.Instructions == (instructions ?? width.Instructions));
         SelfTest();
     }
 
@@ -61,13 +66,13 @@ public sealed class KnownKeyVerifier : ISignatureVerifier
     /// <summary>Signatures that the tables did not accept and libsodium did. Some crafted ones may be among what it accepts; honest signers make none.</summary>
     public long Unconfirmed => Interlocked.Read(ref _unconfirmed);
 
-    /// <summary>What the tables are used with.</summary>
-    public static string Instructions => TableVerification.Instructions;
+    /// <summary>The instructions that tables can be used with on this machine, the quickest first.</summary>
+    public static IEnumerable<string> Widths => TableVerification.Widths.Select(width => width.Instructions);
 
     public bool Verify(PublicKey key, ReadOnlySpan<byte> message, Signature signature)
     {
         if (Find(key) is not { } table) return VerifyByLibrary(key, message, signature);
-        return Decide(TableVerification.Verify(key, message, signature, table), key, message, signature);
+        return Decide(_width.Verify(key, message, signature, table), key, message, signature);
     }
 
     public void Verify(ReadOnlySpan<SignatureCheck> checks, Span<bool> verdicts)
@@ -84,7 +89,7 @@ public sealed class KnownKeyVerifier : ISignatureVerifier
                 continue;
             }
 
-            TableVerification.Verify(checks.Slice(from, count), run[..count], verdicts.Slice(from, count));
+            _width.Verify(checks.Slice(from, count), run[..count], verdicts.Slice(from, count));
             for (var end = from + count; from < end; from++) verdicts[from] = Decide(verdicts[from], checks[from].Key, checks[from].Message.Span, checks[from].Signature);
         }
     }
@@ -158,7 +163,7 @@ public sealed class KnownKeyVerifier : ISignatureVerifier
     }
 
     /// <summary>RFC 8032, 7.1, test 3, and the same with each bit of the signature changed: a processor or a compiler that computes wrongly is noticed before it matters.</summary>
-    private static void SelfTest()
+    private void SelfTest()
     {
         var key = Convert.FromHexString("fc51cd8e6218a1a38da47ed00230f0580816ed13ba3303ac5deb911548908025");
         var signature = Convert.FromHexString(
@@ -174,8 +179,8 @@ public sealed class KnownKeyVerifier : ISignatureVerifier
         }
 
         var accepted = new bool[checks.Length];
-        TableVerification.Verify(checks, tables, accepted);
+        _width.Verify(checks, tables, accepted);
         Invariant.Holds(accepted[0] && Array.LastIndexOf(accepted, true) == 0, "verification with tables does not follow RFC 8032 on this machine; set SIGNATURE_TABLES=0");
-        Invariant.Holds(TableVerification.Verify(checks[0].Key, checks[0].Message.Span, checks[0].Signature, table), "verification with tables does not follow RFC 8032 on this machine; set SIGNATURE_TABLES=0");
+        Invariant.Holds(_width.Verify(checks[0].Key, checks[0].Message.Span, checks[0].Signature, table), "verification with tables does not follow RFC 8032 on this machine; set SIGNATURE_TABLES=0");
     }
 }

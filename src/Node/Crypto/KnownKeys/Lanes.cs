@@ -31,8 +31,8 @@ internal interface ILanes<T>
     static abstract T Above51(T value);
 
     /// <summary>
-    /// a b = 2^51 high + low, for products within 2^102; both as integers and with a bias: the bits of <see cref="KnownKeys.Split.LowBias"/> and
-    /// <see cref="KnownKeys.Split.HighBias"/>.
+    /// a b = 2^51 high + low, for products within 2^102; both as integers and with a bias: <see cref="KnownKeys.Split.LowBits"/> and
+    /// <see cref="KnownKeys.Split.HighBits"/>.
     /// </summary>
     static abstract void Split(T a, T b, out T low, out T high);
 
@@ -77,12 +77,16 @@ internal static class Split
     /// <summary>Less a high part with its bias it leaves -2^51 high + <see cref="LowBias"/>.</summary>
     public const double BothBiases = HighBias + LowBias;
 
+    /// <summary>The bits of the two.</summary>
+    public const long HighBits = 0x4668000000000000, LowBits = 0x4338000000000000;
+
     /// <summary>The bits of 2^52, under which an integer below 2^52 is a double.</summary>
     public const long Exponent = 0x4330000000000000;
 
     public const long Low51 = (1L << 51) - 1;
 
     /// <summary>What <see cref="ILanes{T}.Carried"/> takes away: 2^52 of the exponent, 2^50 of the value and 2^59, 51 bits lower, of each carry.</summary>
+    [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static double Excess([ConstantExpected] int times) => (1L << 52) + (1L << 50) + (times * (1L << 8));
 }
 
