@@ -40,6 +40,12 @@ internal static class IngestBench
 
     private const int Samples = 10;
 
+    /// <summary>Messages before anything counts: what reads them is compiled twice, and the second time after some seconds.</summary>
+    private const int WarmUp = 100_000;
+
+    /// <summary>Without a rate, for each second of the duration: about as many as come.</summary>
+    private const int MessagesPerSecond = 40_000;
+
     /// <param name="VerifyMicroseconds">One signature check on one core in a batch, here and now.</param>
     /// <param name="OfTheLimit">Messages per second by what the cores could verify.</param>
     private sealed record Report(
@@ -82,13 +88,13 @@ internal static class IngestBench
     private static Report Measure(int rate, TimeSpan duration, CancellationToken stop)
     {
         using var bench = new Harness(new Pool(0, 0));
-        var messages = Sign(bench.Keys, (int)((rate == 0 ? 12_000 : rate) * duration.TotalSeconds));
-        var verifyMicroseconds = Verification(bench.Verifier, bench.Keys[0]);
+        var messages = Sign(bench.Keys, (int)((rate == 0 ? MessagesPerSecond : rate) * duration.TotalSeconds));
+        var verifyMicroseconds = Floors.Verification(bench.Verifier);
         bench.Start(stop);
         // Compiled, connected and assigned before anything counts.
-        Publish(bench.Load, Sign(bench.Keys, 2000), 0, () => 0, stop);
         var admission = bench.Metrics.Admission;
-        while (admission.Count < 2000) Thread.Sleep(10);
+        Publish(bench.Load, Sign(bench.Keys, WarmUp), 0, () => admission.Count, stop);
+        while (admission.Count < WarmUp && !stop.IsCancellationRequested) Thread.Sleep(10);
         admission.Clear();
         var (cpu, bytes) = (Process.GetCurrentProcess().TotalProcessorTime, GC.GetTotalAllocatedBytes());
         var clock = Stopwatch.StartNew();
@@ -200,19 +206,6 @@ internal static class IngestBench
         var detection = new Detection("scan", "10.0.0.1", 5, 0.5, "bench", """{"severity":5,"confidence":0.5}""");
         Parallel.For(0, count, i => messages[i] = signers[i % signers.Length].Anomaly(detection).ToByteArray());
         return [.. messages];
-    }
-
-    private static double Verification(ISignatureVerifier verifier, Ed25519Signer key)
-    {
-        var message = new byte[93];
-        var check = new SignatureCheck(key.PublicKey, message, key.Sign(message));
-        SignatureCheck[] batch = [.. Enumerable.Repeat(check, 64)];
-        var verdicts = new bool[batch.Length];
-        const int count = 100;
-        for (var i = 0; i < count; i++) verifier.Verify(batch, verdicts); // until everything is compiled
-        var clock = Stopwatch.StartNew();
-        for (var i = 0; i < count; i++) verifier.Verify(batch, verdicts);
-        return clock.Elapsed.TotalMicroseconds / count / batch.Length;
     }
 
     /// <summary>At a fixed rate whatever the reader does (0: as fast as it reads), over the partitions in turn.</summary>

@@ -18,6 +18,9 @@ public abstract class Database : IDisposable
     /// <summary>An expression: the database's own clock in milliseconds since 1970. Those who share a database share its clock.</summary>
     internal abstract string Now { get; }
 
+    /// <summary>About so many transactions of the chain are copied in one of the database: few enough for a server on which others wait for its locks.</summary>
+    internal virtual int CopiedAtOnce => 4_000;
+
     /// <summary>A connection for one user at a time, who disposes of it.</summary>
     /// <exception cref="DbException">It cannot be reached, or refuses.</exception>
     public abstract DbConnection Open();

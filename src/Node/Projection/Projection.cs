@@ -25,9 +25,10 @@ public sealed record ProjectionSource(Genesis Genesis, EpochSchedule Epochs, Pro
 /// </summary>
 public sealed partial class Projection : IDisposable
 {
-    private static readonly TimeSpan PauseMax = TimeSpan.FromSeconds(1);
-    private const int BlocksPerTransaction = 200;
-    private const int TransactionsPerTransaction = 4_000;
+    private static readonly TimeSpan PauseMax = TimeSpan.FromSeconds(5);
+
+    /// <summary>What a block counts besides its transactions, against <see cref="Database.CopiedAtOnce"/>.</summary>
+    private const int BlockCounts = 20;
     private const int ConflictsMax = 10;
     private static readonly TimeSpan Idle = TimeSpan.FromSeconds(1);
     private static readonly TimeSpan StatusInterval = TimeSpan.FromSeconds(10);
@@ -209,12 +210,13 @@ public sealed partial class Projection : IDisposable
 
     private bool Copy(DbConnection connection)
     {
-        var blocks = Next();
+        using var blocks = Next().GetEnumerator();
+        var hasBlocks = blocks.MoveNext();
         var isStatusDue = _statusAt == 0 || _time.GetElapsedTime(_statusAt) > StatusInterval;
-        if (blocks.Count == 0 && !TransparencyLog.HasOffer && !isStatusDue) return false;
-        var height = blocks.Count == 0 ? _height : (long)blocks[^1].Stored.Block.Block.Height.Value;
+        if (!hasBlocks && !TransparencyLog.HasOffer && !isStatusDue) return false;
         using var transaction = connection.BeginTransaction();
-        if (_database.Execute(connection, transaction, "UPDATE cursor SET height = $1 WHERE name = 'blocks' AND height = $2", height, _height) == 0)
+        // Nobody else moves it from here on.
+        if (_database.Execute(connection, transaction, "UPDATE cursor SET height = $1 WHERE name = 'blocks' AND height = $1", _height) == 0)
         {
             transaction.Rollback();
             if (!TryLoad(connection)) Disconnect();
@@ -222,42 +224,43 @@ public sealed partial class Projection : IDisposable
         }
 
         var batch = new RowBatch(_database, connection, transaction);
-        var expected = new Height((ulong)_height);
-        if (expected.Value == 0) _rows!.Begin(batch);
-        foreach (var block in blocks)
+        var copied = new Height((ulong)_height);
+        if (copied.Value == 0) _rows!.Begin(batch);
+        for (; hasBlocks; hasBlocks = blocks.MoveNext())
         {
-            expected = expected.Next;
-            if (block.Stored.Block.Block.Height != expected) _rows!.Skip(batch, block.Stored.Block.Block.Height);
-            expected = block.Stored.Block.Block.Height;
-            _rows!.Write(block, batch);
+            var height = blocks.Current.Stored.Block.Block.Height;
+            if (height != copied.Next) _rows!.Skip(batch, height);
+            copied = height;
+            _rows!.Write(blocks.Current, batch);
         }
 
+        blocks.Dispose(); // while somebody reads, the store's log of writes cannot begin again
         batch.Flush();
+        var advances = (long)copied.Value != _height;
+        if (advances) _database.Execute(connection, transaction, "UPDATE cursor SET height = $1 WHERE name = 'blocks'", (long)copied.Value);
         TransparencyLog.KeepCheckpoint(batch);
         if (isStatusDue) WriteStatus(batch);
         transaction.Commit();
-        Advance(height);
+        Advance((long)copied.Value);
         if (isStatusDue) _statusAt = _time.GetTimestamp();
-        return blocks.Count > 0;
+        return advances;
     }
 
-    private List<StoredBlockWithResults> Next()
+    /// <summary>Read while they are written, so that a large transaction does not hold all of them.</summary>
+    private IEnumerable<StoredBlockWithResults> Next()
     {
-        var blocks = new List<StoredBlockWithResults>();
-        var transactions = 0;
+        var count = 0;
         _isBehind = false;
         foreach (var block in _blocks.Read(Height.Next))
         {
             if (block.Stored.Block.Block.Height > Until) break;
             // Of a block whose bodies have expired no rows can be made; it is a hole like those below a snapshot.
             if (block.Stored.IsPruned) continue;
-            blocks.Add(block);
-            transactions += block.Results.Length;
-            _isBehind = blocks.Count == BlocksPerTransaction || transactions >= TransactionsPerTransaction;
+            yield return block;
+            count += BlockCounts + block.Results.Length;
+            _isBehind = count >= _database.CopiedAtOnce;
             if (_isBehind) break;
         }
-
-        return blocks;
     }
 
     /// <summary>What this validator has not published yet: for whoever watches several of them in one database.</summary>

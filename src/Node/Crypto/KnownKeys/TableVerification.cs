@@ -147,20 +147,22 @@ internal sealed class TableVerification<F>(string instructions) : TableVerificat
     {
         Span<sbyte> digits = stackalloc sbyte[DigitsPerSignature];
         if (!TryPrepare(key, message, signature, digits)) return false;
-        var tables = default(TableOfLane);
-        Span<int> entries = stackalloc int[LanesMax];
-        var sum = default(Point<F>);
-        for (var term = 0; term < DigitsPerSignature; term += F.Lanes)
+        var (bases, keys) = (default(TableOfLane), default(TableOfLane));
+        for (var lane = 0; lane < F.Lanes; lane++) (bases[lane], keys[lane]) = (KeyTable.Base, table);
+        Span<int> entries = stackalloc int[DigitsPerSignature];
+        for (var term = 0; term < DigitsPerSignature; term++)
         {
-            for (var lane = 0; lane < F.Lanes; lane++)
-            {
-                tables[lane] = term + lane < Scalars.Windows ? KeyTable.Base : table;
-                entries[lane] = KeyTable.EntryOf((term + lane) % Scalars.Windows, digits[term + lane]);
-            }
+            entries[term] = KeyTable.EntryOf(term % Scalars.Windows, digits[term]);
+            (term < Scalars.Windows ? KeyTable.Base : table).Prefetch(entries[term]);
+        }
 
-            F.Take(tables, entries, out var points);
-            if (term == 0) sum = new Point<F>(points);
-            else sum.Add(points);
+        F.Take(bases, entries, out var points);
+        var sum = new Point<F>(points);
+        for (var term = F.Lanes; term < DigitsPerSignature; term += F.Lanes)
+        {
+            if (term < Scalars.Windows) F.Take(bases, entries[term..], out points);
+            else F.Take(keys, entries[term..], out points);
+            sum.Add(points);
         }
 
         for (var half = F.Lanes / 2; half > 0; half /= 2)
