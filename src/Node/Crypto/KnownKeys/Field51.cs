@@ -29,7 +29,7 @@ internal readonly struct Field51(ulong l0, ulong l1, ulong l2, ulong l3, ulong l
 
     public static void Store(in Field51 value, Span<Field51> lanes) => lanes[0] = value;
 
-    // Words wrap on purpose in none of these; they are unchecked because the project's arithmetic is checked otherwise, and the bounds hold.
+    // Products of limbs wrap on purpose, of their lower words only the lower bits are used; everything else fits by the bounds. Unchecked, because the project's arithmetic is checked otherwise.
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Add(out Field51 sum, in Field51 f, in Field51 g) => sum = unchecked(new(f._0 + g._0, f._1 + g._1, f._2 + g._2, f._3 + g._3, f._4 + g._4));
@@ -64,7 +64,7 @@ internal readonly struct Field51(ulong l0, ulong l1, ulong l2, ulong l3, ulong l
         unchecked
         {
             ulong e0 = f0 << 11, e1 = f1 << 11, e2 = f2 << 11, e3 = f3 << 11, e4 = f4 << 11;
-            var low8 = ((f4 * g4) & Low53);
+            var low8 = (f4 * g4) & Low53;
             var high9 = High(e4, g4);
             var h4 = 19 * (high9 << 2);
             var low7 = ((f3 * g4) & Low53) + ((f4 * g3) & Low53);
@@ -88,7 +88,7 @@ internal readonly struct Field51(ulong l0, ulong l1, ulong l2, ulong l3, ulong l
             var low1 = ((f0 * g1) & Low53) + ((f1 * g0) & Low53);
             var high2 = High(e0, g1) + High(e1, g0);
             h2 += low2 + (high2 << 2);
-            var low0 = ((f0 * g0) & Low53);
+            var low0 = (f0 * g0) & Low53;
             var high1 = High(e0, g0);
             h1 += low1 + (high1 << 2);
             h0 += low0;
@@ -102,31 +102,31 @@ internal readonly struct Field51(ulong l0, ulong l1, ulong l2, ulong l3, ulong l
         unchecked
         {
             ulong e0 = f0 << 11, e1 = f1 << 11, e2 = f2 << 11, e3 = f3 << 11, e4 = f4 << 11;
-            var low8 = ((f4 * f4) & Low53);
+            var low8 = (f4 * f4) & Low53;
             var high9 = High(e4, f4);
             var h4 = 19 * (high9 << 2);
-            var low7 = (2 * ((f3 * f4) & Low53));
-            var high8 = (2 * High(e3, f4));
+            var low7 = 2 * ((f3 * f4) & Low53);
+            var high8 = 2 * High(e3, f4);
             var h3 = 19 * (low8 + (high8 << 2));
             var low6 = (2 * ((f2 * f4) & Low53)) + ((f3 * f3) & Low53);
             var high7 = (2 * High(e2, f4)) + High(e3, f3);
             var h2 = 19 * (low7 + (high7 << 2));
-            var low5 = (2 * (((f1 * f4) & Low53) + ((f2 * f3) & Low53)));
-            var high6 = (2 * (High(e1, f4) + High(e2, f3)));
+            var low5 = 2 * (((f1 * f4) & Low53) + ((f2 * f3) & Low53));
+            var high6 = 2 * (High(e1, f4) + High(e2, f3));
             var h1 = 19 * (low6 + (high6 << 2));
             var low4 = (2 * (((f0 * f4) & Low53) + ((f1 * f3) & Low53))) + ((f2 * f2) & Low53);
             var high5 = (2 * (High(e0, f4) + High(e1, f3))) + High(e2, f2);
             var h0 = 19 * (low5 + (high5 << 2));
-            var low3 = (2 * (((f0 * f3) & Low53) + ((f1 * f2) & Low53)));
-            var high4 = (2 * (High(e0, f3) + High(e1, f2)));
+            var low3 = 2 * (((f0 * f3) & Low53) + ((f1 * f2) & Low53));
+            var high4 = 2 * (High(e0, f3) + High(e1, f2));
             h4 += low4 + (high4 << 2);
             var low2 = (2 * ((f0 * f2) & Low53)) + ((f1 * f1) & Low53);
             var high3 = (2 * High(e0, f2)) + High(e1, f1);
             h3 += low3 + (high3 << 2);
-            var low1 = (2 * ((f0 * f1) & Low53));
-            var high2 = (2 * High(e0, f1));
+            var low1 = 2 * ((f0 * f1) & Low53);
+            var high2 = 2 * High(e0, f1);
             h2 += low2 + (high2 << 2);
-            var low0 = ((f0 * f0) & Low53);
+            var low0 = (f0 * f0) & Low53;
             var high1 = High(e0, f0);
             h1 += low1 + (high1 << 2);
             h0 += low0;

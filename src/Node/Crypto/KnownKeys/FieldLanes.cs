@@ -87,11 +87,11 @@ internal struct FieldLanes<T> : IField<FieldLanes<T>>
     // needs them is compiled before static fields are set.
 
     private const long Positive = (1L << 59) + (1L << 50);
-    private const long Bias0 = unchecked(Positive - (77 * Split.LowBits) - (95 * Split.HighBits));
-    private const long Bias1 = unchecked(Positive - (59 * Split.LowBits) - (77 * Split.HighBits));
-    private const long Bias2 = unchecked(Positive - (41 * Split.LowBits) - (59 * Split.HighBits));
-    private const long Bias3 = unchecked(Positive - (23 * Split.LowBits) - (41 * Split.HighBits));
-    private const long Bias4 = unchecked(Positive - (5 * Split.LowBits) - (23 * Split.HighBits));
+    private const long Bias0 = unchecked(Positive - ((1 + (4 * 19)) * ProductSplit.LowBits) - ((5 * 19) * ProductSplit.HighBits));
+    private const long Bias1 = unchecked(Positive - ((2 + (3 * 19)) * ProductSplit.LowBits) - ((1 + (4 * 19)) * ProductSplit.HighBits));
+    private const long Bias2 = unchecked(Positive - ((3 + (2 * 19)) * ProductSplit.LowBits) - ((2 + (3 * 19)) * ProductSplit.HighBits));
+    private const long Bias3 = unchecked(Positive - ((4 + (1 * 19)) * ProductSplit.LowBits) - ((3 + (2 * 19)) * ProductSplit.HighBits));
+    private const long Bias4 = unchecked(Positive - (5 * ProductSplit.LowBits) - ((4 + (1 * 19)) * ProductSplit.HighBits));
 
     /// <summary>Column by column from the highest, so that few numbers are on the way at a time; the upper ones are folded in, because 2^255 is 19.</summary>
     [MethodImpl(MethodImplOptions.AggressiveOptimization)]

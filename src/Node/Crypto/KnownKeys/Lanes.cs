@@ -31,8 +31,8 @@ internal interface ILanes<T>
     static abstract T Above51(T value);
 
     /// <summary>
-    /// a b = 2^51 high + low, for products within 2^102; both as integers and with a bias: <see cref="KnownKeys.Split.LowBits"/> and
-    /// <see cref="KnownKeys.Split.HighBits"/>.
+    /// a b = 2^51 high + low, for products within 2^102; both as integers and with a bias: <see cref="ProductSplit.LowBits"/> and
+    /// <see cref="ProductSplit.HighBits"/>.
     /// </summary>
     static abstract void Split(T a, T b, out T low, out T high);
 
@@ -68,7 +68,7 @@ internal interface ILanes<T>
 /// (1.5 * 2^52 + high) * 2^51, and its bits, as an integer, are those of 1.5 * 2^103 and high more. With that known, a b - 2^51 high is exact; it is at most 2^50 up
 /// or down, and 1.5 * 2^52 makes an integer of its bits in the same way.
 /// </summary>
-internal static class Split
+internal static class ProductSplit
 {
     public const double HighBias = 1.5 * (1L << 52) * (1L << 51);
 
@@ -119,15 +119,15 @@ internal readonly struct Lanes4(Vector256<double> value) : ILanes<Lanes4>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes4 Above51(Lanes4 value)
     {
-        var bias = Vector256.Create(KnownKeys.Split.HighBias);
+        var bias = Vector256.Create(ProductSplit.HighBias);
         return new(value._value + bias - bias);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Split(Lanes4 a, Lanes4 b, out Lanes4 low, out Lanes4 high)
     {
-        high = new(Vector256.FusedMultiplyAdd(a._value, b._value, Vector256.Create(KnownKeys.Split.HighBias)));
-        low = new(Vector256.FusedMultiplyAdd(a._value, b._value, Vector256.Create(KnownKeys.Split.BothBiases) - high._value));
+        high = new(Vector256.FusedMultiplyAdd(a._value, b._value, Vector256.Create(ProductSplit.HighBias)));
+        low = new(Vector256.FusedMultiplyAdd(a._value, b._value, Vector256.Create(ProductSplit.BothBiases) - high._value));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -149,8 +149,8 @@ internal readonly struct Lanes4(Vector256<double> value) : ILanes<Lanes4>
     {
         var carry = Vector256.ShiftRightLogical(below.Integers, 51);
         if (times == 19) carry = Vector256.ShiftLeft(carry, 4) + Vector256.ShiftLeft(carry, 1) + carry;
-        var low = Vector256.ConditionalSelect(Vector256.Create(KnownKeys.Split.Low51), value.Integers, Vector256.Create(KnownKeys.Split.Exponent));
-        return new((low + carry).AsDouble() - Vector256.Create(KnownKeys.Split.Excess(times)));
+        var low = Vector256.ConditionalSelect(Vector256.Create(ProductSplit.Low51), value.Integers, Vector256.Create(ProductSplit.Exponent));
+        return new((low + carry).AsDouble() - Vector256.Create(ProductSplit.Excess(times)));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -218,15 +218,15 @@ internal readonly struct Lanes8(Vector512<double> value) : ILanes<Lanes8>
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static Lanes8 Above51(Lanes8 value)
     {
-        var bias = Vector512.Create(KnownKeys.Split.HighBias);
+        var bias = Vector512.Create(ProductSplit.HighBias);
         return new(value._value + bias - bias);
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
     public static void Split(Lanes8 a, Lanes8 b, out Lanes8 low, out Lanes8 high)
     {
-        high = new(Vector512.FusedMultiplyAdd(a._value, b._value, Vector512.Create(KnownKeys.Split.HighBias)));
-        low = new(Vector512.FusedMultiplyAdd(a._value, b._value, Vector512.Create(KnownKeys.Split.BothBiases) - high._value));
+        high = new(Vector512.FusedMultiplyAdd(a._value, b._value, Vector512.Create(ProductSplit.HighBias)));
+        low = new(Vector512.FusedMultiplyAdd(a._value, b._value, Vector512.Create(ProductSplit.BothBiases) - high._value));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
@@ -248,8 +248,8 @@ internal readonly struct Lanes8(Vector512<double> value) : ILanes<Lanes8>
     {
         var carry = Vector512.ShiftRightLogical(below.Integers, 51);
         if (times == 19) carry = carry * 19;
-        var low = Vector512.ConditionalSelect(Vector512.Create(KnownKeys.Split.Low51), value.Integers, Vector512.Create(KnownKeys.Split.Exponent));
-        return new((low + carry).AsDouble() - Vector512.Create(KnownKeys.Split.Excess(times)));
+        var low = Vector512.ConditionalSelect(Vector512.Create(ProductSplit.Low51), value.Integers, Vector512.Create(ProductSplit.Exponent));
+        return new((low + carry).AsDouble() - Vector512.Create(ProductSplit.Excess(times)));
     }
 
     [MethodImpl(MethodImplOptions.AggressiveInlining)]
