@@ -29,7 +29,7 @@ internal static class ConsensusBench
                 {report.Settings}
                 {report.Load}, {report.Seconds:F1} s
                 committed                      {report.PerSecond:F0} alerts/s, {report.AlertsPerBlock:F1} in a block
-                commit latency                 {report.Latency}
+                commit latency                 {report.Latency}; changes of view: {report.ViewChanges}
                 processor, allocation          {report.CpuMicrosecondsPerAlert:F0} us and {report.BytesPerAlert} bytes per alert, all validators and the load; the collector paused {100 * report.PausesPart:F1} % of the time
                 verification bound             {report.VerificationBound:F0} alerts/s at {report.Floors.VerifyMicroseconds:F1} us each; {100 * report.OfTheBound:F0} % reached
                 latency floor                  {report.Floor:F2} ms (2 syncs of {report.Floors.FsyncMs:F2} ms, 3 hops of {report.Floors.HopMs:F3} ms); p50 is {report.P50OfTheFloor:F1} times that, p99 {report.P99OfP50:F1} times p50

@@ -19,10 +19,11 @@ internal sealed record ConsensusPart(double Seconds, ulong Height, long Alerts, 
 
 /// <param name="PerSecond">Alerts committed, by the honest validator that committed fewest.</param>
 /// <param name="Latency">From when an alert was due until it was stored, at each honest validator.</param>
+/// <param name="ViewChanges">Leaders that were replaced in their terms, meanwhile.</param>
 /// <param name="VerificationBound">Alerts per second if every validator did nothing but check each signature once.</param>
 /// <param name="Floor">Two syncs and three hops, in milliseconds.</param>
 internal sealed record ConsensusReport(
-    BenchMachine Machine, NetworkLoad Load, double Seconds, long Alerts, double PerSecond, double AlertsPerBlock, Quantiles Latency, double CpuMicrosecondsPerAlert, long BytesPerAlert, double PausesPart,
+    BenchMachine Machine, NetworkLoad Load, double Seconds, long Alerts, double PerSecond, double AlertsPerBlock, Quantiles Latency, long ViewChanges, double CpuMicrosecondsPerAlert, long BytesPerAlert, double PausesPart,
     Floors Floors, double VerificationBound, double OfTheBound, double Floor, double P50OfTheFloor, double P99OfP50, ConsensusPart[] Parts, string Settings);
 
 /// <summary>A network of validators in this process under load, sound or with a fault.</summary>
@@ -54,7 +55,7 @@ internal static class ConsensusRun
             for (var i = 0; i < records.Length; i++)
                 if (EnvelopeDecoder.TryDecode(AlertKind.Anomaly, records[i], out var envelope, out _))
                     places[envelope.Digest] = i;
-            var (latency, counts, blocks) = (new Latency(), false, 0L);
+            var (latency, counts, blocks, viewChanges, view) = (new Latency(), false, 0L, 0L, default(View));
             // When each alert was due, or, saturated, when it was taken first.
             var dueAt = new long[records.Length];
             var liars = fault.IsOfValidators ? (count - 1) / 3 : 0;
@@ -64,6 +65,13 @@ internal static class ConsensusRun
                 validators.Add(new BenchValidator(homes[i], Outstanding, isHonest ? Strategy.None : fault.Lies, (validator, run) =>
                 {
                     var now = Stopwatch.GetTimestamp();
+                    if (validator == validators[0])
+                        foreach (var block in run)
+                        {
+                            if (block.Block.Header.View is { Attempt: > 0 } other && other != view && Volatile.Read(ref counts)) Interlocked.Increment(ref viewChanges);
+                            view = block.Block.Header.View;
+                        }
+
                     if (!isHonest || !Volatile.Read(ref counts)) return;
                     if (validator == validators[0]) Interlocked.Add(ref blocks, run.Count);
                     foreach (var block in run)
@@ -129,7 +137,7 @@ internal static class ConsensusRun
             var floor = 2 * floors.FsyncMs + 3 * floors.HopMs;
             var quantiles = latency.Quantiles;
             return new ConsensusReport(
-                BenchMachine.Here(), asked, elapsed.TotalSeconds, committed, perSecond, (double)committed / Math.Max(1, blocks), quantiles, cpu, bytes, usage.PausesPart(elapsed),
+                BenchMachine.Here(), asked, elapsed.TotalSeconds, committed, perSecond, (double)committed / Math.Max(1, blocks), quantiles, Interlocked.Read(ref viewChanges), cpu, bytes, usage.PausesPart(elapsed),
                 floors, bound, perSecond / bound, floor, quantiles.P50Ms / floor, quantiles.P99Ms / quantiles.P50Ms, [.. measured], $"at most {Outstanding} alerts outstanding per validator, {new ChainParameters().BlockTransactionsMax} in a block, window {new ChainParameters().Window}");
         }
         finally

@@ -12,7 +12,7 @@ namespace CyberMesh.Cli.Bench;
 /// <summary>What a fault costs: commit latency at a fixed rate, and throughput, as shares of those without it (design testing.md, G15 and G16).</summary>
 internal static class FaultsBench
 {
-    private sealed record Row(string Fault, Quantiles Latency, double P99OfCalm, double PerSecond, double PerSecondOfCalm);
+    private sealed record Row(string Fault, Quantiles Latency, double P99OfCalm, double PerSecond, double PerSecondOfCalm, long ViewChanges, long ViewChangesLoaded);
 
     private sealed record Report(BenchMachine Machine, int Validators, int Rate, double Seconds, Row[] Rows);
 
@@ -31,11 +31,11 @@ internal static class FaultsBench
             var faults = BenchFault.All.Where(f => f.Name.Contains(parsed.GetValue(only) ?? "", StringComparison.OrdinalIgnoreCase)).ToArray();
             if (faults.Length == 0) throw new UserError($"--only is '{parsed.GetValue(only)}'", $"choose a part of: {string.Join("; ", BenchFault.All.Select(f => f.Name))}");
             var (calm, full) = await MeasureAsync(BenchFault.None);
-            var rows = new List<Row> { new(BenchFault.None.Name, calm.Latency, 1, full.PerSecond, 1) };
+            var rows = new List<Row> { new(BenchFault.None.Name, calm.Latency, 1, full.PerSecond, 1, calm.ViewChanges, full.ViewChanges) };
             foreach (var fault in faults)
             {
                 var (troubled, loaded) = await MeasureAsync(fault);
-                rows.Add(new Row(fault.Name, troubled.Latency, troubled.Latency.P99Ms / calm.Latency.P99Ms, loaded.PerSecond, loaded.PerSecond / full.PerSecond));
+                rows.Add(new Row(fault.Name, troubled.Latency, troubled.Latency.P99Ms / calm.Latency.P99Ms, loaded.PerSecond, loaded.PerSecond / full.PerSecond, troubled.ViewChanges, loaded.ViewChanges));
             }
 
             var report = new Report(BenchMachine.Here(), count, perSecond, length.TotalSeconds, [.. rows]);
@@ -51,7 +51,7 @@ internal static class FaultsBench
                 """));
             foreach (var row in report.Rows)
                 Console.WriteLine(string.Create(CultureInfo.InvariantCulture,
-                    $"{row.Fault,-26} p50 {row.Latency.P50Ms,6:F1} ms, p99 {row.Latency.P99Ms,7:F1} ms ({row.P99OfCalm,5:F1} x), max {row.Latency.MaxMs,7:F1} ms; {row.PerSecond,6:F0} alerts/s ({100 * row.PerSecondOfCalm,3:F0} %)"));
+                    $"{row.Fault,-26} p50 {row.Latency.P50Ms,6:F1} ms, p99 {row.Latency.P99Ms,7:F1} ms ({row.P99OfCalm,5:F1} x), max {row.Latency.MaxMs,7:F1} ms; {row.PerSecond,6:F0} alerts/s ({100 * row.PerSecondOfCalm,3:F0} %); changes of view: {row.ViewChanges}, {row.ViewChangesLoaded}"));
             return ExitCode.Ok;
 
             async Task<(ConsensusReport AtRate, ConsensusReport Saturated)> MeasureAsync(BenchFault fault) => (
