@@ -99,7 +99,8 @@ public sealed class DatabaseFixture : IAsyncLifetime
         return settings;
     }
 
-    internal Projection.Projection Copy(Database database, BlockReader reader) => new(database, reader, Source, new CircuitBreaker("database", TimeProvider.System), TimeProvider.System, NullLogger.Instance);
+    internal Projection.Projection Copy(Database database, BlockReader reader, int? atOnce = null) =>
+        new(database, reader, Source, new CircuitBreaker("database", TimeProvider.System), TimeProvider.System, NullLogger.Instance) { AtOnce = atOnce ?? database.CopiedAtOnce };
 
     /// <summary>What differs from the chain.</summary>
     internal List<string> Check(string schema)
@@ -171,6 +172,22 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
             Assert.True(expected.Length > 4, expected);
             Assert.Equal(expected, System.Text.Json.JsonSerializer.Serialize(query(server)));
         }
+    }
+
+    /// <summary>However much there is, a transaction of the database takes a bounded part of it, and the next one goes on there.</summary>
+    [Fact]
+    public void D4_a_copy_in_small_transactions_is_the_same_as_in_one()
+    {
+        var schema = DatabaseFixture.NewSchema();
+        using var reader = fixture.Reader();
+        using var copy = fixture.Copy(fixture.Database(schema), reader, atOnce: 50);
+        var heights = new List<ulong> { 0 };
+        while (copy.Copy()) heights.Add(copy.Height.Value);
+        Assert.Equal(heights.Order().Distinct(), heights);
+        Assert.True(heights.Count > 3, string.Join(' ', heights));
+        Assert.All(heights.Zip(heights.Skip(1)), step => Assert.InRange(step.Second - step.First, 1UL, 3UL)); // a block counts 20, besides its transactions
+        Assert.Equal(fixture.Height, copy.Height);
+        Assert.Empty(fixture.Check(schema));
     }
 
     [Fact]

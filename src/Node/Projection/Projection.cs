@@ -27,7 +27,7 @@ public sealed partial class Projection : IDisposable
 {
     private static readonly TimeSpan PauseMax = TimeSpan.FromSeconds(5);
 
-    /// <summary>What a block counts besides its transactions, against <see cref="Database.CopiedAtOnce"/>.</summary>
+    /// <summary>What a block counts besides its transactions, against <see cref="AtOnce"/>.</summary>
     private const int BlockCounts = 20;
     private const int ConflictsMax = 10;
     private static readonly TimeSpan Idle = TimeSpan.FromSeconds(1);
@@ -57,12 +57,16 @@ public sealed partial class Projection : IDisposable
         _logger = logger;
         _holder = $"{source.Node} {Guid.NewGuid():N}";
         TransparencyLog = new LogCopy(database);
+        AtOnce = database.CopiedAtOnce;
     }
 
     public LogCopy TransparencyLog { get; }
 
     /// <summary>The last transaction was as large as one may be, so there is more.</summary>
     private bool _isBehind;
+
+    /// <summary>About so many transactions are copied in one of the database.</summary>
+    internal int AtOnce { get; init; }
 
     /// <summary>Blocks above are left alone.</summary>
     public Height Until { get; init; } = new(long.MaxValue);
@@ -258,7 +262,7 @@ public sealed partial class Projection : IDisposable
             if (block.Stored.IsPruned) continue;
             yield return block;
             count += BlockCounts + block.Results.Length;
-            _isBehind = count >= _database.CopiedAtOnce;
+            _isBehind = count >= AtOnce;
             if (_isBehind) break;
         }
     }

@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Data.Common;
 using System.Globalization;
 using System.IO;
+using System.Threading;
 using CyberMesh.Node.Storage;
 using Microsoft.Data.Sqlite;
 
@@ -15,6 +16,13 @@ public sealed class SqliteDatabase : Database
     private const long FileVersion = 3;
 
     private readonly string _path;
+
+    /// <summary>
+    /// One connection for as long as there is somebody: with the last one SQLite takes the log of writes away, and what it needs to open the file again it could not make on a full disk.
+    /// </summary>
+    private SqliteConnection? _kept;
+
+    private readonly Lock _keeping = new();
 
     public SqliteDatabase(string path)
     {
@@ -32,6 +40,12 @@ public sealed class SqliteDatabase : Database
     internal override int CopiedAtOnce => 32_000;
 
     public override DbConnection Open()
+    {
+        lock (_keeping) _kept ??= Connect();
+        return Connect();
+    }
+
+    private SqliteConnection Connect()
     {
         var connection = new SqliteConnection(new SqliteConnectionStringBuilder { DataSource = _path, Pooling = false }.ToString());
         try
@@ -81,7 +95,22 @@ public sealed class SqliteDatabase : Database
 
     internal override void Discard()
     {
+        Release();
         foreach (var suffix in (ReadOnlySpan<string>)["", "-wal", "-shm"]) File.Delete(_path + suffix);
+    }
+
+    protected override void Dispose(bool disposing)
+    {
+        if (disposing) Release();
+    }
+
+    private void Release()
+    {
+        lock (_keeping)
+        {
+            _kept?.Dispose();
+            _kept = null;
+        }
     }
 
     private protected override string ParameterName(int number) => "$" + number.ToString(CultureInfo.InvariantCulture);
