@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Generic;
 using System.Globalization;
 using System.Linq;
 using CsCheck;
@@ -25,6 +26,47 @@ public sealed class AlertTests
         var anomaly = Assert.IsType<AlertContent.Anomaly>(envelope.Content);
         Assert.Equal(("scan", "10.0.0.1", (byte)7, 7500u, "sim"), (anomaly.Type, anomaly.Source, anomaly.Severity, anomaly.ConfidenceBasisPoints, anomaly.ModelVersion));
         Assert.Equal((Now, _samples.Sensor.PublicKey), (envelope.TimestampSeconds, envelope.Producer));
+    }
+
+    [Fact]
+    public void A_committed_anomaly_is_the_same_without_being_checked_again()
+    {
+        Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, _samples.Alerts.Anomaly(Now, severity: 7), out var envelope, out _));
+        var committed = EnvelopeDecoder.DecodeCommitted(envelope.Body, envelope.Digest);
+        Assert.Equal(envelope.Content, committed.Content);
+        Assert.Equal(
+            (envelope.Digest, envelope.Id, envelope.Producer, envelope.Nonce, envelope.TimestampSeconds, envelope.ContentHash, envelope.Signature),
+            (committed.Digest, committed.Id, committed.Producer, committed.Nonce, committed.TimestampSeconds, committed.ContentHash, committed.Signature));
+        Assert.Equal(envelope.Id, EnvelopeDecoder.IdOfCommitted(envelope.Body));
+        Assert.Throws<InvariantViolation>(() => EnvelopeDecoder.DecodeCommitted(envelope.Body[..^1], envelope.Digest));
+        Assert.Throws<InvariantViolation>(() => EnvelopeDecoder.IdOfCommitted(envelope.Body[..^1]));
+    }
+
+    /// <summary>What one text has left behind is not seen by the next one on the same thread.</summary>
+    [Fact]
+    public void Names_of_one_payload_are_not_those_of_another()
+    {
+        foreach (var (text, problem) in new[]
+                 {
+                     ("""{"a":{"b":1},"c":[{"b":1},{"b":2}]}""", null),
+                     ("""{"a":{"b":1,"b":2}}""", "payload has one member name twice in an object"),
+                     ("""{"a":{"b":[""", "payload is not a JSON object of depth 16 or less"),
+                     ("""{"b":1,"a":{"a":{"b":1}}}""", null),
+                 })
+            for (var round = 0; round < 2; round++)
+            {
+                var paths = new List<string>();
+                Assert.Equal(problem, StrictJson.Read(System.Text.Encoding.UTF8.GetBytes(text), "payload", ref paths, (ref List<string> seen, ReadOnlySpan<string?> path, ref System.Text.Json.Utf8JsonReader _) =>
+                {
+                    seen.Add(string.Join('.', path.ToArray().Select(p => p ?? "*")));
+                    // Whoever reads another text in the middle does not disturb this one.
+                    var inner = 0;
+                    Assert.Null(StrictJson.Read("""{"b":{"b":2}}"""u8, "inner", ref inner, (ref int n, ReadOnlySpan<string?> _, ref System.Text.Json.Utf8JsonReader _) => ++n < 0 ? "" : null));
+                    Assert.Equal(2, inner);
+                    return null;
+                }));
+                if (text.StartsWith("{\"a\":{\"b\":1},", StringComparison.Ordinal)) Assert.Equal(["a", "a.b", "c", "c.*", "c.*.b", "c.*", "c.*.b"], paths);
+            }
     }
 
     [Fact]

@@ -100,6 +100,10 @@ public static class FuzzTargets
     {
         if (!EnvelopeDecoder.TryDecodeBody(bytes, out var envelope, out _)) return;
         Same(bytes, envelope.Body.Span, envelope.Kind.Name());
+        // Out of the own store it is read again without the checks.
+        if (EnvelopeDecoder.DecodeCommitted(envelope.Body, envelope.Digest) is var committed && (committed.Id, committed.Nonce, committed.Digest) != (envelope.Id, envelope.Nonce, envelope.Digest))
+            throw new Finding("a committed body is another message");
+        if (envelope.Kind == AlertKind.Anomaly && EnvelopeDecoder.IdOfCommitted(envelope.Body) != envelope.Id) throw new Finding("a committed body has another id");
         var authenticator = new EnvelopeAuthenticator(Known.Signatures, new EpochSchedule(Known.Genesis.Chain), Known.Genesis.Operators);
         if (authenticator.TryAuthenticate(envelope, SigningProfiles.V1 | SigningProfiles.V2, out _)) Known.Genesis.NewLedger().Check(envelope, Known.Genesis.Time);
     }

@@ -111,7 +111,7 @@ public sealed class DatabaseFixture : IAsyncLifetime
         var check = new CopyCheck(database, reader, Source, TimeProvider.System, found.Add);
         check.Run();
         Assert.Equal((1UL, Height.Value), (check.Range.First.Value, check.Range.Last.Value));
-        Assert.True(check.Rows > 2000, "it looked at the rows");
+        Assert.True(check.Rows > 800, "it looked at the rows");
         Assert.Equal(check.Differences, found.Count);
         return found;
     }
@@ -174,18 +174,42 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         }
     }
 
-    /// <summary>However much there is, a transaction of the database takes a bounded part of it, and the next one goes on there.</summary>
+    /// <summary>The index holds half of a digest: SQLite forgets about it when the condition is an equation, and reads the whole table.</summary>
+    [Theory]
+    [InlineData("alerts")]
+    [InlineData("alert_changes")]
+    [InlineData("other_transactions")]
+    public void A_digest_is_found_by_its_index(string table)
+    {
+        var query = $"SELECT height FROM {table} WHERE {Schema.IsDigest("digest", "$1")} UNION ALL SELECT height FROM {table} WHERE height < 0 ORDER BY height";
+        using var reader = fixture.Reader();
+        using var other = fixture.Reader();
+        using var file = new SqliteDatabase(Path.Combine(fixture.Home, "data", $"{DatabaseFixture.NewSchema()}.db"));
+        using var server = fixture.Database(DatabaseFixture.NewSchema());
+        using (var copy = fixture.Copy(file, reader))
+        {
+            CopyAll(copy);
+            Assert.Contains($"SEARCH {table} USING INDEX {table}_by_digest", string.Join('\n', file.Query(r => r.GetString(3), "EXPLAIN QUERY PLAN " + query, "d")), StringComparison.Ordinal);
+        }
+
+        if (server.Name == "CockroachDB") return; // its plans read differently
+        using (var copy = fixture.Copy(server, other))
+        {
+            CopyAll(copy);
+            using var connection = server.Open();
+            server.Execute(connection, null, "SET enable_seqscan = off"); // of so few rows it would read them all
+            Assert.Contains($"{table}_by_digest", string.Join('\n', server.Query(connection, null, r => r.GetString(0), "EXPLAIN " + query, "d")), StringComparison.Ordinal);
+        }
+    }
+
+    /// <summary>However much there is, a transaction of the database takes a bounded part of it, a block at least, and the next one goes on there.</summary>
     [Fact]
     public void D4_a_copy_in_small_transactions_is_the_same_as_in_one()
     {
         var schema = DatabaseFixture.NewSchema();
         using var reader = fixture.Reader();
-        using var copy = fixture.Copy(fixture.Database(schema), reader, atOnce: 50);
-        var heights = new List<ulong> { 0 };
-        while (copy.Copy()) heights.Add(copy.Height.Value);
-        Assert.Equal(heights.Order().Distinct(), heights);
-        Assert.True(heights.Count > 3, string.Join(' ', heights));
-        Assert.All(heights.Zip(heights.Skip(1)), step => Assert.InRange(step.Second - step.First, 1UL, 3UL)); // a block counts 20, besides its transactions
+        using var copy = fixture.Copy(fixture.Database(schema), reader, atOnce: 1);
+        for (var height = 1UL; copy.Copy(); height++) Assert.Equal(height, copy.Height.Value);
         Assert.Equal(fixture.Height, copy.Height);
         Assert.Empty(fixture.Check(schema));
     }

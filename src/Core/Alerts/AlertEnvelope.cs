@@ -56,12 +56,13 @@ public sealed record CustodyEntry(Digest RefHash, PublicKey Actor, long Timestam
 public sealed class AlertEnvelope
 {
     /// <param name="body">The kind byte, then the record.</param>
-    internal AlertEnvelope(AlertKind kind, ReadOnlyMemory<byte> body)
+    /// <param name="digest">Where it is known.</param>
+    internal AlertEnvelope(AlertKind kind, ReadOnlyMemory<byte> body, Digest? digest = null)
     {
         Invariant.Holds(body.Span[0] == (byte)kind, "a body begins with its kind");
         Kind = kind;
         Body = body;
-        Digest = Digest.Sha256(DigestDomain.Transaction, body.Span);
+        Digest = digest ?? Digest.Sha256(DigestDomain.Transaction, body.Span);
     }
 
     /// <summary>Of a record as it was published.</summary>

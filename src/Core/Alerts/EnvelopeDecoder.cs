@@ -26,7 +26,7 @@ public static class EnvelopeDecoder
         ReadOnlyMemory<byte> body, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection)
     {
         if (body.Length > 0 && body.Span[0] is >= (byte)AlertKind.Anomaly and <= (byte)AlertKind.Decision)
-            return TryDecode((AlertKind)body.Span[0], body.Span[1..], body, out envelope, out rejection);
+            return TryDecode((AlertKind)body.Span[0], body.Span[1..], body, null, out envelope, out rejection);
         envelope = null;
         rejection = new Rejection(RejectionReason.Malformed, "the transaction body does not start with a known kind");
         return false;
@@ -35,11 +35,37 @@ public static class EnvelopeDecoder
     /// <summary>Decodes a record value; the envelope keeps a copy of it.</summary>
     public static bool TryDecode(
         AlertKind kind, ReadOnlySpan<byte> record, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection) =>
-        TryDecode(kind, record, default, out envelope, out rejection);
+        TryDecode(kind, record, default, null, out envelope, out rejection);
+
+    /// <summary>
+    /// A body out of a block of the own store, for those who only tell what is in it: hashes and payload were checked before the block was voted for, and are not
+    /// looked at again. So an anomaly has no correlation key.
+    /// </summary>
+    /// <param name="digest">As the block names it.</param>
+    /// <exception cref="InvariantViolation">The store is damaged.</exception>
+    public static AlertEnvelope DecodeCommitted(ReadOnlyMemory<byte> body, Digest digest)
+    {
+        Rejection? rejection = null;
+        AlertEnvelope? envelope = null;
+        var decoded = body.Length > 0 && TryDecode((AlertKind)body.Span[0], body.Span[1..], body, digest, out envelope, out rejection);
+        Invariant.Holds(decoded, "a stored body decodes");
+        return envelope!;
+    }
+
+    /// <summary>The producer's id in a body out of a block of the own store.</summary>
+    /// <exception cref="InvariantViolation">The store is damaged.</exception>
+    public static string IdOfCommitted(ReadOnlyMemory<byte> body)
+    {
+        var kind = (AlertKind)body.Span[0];
+        var raw = new RawFields(kind);
+        Invariant.Holds(TryWalk(kind, body[1..], ref raw), "a stored body decodes");
+        return System.Text.Encoding.UTF8.GetString(raw.Id.Span);
+    }
 
     /// <param name="body">Kind and record, where they stand together already.</param>
+    /// <param name="committedAs">Its digest, when it is known and all was checked before.</param>
     private static bool TryDecode(
-        AlertKind kind, ReadOnlySpan<byte> record, ReadOnlyMemory<byte> body, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection)
+        AlertKind kind, ReadOnlySpan<byte> record, ReadOnlyMemory<byte> body, Digest? committedAs, [NotNullWhen(true)] out AlertEnvelope? envelope, [NotNullWhen(false)] out Rejection? rejection)
     {
         envelope = null;
         if (record.Length > Limits.RecordBytesMax)
@@ -63,12 +89,13 @@ public static class EnvelopeDecoder
             return false;
         }
 
-        var candidate = new AlertEnvelope(kind, body) { Canonical = raw.Canonical, SignatureField = raw.SignatureField };
+        var candidate = new AlertEnvelope(kind, body, committedAs) { Canonical = raw.Canonical, SignatureField = raw.SignatureField };
+        var isChecked = committedAs is not null;
         rejection = CheckCommon(raw, candidate) ?? kind switch
         {
-            AlertKind.Anomaly => CheckAnomaly(raw, candidate),
-            AlertKind.Evidence => CheckEvidence(raw, candidate),
-            AlertKind.Policy => CheckPolicy(raw, candidate),
+            AlertKind.Anomaly => CheckAnomaly(raw, candidate, isChecked),
+            AlertKind.Evidence => CheckEvidence(raw, candidate, isChecked),
+            AlertKind.Policy => CheckPolicy(raw, candidate, isChecked),
             _ => throw Invariant.Unreachable(kind),
         };
         if (rejection is not null) return false;
@@ -211,7 +238,7 @@ public static class EnvelopeDecoder
         return null;
     }
 
-    private static Rejection? CheckAnomaly(in RawFields raw, AlertEnvelope envelope)
+    private static Rejection? CheckAnomaly(in RawFields raw, AlertEnvelope envelope, bool isChecked)
     {
         if (Text("type", raw.Type, Limits.TextBytesMax, out var type) is { } badType) return badType;
         if (Text("source", raw.Source, Limits.TextBytesMax, out var source) is { } badSource) return badSource;
@@ -221,15 +248,19 @@ public static class EnvelopeDecoder
         if (!Confidence.TryFromBits(raw.ConfidenceBits, out var confidence)) return OutOfRange("confidence must be 0 to 1");
         if (raw.Content.Length is 0) return OutOfRange("payload is empty");
         if (raw.Content.Length > Limits.PayloadBytesMax) return TooLong("payload", raw.Content.Length, Limits.PayloadBytesMax);
-        if (CheckContentHash("payload", raw.Content, envelope) is { } badHash) return badHash;
-        if (!AnomalyPayload.Agrees(raw.Content.Span, (uint)raw.Severity, confidence, out var correlationKey, out var problem))
-            return new Rejection(RejectionReason.PayloadMismatch, problem!);
+        string? correlationKey = null;
+        if (!isChecked)
+        {
+            if (CheckContentHash("payload", raw.Content, envelope) is { } badHash) return badHash;
+            if (!AnomalyPayload.Agrees(raw.Content.Span, (uint)raw.Severity, confidence, out correlationKey, out var problem))
+                return new Rejection(RejectionReason.PayloadMismatch, problem!);
+        }
 
         envelope.Content = new AlertContent.Anomaly(type, source, (byte)raw.Severity, confidence.BasisPoints, modelVersion, raw.Content, correlationKey);
         return null;
     }
 
-    private static Rejection? CheckEvidence(in RawFields raw, AlertEnvelope envelope)
+    private static Rejection? CheckEvidence(in RawFields raw, AlertEnvelope envelope, bool isChecked)
     {
         if (Text("evidence_type", raw.Type, Limits.TextBytesMax, out var type) is { } badType) return badType;
         if (raw.Refs.Count > Limits.EvidenceRefsMax) return OutOfRange($"more than {Limits.EvidenceRefsMax} refs");
@@ -250,7 +281,7 @@ public static class EnvelopeDecoder
             custody.Add(entry!);
         }
 
-        if (CheckContentHash("proof_blob", raw.Content, envelope) is { } badHash) return badHash;
+        if (!isChecked && CheckContentHash("proof_blob", raw.Content, envelope) is { } badHash) return badHash;
         envelope.Content = new AlertContent.Evidence(type, refs.ToImmutable(), raw.Content, custody.ToImmutable());
         return null;
     }
@@ -283,12 +314,12 @@ public static class EnvelopeDecoder
         return null;
     }
 
-    private static Rejection? CheckPolicy(in RawFields raw, AlertEnvelope envelope)
+    private static Rejection? CheckPolicy(in RawFields raw, AlertEnvelope envelope, bool isChecked)
     {
         if (Text("action", raw.Type, Limits.TextBytesMax, out var action) is { } badAction) return badAction;
         if (Text("rule", raw.Source, Limits.TextBytesMax, out var rule) is { } badRule) return badRule;
         if (raw.Content.Length > Limits.PayloadBytesMax) return TooLong("params", raw.Content.Length, Limits.PayloadBytesMax);
-        if (CheckContentHash("params", raw.Content, envelope) is { } badHash) return badHash;
+        if (!isChecked && CheckContentHash("params", raw.Content, envelope) is { } badHash) return badHash;
         envelope.Content = new AlertContent.Policy(action, rule, raw.Content);
         return null;
     }

@@ -11,14 +11,18 @@ public readonly record struct JsonNumber(bool Negative, UInt128 Units, bool Exac
     private const int Scale = 18;
     private const int DigitsMax = 36;
     private const int ExponentMax = 100_000;
+    private static readonly UInt128 One = 1_000_000_000_000_000_000;
+    private static readonly UInt128 Limit = One * One;
+    private static readonly UInt128 TenthOfLimit = Limit / 10;
 
     /// <summary>The value as an integer from 0 to <paramref name="max"/>; false when it is anything else.</summary>
     public bool IsInteger(uint max, out uint value)
     {
         value = 0;
-        UInt128 one = 1_000_000_000_000_000_000;
-        if ((Negative && Units != 0) || TooLarge || !Exact || Units % one != 0 || Units / one > max) return false;
-        value = (uint)(Units / one);
+        if ((Negative && Units != 0) || TooLarge || !Exact || Units > max * One) return false;
+        var whole = Units / One;
+        if (whole * One != Units) return false;
+        value = (uint)whole;
         return true;
     }
 
@@ -70,10 +74,9 @@ public readonly record struct JsonNumber(bool Negative, UInt128 Units, bool Exac
     private static JsonNumber Rescale(bool negative, UInt128 coefficient, int exponent, bool exact)
     {
         if (coefficient == 0) return new JsonNumber(negative, 0, exact, false);
-        var limit = (UInt128)1_000_000_000_000_000_000 * 1_000_000_000_000_000_000;
         for (; exponent > 0; exponent--)
         {
-            if (coefficient >= limit / 10) return new JsonNumber(negative, limit, exact, true);
+            if (coefficient >= TenthOfLimit) return new JsonNumber(negative, Limit, exact, true);
             coefficient *= 10;
         }
 
@@ -83,6 +86,6 @@ public readonly record struct JsonNumber(bool Negative, UInt128 Units, bool Exac
             coefficient /= 10;
         }
 
-        return new JsonNumber(negative, coefficient, exact, coefficient >= limit);
+        return new JsonNumber(negative, coefficient, exact, coefficient >= Limit);
     }
 }

@@ -37,12 +37,12 @@ public sealed record PolicyParams(
         }
 
         var found = new PolicyParams("", "", "", [], null, false, null, null);
-        problem = StrictJson.Read(json, "params", (ReadOnlySpan<string?> path, ref Utf8JsonReader value) => Take(path, ref value, ref found));
+        problem = StrictJson.Read(json, "params", ref found, Take);
         if (problem is null) parameters = found;
         return problem is null;
     }
 
-    private static string? Take(ReadOnlySpan<string?> path, ref Utf8JsonReader value, ref PolicyParams found)
+    private static string? Take(ref PolicyParams found, ReadOnlySpan<string?> path, ref Utf8JsonReader value)
     {
         if (value.TokenType == JsonTokenType.Null && path is not ["target", "ips" or "cidrs", null]) return null;
         switch (path)

@@ -14,16 +14,51 @@ internal static class StrictJson
 {
     /// <summary>Sees each value and each beginning of an object or array. Returns what is wrong with it, or null.</summary>
     /// <param name="path">Names from the root to the value; null stands for a place in an array.</param>
-    public delegate string? Visitor(ReadOnlySpan<string?> path, ref Utf8JsonReader value);
+    public delegate string? Visitor<TFound>(ref TFound found, ReadOnlySpan<string?> path, ref Utf8JsonReader value);
+
+    /// <summary>The names of the objects around a place, to be used again: almost every message is read with the same few.</summary>
+    private sealed class Names
+    {
+        public readonly string?[] Path = new string?[Limits.JsonDepthMax];
+        private readonly HashSet<string>?[] _sets = new HashSet<string>?[Limits.JsonDepthMax];
+        private readonly bool[] _isObject = new bool[Limits.JsonDepthMax];
+
+        public int Depth { get; private set; }
+
+        /// <summary>The innermost is an object, and so its members have names.</summary>
+        public bool IsInObject => _isObject[Depth - 1];
+
+        public void Enter(bool isObject)
+        {
+            _isObject[Depth] = isObject;
+            if (isObject) (_sets[Depth] ??= new HashSet<string>(StringComparer.Ordinal)).Clear();
+            Path[Depth++] = null;
+        }
+
+        public void Leave() => Depth--;
+
+        public bool TryAdd(string name) => _sets[Depth - 1]!.Add(name);
+
+        /// <summary>What a hostile message made large is not kept.</summary>
+        public bool IsSmall => Array.TrueForAll(_sets, s => s is null || s.Capacity <= 256);
+
+        public void Reset() => Depth = 0;
+    }
+
+    [ThreadStatic]
+    private static Names? s_names;
 
     /// <summary>What is wrong with the text; null when nothing is.</summary>
     /// <param name="what">How the text is called in that sentence.</param>
-    public static string? Read(ReadOnlySpan<byte> json, string what, Visitor visit)
+    /// <param name="found">What the visitor notes.</param>
+    public static string? Read<TFound>(ReadOnlySpan<byte> json, string what, ref TFound found, Visitor<TFound> visit)
     {
         if (!Utf8.IsValid(json)) return what + " is not UTF-8";
+        var names = s_names ?? new Names();
+        s_names = null; // whoever reads within a visitor has its own
         try
         {
-            return Walk(json, what, visit);
+            return Walk(json, what, names, ref found, visit);
         }
         catch (JsonException)
         {
@@ -33,32 +68,35 @@ internal static class StrictJson
         {
             return what + " has a text with a broken escape";
         }
+        finally
+        {
+            names.Reset();
+            if (names.IsSmall) s_names = names;
+        }
     }
 
-    private static string? Walk(ReadOnlySpan<byte> json, string what, Visitor visit)
+    private static string? Walk<TFound>(ReadOnlySpan<byte> json, string what, Names names, ref TFound found, Visitor<TFound> visit)
     {
         var reader = new Utf8JsonReader(json, new JsonReaderOptions { MaxDepth = Limits.JsonDepthMax });
         if (!reader.Read() || reader.TokenType != JsonTokenType.StartObject) return what + " must be a JSON object";
-        var names = new List<HashSet<string>?>(Limits.JsonDepthMax) { new(StringComparer.Ordinal) };
-        var path = new string?[Limits.JsonDepthMax];
+        names.Enter(isObject: true);
         while (reader.Read())
         {
             switch (reader.TokenType)
             {
                 case JsonTokenType.PropertyName:
                     var name = reader.GetString() ?? "";
-                    if (!names[^1]!.Add(name)) return what + " has one member name twice in an object";
-                    path[names.Count - 1] = name;
+                    if (!names.TryAdd(name)) return what + " has one member name twice in an object";
+                    names.Path[names.Depth - 1] = name;
                     continue;
                 case JsonTokenType.EndObject or JsonTokenType.EndArray:
-                    names.RemoveAt(names.Count - 1);
+                    names.Leave();
                     continue;
             }
 
-            if (names[^1] is null) path[names.Count - 1] = null;
-            if (visit(path.AsSpan(0, names.Count), ref reader) is { } problem) return problem;
-            if (reader.TokenType == JsonTokenType.StartObject) names.Add(new HashSet<string>(StringComparer.Ordinal));
-            else if (reader.TokenType == JsonTokenType.StartArray) names.Add(null);
+            if (!names.IsInObject) names.Path[names.Depth - 1] = null;
+            if (visit(ref found, names.Path.AsSpan(0, names.Depth), ref reader) is { } problem) return problem;
+            if (reader.TokenType is JsonTokenType.StartObject or JsonTokenType.StartArray) names.Enter(reader.TokenType == JsonTokenType.StartObject);
         }
 
         return null;

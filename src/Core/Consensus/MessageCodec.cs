@@ -28,11 +28,20 @@ public static class MessageCodec
         GetSnapshot = 39, SnapshotOffer = 40, GetChunk = 41, Chunk = 42, Cosignature = 43, Announcement = 44,
     }
 
+    /// <summary>A buffer that grew beyond this, as for an answer in catch-up, is not kept.</summary>
+    private const int BufferKeptMax = 1 << 20;
+
+    [ThreadStatic]
+    private static ArrayBufferWriter<byte>? s_buffer;
+
     public static byte[] Encode(PeerMessage message)
     {
-        var buffer = new ArrayBufferWriter<byte>(256);
+        var buffer = s_buffer ??= new ArrayBufferWriter<byte>(256);
+        buffer.ResetWrittenCount();
         Write(new CanonicalWriter(buffer), message);
-        return buffer.WrittenSpan.ToArray();
+        var encoded = buffer.WrittenSpan.ToArray();
+        if (buffer.Capacity > BufferKeptMax) s_buffer = null;
+        return encoded;
     }
 
     /// <summary>By the tag alone, before anything else of an encoded message is looked at.</summary>
@@ -385,6 +394,20 @@ public static class MessageCodec
     {
         var block = Block.Read(ref reader);
         return new BlockWithBodies(block, ReadBodies(ref reader));
+    }
+
+    /// <summary>The bodies stay where they are, in the bytes that the reader was made of.</summary>
+    internal static BlockWithBodies ReadBlockWithBodies(ref CanonicalReader reader, ReadOnlyMemory<byte> source)
+    {
+        var block = Block.Read(ref reader);
+        var bodies = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>(block.Transactions.Length);
+        for (var left = reader.Count(Limits.BlockTransactionsMax, 4); left > 0 && reader.Error == DecodeError.None; left--)
+        {
+            var length = reader.Skip(Limits.RecordBytesMax + 1);
+            bodies.Add(source.Slice(source.Length - reader.Remaining - length, length));
+        }
+
+        return new BlockWithBodies(block, bodies.DrainToImmutable());
     }
 
     internal static void WriteBodies(CanonicalWriter writer, ImmutableArray<ReadOnlyMemory<byte>> bodies)

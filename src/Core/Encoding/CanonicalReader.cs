@@ -87,6 +87,9 @@ public ref struct CanonicalReader(ReadOnlySpan<byte> input)
     /// <summary>A 32-bit length and that many bytes; a copy, so the input buffer can be reused.</summary>
     public byte[] Bytes(int max) => Take(Count(max, 1)).ToArray();
 
+    /// <summary>Goes past a 32-bit length and that many bytes, and returns how many; they end where what remains begins.</summary>
+    public int Skip(int max) => Take(Count(max, 1)).Length;
+
     public string Text(int maxBytes)
     {
         var bytes = Take(Count(maxBytes, 1));

@@ -23,7 +23,12 @@ public sealed record LogEntry(Digest ChainId, Height Height, uint Index, Timesta
     public byte[] Encode()
     {
         var buffer = new ArrayBufferWriter<byte>(Size);
-        var writer = new CanonicalWriter(buffer);
+        Write(new CanonicalWriter(buffer));
+        return buffer.WrittenSpan.ToArray();
+    }
+
+    private void Write(CanonicalWriter writer)
+    {
         writer.Raw(Domain);
         writer.Digest(ChainId);
         writer.Height(Height);
@@ -32,7 +37,6 @@ public sealed record LogEntry(Digest ChainId, Height Height, uint Index, Timesta
         writer.UInt8((byte)Kind);
         writer.UInt16((ushort)Result);
         writer.Digest(Transaction);
-        return buffer.WrittenSpan.ToArray();
     }
 
     public static bool TryDecode(ReadOnlySpan<byte> bytes, [NotNullWhen(true)] out LogEntry? entry)
@@ -47,7 +51,16 @@ public sealed record LogEntry(Digest ChainId, Height Height, uint Index, Timesta
         return true;
     }
 
-    public Digest LeafHash() => LeafHash(Encode());
+    [ThreadStatic]
+    private static ArrayBufferWriter<byte>? s_buffer;
+
+    public Digest LeafHash()
+    {
+        var buffer = s_buffer ??= new ArrayBufferWriter<byte>(Size);
+        buffer.ResetWrittenCount();
+        Write(new CanonicalWriter(buffer));
+        return LeafHash(buffer.WrittenSpan);
+    }
 
     /// <summary>RFC 6962: SHA-256 over a zero byte and the entry.</summary>
     public static Digest LeafHash(ReadOnlySpan<byte> entry)

@@ -33,10 +33,11 @@ public sealed record StoredBlock(BlockWithBodies Block, QuorumCertificate? Certi
     public StoredBlock Pruned() => this with { Block = Block with { Bodies = [] } };
 
     /// <exception cref="InvariantViolation">The bytes are not what <see cref="Encode()"/> wrote: the store is damaged.</exception>
-    public static StoredBlock Decode(ReadOnlySpan<byte> bytes)
+    /// <param name="bytes">Kept by the block: the caller must not change them afterwards.</param>
+    public static StoredBlock Decode(ReadOnlyMemory<byte> bytes)
     {
-        var reader = new CanonicalReader(bytes);
-        var block = MessageCodec.ReadBlockWithBodies(ref reader);
+        var reader = new CanonicalReader(bytes.Span);
+        var block = MessageCodec.ReadBlockWithBodies(ref reader, bytes);
         var flag = reader.UInt8();
         if (flag > 1) reader.Fail(DecodeError.NotCanonical);
         var certificate = flag == 1 ? QuorumCertificate.Read(ref reader) : null;

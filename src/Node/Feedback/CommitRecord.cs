@@ -44,13 +44,13 @@ public static class CommitRecord
         for (var i = 0; i < block.Results.Length; i++)
         {
             if (block.Results[i] != RejectionReason.None) continue;
-            var decoded = EnvelopeDecoder.TryDecodeBody(block.Stored.Block.Bodies[i], out var envelope, out _);
-            Invariant.Holds(decoded, "a stored body decodes");
-            switch (envelope!.Kind)
+            var body = block.Stored.Block.Bodies[i];
+            switch ((AlertKind)body.Span[0])
             {
                 case AlertKind.Anomaly:
                     message.AnomalyCount++;
-                    if (IsUuidV4(envelope.Id) && message.AnomalyIds.Count < AnomalyIdsMax) message.AnomalyIds.Add(envelope.Id);
+                    var id = EnvelopeDecoder.IdOfCommitted(body);
+                    if (IsUuidV4(id) && message.AnomalyIds.Count < AnomalyIdsMax) message.AnomalyIds.Add(id);
                     break;
                 case AlertKind.Evidence:
                     message.EvidenceCount++;

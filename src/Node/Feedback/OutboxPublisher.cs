@@ -33,6 +33,9 @@ public sealed class OutboxPublisher(
     /// <summary>When Kafka was last known not to work, or this process began: others need their time from then on.</summary>
     private DateTimeOffset _troubled = time.GetUtcNow();
 
+    /// <summary>The last block that was read.</summary>
+    private StoredBlockWithResults? _last;
+
     private long _waiting;
 
     /// <summary>Blocks whose records this validator has to publish.</summary>
@@ -75,7 +78,7 @@ public sealed class OutboxPublisher(
         var (sends, done) = (new List<Task>(), new List<Height>());
         foreach (var (height, isOwn) in entries)
         {
-            var block = blocks.Read(height).First();
+            var block = From(height).First();
             if (await RecordsAsync(block, stop).ConfigureAwait(false) is not { } records) break;
             if (!isOwn)
             {
@@ -96,6 +99,18 @@ public sealed class OutboxPublisher(
         return done.Count;
     }
 
+    /// <summary>Blocks from a height on. The last one read, for its certificate, is the next one to be published, and not read again.</summary>
+    private IEnumerable<StoredBlockWithResults> From(Height height)
+    {
+        if (_last is { } last && last.Stored.Block.Block.Height == height)
+        {
+            yield return last;
+            height = height.Next;
+        }
+
+        foreach (var block in blocks.Read(height)) yield return _last = block;
+    }
+
     private async Task SendAsync(string topic, Message<byte[]?, byte[]?> record, Activity? traced, CancellationToken stop)
     {
         await producer.ProduceAsync(topic, record, stop).ConfigureAwait(false);
@@ -108,7 +123,7 @@ public sealed class OutboxPublisher(
         var now = time.GetUtcNow();
         var signer = control();
         var height = block.Stored.Block.Block.Height;
-        var proof = blocks.Certify(height);
+        var proof = BlockReader.Certify(height, From(height));
         var records = new List<(string, Message<byte[]?, byte[]?>)> { (topics.Commits, CommitRecord.Create(block, proof, signer, topics.Commits, now)) };
         for (var i = 0; i < block.Events.Length; i++)
         {

@@ -70,10 +70,11 @@ internal sealed class BlockRows
         var transactions = new List<AlertEnvelope>(block.Results.Length);
         for (var i = 0; i < block.Results.Length; i++)
         {
-            var decoded = EnvelopeDecoder.TryDecodeBody(block.Stored.Block.Bodies[i], out var envelope, out _);
-            Invariant.Holds(decoded, "a stored body decodes");
-            batch.Insert(Tables.Transactions, height, (long)i, envelope!.Digest.ToString(), envelope.Kind.Name(), envelope.Id, envelope.Producer.ToString(), block.Results[i].Code());
-            if (block.Results[i] == RejectionReason.None) WriteContent(envelope, height, i, batch);
+            var envelope = EnvelopeDecoder.DecodeCommitted(block.Stored.Block.Bodies[i], block.Stored.Block.Block.Transactions[i]);
+            var isAccepted = block.Results[i] == RejectionReason.None;
+            if (!isAccepted || envelope.Kind != AlertKind.Anomaly)
+                batch.Insert(Tables.OtherTransactions, height, (long)i, envelope.Digest.ToString(), envelope.Kind.Name(), envelope.Id, envelope.Producer.ToString(), block.Results[i].Code());
+            if (isAccepted) WriteContent(envelope, height, i, batch);
             transactions.Add(envelope);
         }
 
@@ -129,13 +130,14 @@ internal sealed class BlockRows
     private void WriteContent(AlertEnvelope envelope, long height, long position, RowBatch batch)
     {
         var digest = envelope.Digest.ToString();
-        var producer = _producers.GetValueOrDefault(envelope.Producer.ToString());
-        var name = producer?.Name ?? envelope.Producer.ToString();
+        var key = envelope.Producer.ToString();
+        var producer = _producers.GetValueOrDefault(key);
+        var name = producer?.Name ?? key;
         switch (envelope.Content)
         {
             case AlertContent.Anomaly a:
-                batch.Insert(Tables.Alerts, digest, envelope.Id, a.Type, a.Source, (long)a.Severity, (long)a.ConfidenceBasisPoints, envelope.TimestampSeconds, a.ModelVersion, name,
-                    producer?.Organisation ?? "", height, position, Encoding.UTF8.GetString(a.Payload.Span), "reported", "");
+                batch.Insert(Tables.Alerts, digest, envelope.Id, a.Type, a.Source, (long)a.Severity, (long)a.ConfidenceBasisPoints, envelope.TimestampSeconds, a.ModelVersion, name, key,
+                    producer?.Organisation ?? "", height, position, new Utf8Text(a.Payload), "reported", "");
                 break;
             case AlertContent.Evidence e:
                 batch.Insert(Tables.Evidence, digest, envelope.Id, e.EvidenceType, envelope.TimestampSeconds, name, (long)e.Custody.Length, envelope.CustodyVerified, height, position);

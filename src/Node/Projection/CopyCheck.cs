@@ -72,7 +72,7 @@ public sealed class CopyCheck(Database database, BlockReader blocks, ProjectionS
     private void Compare(Table table, DbConnection actual, DbTransaction moment, Database expected, DbConnection right)
     {
         var heightColumn = table.Columns.IndexOf("height");
-        var byKey = $"{table.Select} WHERE {string.Join(" AND ", table.Columns.Take(table.KeyLength).Select((k, i) => $"{k} = ${i + 1}"))}";
+        var byKey = $"{table.Select} WHERE {table.WhereKey}";
         long matched = 0;
         using (var command = database.Command(actual, moment, table.Select))
         using (var reader = command.ExecuteReader())

@@ -41,7 +41,7 @@ public abstract class Database : IDisposable
 
     private protected abstract string ParameterName(int number);
 
-    /// <param name="values">Of $1, $2, …: text, whole numbers (64 bits), truth values, bytes, or DBNull.</param>
+    /// <param name="values">Of $1, $2, …: text (also as <see cref="Utf8Text"/>), whole numbers (64 bits), truth values, bytes, or DBNull.</param>
     /// <exception cref="DbException">The connection was lost before; the driver's own answer to that is an <see cref="InvalidOperationException"/>, as if the program were wrong.</exception>
     internal DbCommand Command(DbConnection connection, DbTransaction? transaction, string sql, params ReadOnlySpan<object> values)
     {
@@ -55,7 +55,7 @@ public abstract class Database : IDisposable
         {
             var parameter = command.CreateParameter();
             parameter.ParameterName = ParameterName(i + 1);
-            parameter.Value = values[i] is string text ? Storable(text) : values[i];
+            parameter.Value = values[i] switch { string text => Storable(text), Utf8Text text => text.ToString(), var value => value };
             command.Parameters.Add(parameter);
         }
 

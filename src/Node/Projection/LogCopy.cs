@@ -2,6 +2,7 @@ using System;
 using System.Buffers.Binary;
 using System.Collections.Generic;
 using System.Data.Common;
+using System.Linq;
 using System.Text;
 using System.Threading;
 using CyberMesh.Core.Alerts;
@@ -13,7 +14,7 @@ using CyberMesh.Node.Storage;
 namespace CyberMesh.Node.Projection;
 
 /// <summary>
-/// The transparency log in the queryable copy: its entries, the hashes that tiles and proofs are made of, and the newest cosigned checkpoint.
+/// The transparency log in the queryable copy: its entries, made of the rows of transactions, the hashes that tiles and proofs are made of, and the newest cosigned checkpoint.
 /// What it serves is convincing by itself: a wrong copy gives proofs that nobody accepts.
 /// </summary>
 public sealed class LogCopy
@@ -22,13 +23,24 @@ public sealed class LogCopy
     public const int TileWidth = 256;
 
     private const int TileHeight = 8;
+
+    /// <summary>Others can write to the database: what is wrong there is no broken invariant of this program.</summary>
+    private const string Damaged = "rows of the log are missing or wrong in the database; 'cybermesh db verify' tells which";
+
+    private static readonly Dictionary<string, AlertKind> Kinds = Enum.GetValues<AlertKind>().ToDictionary(k => k.Name(), StringComparer.Ordinal);
+    private static readonly Dictionary<string, RejectionReason> Results = Enum.GetValues<RejectionReason>().ToDictionary(r => r.Code(), StringComparer.Ordinal);
     private readonly Database _database;
+    private readonly Digest _chainId;
     private ulong _size;
+
+    /// <summary>Leaf hashes of the entries that do not fill a tile yet; null until they are read.</summary>
+    private List<Digest>? _tile;
+
     private long _complete;
     private SignedNote? _offered; // the newest one, on its way to the file
     private volatile SignedNote? _newest;
 
-    internal LogCopy(Database database) => _database = database;
+    internal LogCopy(Database database, Digest chainId) => (_database, _chainId) = (database, chainId);
 
     /// <summary>Entries that are copied.</summary>
     public ulong Size => System.Threading.Volatile.Read(ref _size);
@@ -36,7 +48,8 @@ public sealed class LogCopy
     /// <summary>Goes on with what the database holds.</summary>
     internal void Load(DbConnection connection)
     {
-        _size = (ulong)(long)_database.Scalar(connection, null, "SELECT coalesce(max(position) + 1, 0) FROM log_entries")!;
+        _size = _database.Scalar(connection, null, "SELECT l.first_position + b.tx_count FROM log_blocks l JOIN blocks b ON b.height = l.height ORDER BY l.height DESC LIMIT 1") is long size ? (ulong)size : 0;
+        _tile = null;
         // A validator that took over a snapshot has not seen what is below it.
         Interlocked.Exchange(ref _complete, _database.Scalar(connection, null, "SELECT height FROM cursor WHERE name = 'log_gap'") is null ? 1 : 0);
         if (_database.Scalar(connection, null, "SELECT note FROM log_checkpoint WHERE id = 1") is string note && SignedNote.TryParse(Encoding.UTF8.GetBytes(note), out var stored))
@@ -66,13 +79,17 @@ public sealed class LogCopy
     {
         if (!IsComplete || transactions.Count == 0) return;
         var header = block.Stored.Block.Block.Header;
+        // Before this block's own rows are sent.
+        _tile ??= [.. Hashes(batch.Connection, batch.Transaction, 0, _size / TileWidth * TileWidth, (int)(_size % TileWidth))];
         batch.Insert(Tables.LogBlocks, (long)header.Height.Value, (long)_size);
         for (var i = 0; i < transactions.Count; i++)
         {
-            var entry = new LogEntry(header.ChainId, header.Height, (uint)i, header.Time, transactions[i].Kind, block.Results[i], transactions[i].Digest).Encode();
-            batch.Insert(Tables.LogEntries, (long)_size, entry);
+            _tile.Add(new LogEntry(header.ChainId, header.Height, (uint)i, header.Time, transactions[i].Kind, block.Results[i], transactions[i].Digest).LeafHash());
             _size++;
-            for (var level = TileHeight; _size % (1UL << level) == 0; level += TileHeight)
+            if (_tile.Count < TileWidth) continue;
+            batch.Insert(Tables.LogNodes, (long)TileHeight, (long)(_size / TileWidth) - 1, Combine([.. _tile]).ToArray());
+            _tile.Clear();
+            for (var level = 2 * TileHeight; _size % (1UL << level) == 0; level += TileHeight)
             {
                 var index = (_size >> level) - 1;
                 batch.Flush();
@@ -146,8 +163,22 @@ public sealed class LogCopy
         return tile <= hashes / TileWidth && (tile * TileWidth) + (ulong)width <= hashes ? checkpoint : null;
     }
 
-    private List<byte[]> Entries(DbConnection connection, DbTransaction? transaction, ulong from, int count) => _database.Query(
-        connection, transaction, r => (byte[])r[0], "SELECT entry FROM log_entries WHERE position >= $1 AND position < $2 ORDER BY position", (long)from, (long)from + count);
+    private List<byte[]> Entries(DbConnection connection, DbTransaction? transaction, ulong from, int count)
+    {
+        static string Rows(string table, string kind, string result) =>
+            $"SELECT l.first_position + t.position AS place, l.height, t.position, b.time_ms, {kind}, {result}, t.digest FROM log_blocks l JOIN blocks b ON b.height = l.height "
+            + $"JOIN {table} t ON t.height = l.height WHERE l.first_position >= (SELECT max(first_position) FROM log_blocks WHERE first_position <= $1) AND l.first_position < $2 "
+            + "AND l.first_position + t.position >= $1 AND l.first_position + t.position < $2";
+        return count == 0 ? [] : _database.Query(
+            connection, transaction, EntryOf, $"{Rows("alerts", "'anomaly'", "'accepted'")} UNION ALL {Rows("other_transactions", "t.kind", "t.result")} ORDER BY place", (long)from, (long)from + count);
+    }
+
+    private byte[] EntryOf(DbDataReader row)
+    {
+        if (!Kinds.TryGetValue(row.GetString(4), out var kind) || !Results.TryGetValue(row.GetString(5), out var result) || !Digest.TryParse(row.GetString(6), out var digest))
+            throw new SchemaException(Damaged);
+        return new LogEntry(_chainId, new Height((ulong)row.GetInt64(1)), (uint)row.GetInt64(2), new Timestamp(row.GetInt64(3)), kind, result, digest).Encode();
+    }
 
     /// <summary>Roots of complete subtrees with 2^level leaves each; the level is a multiple of <see cref="TileHeight"/>.</summary>
     private Digest[] Hashes(DbConnection connection, DbTransaction? transaction, int level, ulong from, int count)
@@ -157,8 +188,7 @@ public sealed class LogCopy
             : _database.Query(
                 connection, transaction, r => Digest.From((byte[])r[0]), "SELECT hash FROM log_nodes WHERE level = $1 AND position >= $2 AND position < $3 ORDER BY position",
                 (long)level, (long)from, (long)from + count);
-        // Others can write to the database: what is missing there is no broken invariant of this program.
-        if (hashes.Count != count) throw new SchemaException("rows of the log are missing in the database; 'cybermesh db verify' tells which");
+        if (hashes.Count != count) throw new SchemaException(Damaged);
         return [.. hashes];
     }
 

@@ -62,15 +62,15 @@ public sealed partial class Projection
         Query(BlockColumns + " WHERE height < $1 ORDER BY height DESC LIMIT $2", BlockOf, (long)Math.Min(before, long.MaxValue), limit);
 
     public List<TransactionRow> Transactions(ulong height) =>
-        Query(TransactionColumns + " WHERE height = $1 ORDER BY position", TransactionOf, (long)Math.Min(height, long.MaxValue));
+        Query($"{AlertsAsTransactions} WHERE height = $1 UNION ALL {OtherTransactions} WHERE height = $1 ORDER BY position", TransactionOf, (long)Math.Min(height, long.MaxValue));
 
     /// <summary>By digest, or by the producer's id; of several the first accepted.</summary>
     public TransactionRow? Transaction(string digestOrId)
     {
-        const string viaAlert = "SELECT t.digest, t.height, t.position, t.kind, t.id, t.producer, t.result FROM alerts a JOIN transactions t ON t.height = a.height AND t.position = a.position";
+        string Found(string columns) => $"{columns} WHERE {Schema.IsDigest("digest", "$1")} UNION ALL {columns} WHERE id = $1";
         return Query(
-            $"SELECT * FROM ({TransactionColumns} WHERE digest = $1 AND {Schema.NoAlert} UNION ALL {TransactionColumns} WHERE id = $1 AND {Schema.NoAlert} "
-            + $"UNION ALL {viaAlert} WHERE a.digest = $1 UNION ALL {viaAlert} WHERE a.id = $1) AS found ORDER BY result <> 'accepted', height, position LIMIT 1", TransactionOf, digestOrId).FirstOrDefault();
+            $"SELECT * FROM ({Found(AlertsAsTransactions)} UNION ALL {Found(OtherTransactions)}) AS found ORDER BY result <> 'accepted', height, position LIMIT 1",
+            TransactionOf, digestOrId).FirstOrDefault();
     }
 
     /// <summary>Newest first, below the place (height, index); of one status, or of any.</summary>
@@ -116,9 +116,9 @@ public sealed partial class Projection
     private const string Below = "(height, position) < ($1, $2) ORDER BY height DESC, position DESC LIMIT $3";
 
     /// <summary>What has happened to an alert since it was reported, oldest first.</summary>
-    public List<StatusChange> AlertChanges(string digest) => Changes("alert_changes", digest);
+    public List<StatusChange> AlertChanges(string digest) => Changes("alert_changes", Schema.IsDigest("digest", "$1"), digest);
 
-    public List<StatusChange> PolicyChanges(string digest) => Changes("policy_changes", digest);
+    public List<StatusChange> PolicyChanges(string digest) => Changes("policy_changes", "digest = $1", digest);
 
     /// <summary>Those that one block brought, in order.</summary>
     public List<AlertRow> AlertsAt(ulong height) => Query(AlertColumns + " WHERE height = $1 ORDER BY position", AlertOf, (long)Math.Min(height, long.MaxValue));
@@ -135,8 +135,8 @@ public sealed partial class Projection
     public ulong FirstHeightFrom(ulong height) =>
         Query("SELECT height FROM blocks WHERE height >= $1 ORDER BY height LIMIT 1", r => (ulong)r.GetInt64(0), (long)Math.Min(height, long.MaxValue)) is [var first] ? first : Height.Value + 1;
 
-    private List<StatusChange> Changes(string table, string digest) =>
-        Query($"SELECT height, status, decided_by FROM {table} WHERE digest = $1 ORDER BY height, event", r => new StatusChange((ulong)r.GetInt64(0), r.GetString(1), r.GetString(2)), digest);
+    private List<StatusChange> Changes(string table, string where, string digest) =>
+        Query($"SELECT height, status, decided_by FROM {table} WHERE {where} ORDER BY height, event", r => new StatusChange((ulong)r.GetInt64(0), r.GetString(1), r.GetString(2)), digest);
 
     /// <summary>Evidence that names an alert.</summary>
     public List<EvidenceLink> EvidenceOf(string alert) => Query(LinkColumns + " WHERE alert = $1 ORDER BY height, event", LinkOf, alert);
@@ -191,11 +191,11 @@ public sealed partial class Projection
 
     /// <summary>By transaction digest, or by the producer's id; of several with one id the first committed.</summary>
     public AlertRow? Alert(string digestOrId) =>
-        First("WHERE digest = $1 OR id = $1 ORDER BY height, position LIMIT 1", AlertOf, AlertColumns, digestOrId);
+        First($"WHERE ({Schema.IsDigest("digest", "$1")}) OR id = $1 ORDER BY height, position LIMIT 1", AlertOf, AlertColumns, digestOrId);
 
     /// <summary>Results of what producers published, in order.</summary>
     public List<(string Digest, string Result)> AllResults() =>
-        Query("SELECT digest, result FROM transactions WHERE kind <> 'misbehaviour' ORDER BY height, position", r => (r.GetString(0), r.GetString(1)));
+        [.. Query($"{AlertsAsTransactions} UNION ALL {OtherTransactions} WHERE kind <> 'misbehaviour' ORDER BY height, position", TransactionOf).Select(t => (t.Digest, t.Result))];
 
     public long AlertCount() => Query("SELECT count(*) FROM alerts", r => r.GetInt64(0))[0];
 
@@ -204,7 +204,9 @@ public sealed partial class Projection
     private const string AlertColumns =
         "SELECT digest, id, type, source, severity, confidence_bp, time_s, model_version, producer, organisation, height, position, payload, status, decided_by FROM alerts";
 
-    private const string TransactionColumns = "SELECT digest, height, position, kind, id, producer, result FROM transactions";
+    private const string AlertsAsTransactions = "SELECT digest, height, position, 'anomaly' AS kind, id, producer_key, 'accepted' AS result FROM alerts";
+
+    private const string OtherTransactions = "SELECT digest, height, position, kind, id, producer_key, result FROM other_transactions";
 
     private static TransactionRow TransactionOf(DbDataReader r) =>
         new(r.GetString(0), (ulong)r.GetInt64(1), Int(r, 2), r.GetString(3), r.GetString(4), r.GetString(5), r.GetString(6));

@@ -56,7 +56,7 @@ public sealed partial class Projection : IDisposable
         _time = time;
         _logger = logger;
         _holder = $"{source.Node} {Guid.NewGuid():N}";
-        TransparencyLog = new LogCopy(database);
+        TransparencyLog = new LogCopy(database, source.Genesis.Chain.ChainId);
         AtOnce = database.CopiedAtOnce;
     }
 

@@ -3,8 +3,15 @@ using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Data.Common;
 using System.Linq;
+using System.Text;
 
 namespace CyberMesh.Node.Projection;
+
+/// <summary>Text that is valid UTF-8 and has no zero byte, as it stands in a message.</summary>
+internal sealed record Utf8Text(ReadOnlyMemory<byte> Bytes)
+{
+    public override string ToString() => Encoding.UTF8.GetString(Bytes.Span);
+}
 
 /// <summary>The rows of one transaction, sent in as few statements as possible: a server is asked per statement, not per row.</summary>
 internal sealed class RowBatch(Database database, DbConnection connection, DbTransaction transaction)
@@ -49,7 +56,7 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
 
     private void Count(object[] values)
     {
-        foreach (var value in values) _bytes += value switch { string text => text.Length, byte[] bytes => bytes.Length, _ => 8 };
+        foreach (var value in values) _bytes += value switch { string text => text.Length, Utf8Text text => text.Bytes.Length, byte[] bytes => bytes.Length, _ => 8 };
         if (_bytes > BytesMax) Flush();
     }
 

@@ -12,8 +12,8 @@ namespace CyberMesh.Node.Projection;
 /// <summary>The default: one file, no server.</summary>
 public sealed class SqliteDatabase : Database
 {
-    /// <summary>Of the file's form before it had migrations; such a file is written anew from the blocks.</summary>
-    private const long FileVersion = 3;
+    /// <summary>A file of another form is written anew from the blocks.</summary>
+    private const long FileVersion = 4;
 
     private readonly string _path;
 
@@ -52,7 +52,7 @@ public sealed class SqliteDatabase : Database
         {
             connection.Open();
             // A copy may lose its last rows in a power cut: it reads them again from the blocks.
-            Execute(connection, null, "PRAGMA page_size=8192; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000; PRAGMA cache_size=-65536; PRAGMA wal_autocheckpoint=8192;");
+            Execute(connection, null, "PRAGMA page_size=8192; PRAGMA journal_mode=WAL; PRAGMA synchronous=NORMAL; PRAGMA busy_timeout=5000; PRAGMA cache_size=-65536; PRAGMA wal_autocheckpoint=8192; PRAGMA temp_store=MEMORY;");
             return connection;
         }
         catch
@@ -65,7 +65,8 @@ public sealed class SqliteDatabase : Database
     /// <summary>Row by row: there is nobody to be asked, and SQLite looks for each parameter among all of its statement.</summary>
     internal override void Write(DbConnection connection, DbTransaction transaction, Func<int, string> statement, IReadOnlyList<object[]> rows)
     {
-        using var prepared = new Statement((SqliteConnection)connection, statement(1));
+        // By number: one that begins with a dollar sign is numbered by where it stands.
+        using var prepared = new Statement((SqliteConnection)connection, statement(1).Replace('$', '?'));
         foreach (var row in rows)
         {
             foreach (var value in row)
@@ -73,6 +74,7 @@ public sealed class SqliteDatabase : Database
                 _ = value switch
                 {
                     string text => prepared.Bind(Storable(text)),
+                    Utf8Text text => prepared.BindText(text.Bytes.Span),
                     long number => prepared.Bind(number),
                     bool truth => prepared.Bind(truth ? 1 : 0),
                     byte[] bytes => prepared.Bind(bytes),

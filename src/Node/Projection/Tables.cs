@@ -1,3 +1,4 @@
+using System;
 using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Linq;
@@ -9,7 +10,17 @@ namespace CyberMesh.Node.Projection;
 /// <param name="KeyLength">How many of the columns identify a row.</param>
 internal sealed record Table(string Name, int KeyLength, params ImmutableArray<string> Columns)
 {
+    /// <summary>The key is a digest of which the index holds the first part.</summary>
+    public bool IsFoundByDigest { get; init; }
+
     public string Key => string.Join(", ", Columns.Take(KeyLength));
+
+    /// <summary>A condition: the row whose key is in the first parameters.</summary>
+    public string WhereKey => Where(i => $"${i + 1}");
+
+    private string Where(Func<int, string> value) => IsFoundByDigest
+        ? Schema.IsDigest($"{Name}.{Columns[0]}", value(0))
+        : string.Join(" AND ", Columns.Take(KeyLength).Select((k, i) => $"{Name}.{k} = {value(i)}"));
 
     public string Select => $"SELECT {string.Join(", ", Columns)} FROM {Name}";
 
@@ -22,10 +33,10 @@ internal sealed record Table(string Name, int KeyLength, params ImmutableArray<s
         + $"ON CONFLICT ({Key}) DO UPDATE SET {string.Join(", ", Columns.Skip(KeyLength).Select(c => $"{c} = excluded.{c}"))}";
 
     /// <summary>Some columns of as many rows at once; key and new values as in <see cref="Columns"/>.</summary>
-    public string Update(int rows, ImmutableArray<string> changed) =>
-        $"WITH change ({Key}, {string.Join(", ", changed)}) AS (VALUES {Placeholders(rows, KeyLength + changed.Length)}) "
-        + $"UPDATE {Name} SET {string.Join(", ", changed.Select(c => $"{c} = change.{c}"))} FROM change "
-        + $"WHERE {string.Join(" AND ", Columns.Take(KeyLength).Select(k => $"{Name}.{k} = change.{k}"))}";
+    public string Update(int rows, ImmutableArray<string> changed) => rows == 1
+        ? $"UPDATE {Name} SET {string.Join(", ", changed.Select((c, i) => $"{c} = ${KeyLength + i + 1}"))} WHERE {WhereKey}"
+        : $"WITH change ({Key}, {string.Join(", ", changed)}) AS (VALUES {Placeholders(rows, KeyLength + changed.Length)}) "
+        + $"UPDATE {Name} SET {string.Join(", ", changed.Select(c => $"{c} = change.{c}"))} FROM change WHERE {Where(i => $"change.{Columns[i]}")}";
 
     private static string Placeholders(int rows, int width) =>
         string.Join(", ", Enumerable.Range(0, rows).Select(r => "(" + string.Join(", ", Enumerable.Range((r * width) + 1, width).Select(n => "$" + n)) + ")"));
@@ -35,10 +46,14 @@ internal sealed record Table(string Name, int KeyLength, params ImmutableArray<s
 internal static class Tables
 {
     public static readonly Table Blocks = new("blocks", 1, "height", "hash", "parent", "time_ms", "view", "proposer", "tx_count", "accepted_count", "tx_root", "state_root");
-    public static readonly Table Transactions = new("transactions", 2, "height", "position", "digest", "kind", "id", "producer", "result");
+
+    /// <summary>All but accepted alerts, whose row in <see cref="Alerts"/> tells as much.</summary>
+    public static readonly Table OtherTransactions = new("other_transactions", 2, "height", "position", "digest", "kind", "id", "producer_key", "result");
 
     public static readonly Table Alerts = new(
-        "alerts", 1, "digest", "id", "type", "source", "severity", "confidence_bp", "time_s", "model_version", "producer", "organisation", "height", "position", "payload", "status", "decided_by");
+        "alerts", 1, "digest", "id", "type", "source", "severity", "confidence_bp", "time_s", "model_version", "producer", "producer_key", "organisation", "height", "position", "payload",
+        "status", "decided_by")
+    { IsFoundByDigest = true };
 
     public static readonly Table AlertChanges = new("alert_changes", 2, "height", "event", "digest", "status", "decided_by");
     public static readonly Table Evidence = new("evidence", 1, "digest", "id", "type", "time_s", "producer", "custody_count", "custody_verified", "height", "position");
@@ -58,16 +73,15 @@ internal static class Tables
     public static readonly Table ViewChanges = new("view_changes", 1, "height", "view", "previous_view", "proposer");
     public static readonly Table Orders = new("orders", 1, "digest", "number", "change", "kind", "height", "position");
     public static readonly Table Misbehaviour = new("misbehaviour", 1, "digest", "validator", "kind", "view", "slot_height", "height", "position");
-    public static readonly Table LogEntries = new("log_entries", 1, "position", "entry");
     public static readonly Table LogBlocks = new("log_blocks", 1, "height", "first_position");
     public static readonly Table LogNodes = new("log_nodes", 2, "level", "position", "hash");
 
     public static readonly ImmutableArray<Table> All =
     [
-        Blocks, Transactions, Alerts, AlertChanges, Evidence, EvidenceLinks, Policies, PolicyChanges, Producers, ReputationChanges, Reputations, Validators, ViewChanges, Orders, Misbehaviour,
-        LogEntries, LogBlocks, LogNodes,
+        Blocks, Alerts, OtherTransactions, AlertChanges, Evidence, EvidenceLinks, Policies, PolicyChanges, Producers, ReputationChanges, Reputations, Validators, ViewChanges, Orders, Misbehaviour,
+        LogBlocks, LogNodes,
     ];
 
     /// <summary>Those of the transparency log; a copy that began above the first block lacks them.</summary>
-    public static readonly IReadOnlySet<Table> OfLog = new HashSet<Table>([LogEntries, LogBlocks, LogNodes]);
+    public static readonly IReadOnlySet<Table> OfLog = new HashSet<Table>([LogBlocks, LogNodes]);
 }

@@ -28,6 +28,7 @@ internal sealed class DigestIndex(SqliteConnection connection, string name) : ID
     private readonly byte[] _row = new byte[EntriesPerRow * EntryBytes];
     private readonly Statement _insertRun = new(connection, $"INSERT INTO {name}_runs (level, entries) VALUES (?, ?) RETURNING run");
     private readonly Statement _insertRow = new(connection, $"INSERT INTO {name} (run, first, entries) VALUES (?, ?, ?)");
+    private readonly Statement _select = new(connection, $"SELECT (SELECT e.entries FROM {name} e WHERE e.run = r.run AND e.first <= ? ORDER BY e.first DESC LIMIT 1) FROM {name}_runs r");
     private readonly Statement _selectRuns = new(connection, $"SELECT run, entries FROM {name}_runs WHERE level = ? AND entries <= ?");
     private readonly Statement _selectRows = new(connection, $"SELECT entries FROM {name} WHERE run = ?");
     private readonly Statement _deleteRows = new(connection, $"DELETE FROM {name} WHERE run = ?");
@@ -67,21 +68,17 @@ internal sealed class DigestIndex(SqliteConnection connection, string name) : ID
     }
 
     /// <summary>All that was noted with this digest, in no order.</summary>
-    public IEnumerable<Entry> Find(Digest key, SqliteTransaction? transaction = null)
+    public List<Entry> Find(Digest key)
     {
-        using var select = Command(
-            $"SELECT (SELECT e.entries FROM {name} e WHERE e.run = r.run AND e.first <= $k ORDER BY e.first DESC LIMIT 1) FROM {name}_runs r", transaction, ("$k", key.ToArray()));
-        using var rows = select.ExecuteReader();
-        var entries = new List<Entry>(EntriesPerRow);
-        while (rows.Read())
-        {
-            if (rows.IsDBNull(0)) continue;
-            entries.Clear();
-            Decode((byte[])rows[0], entries);
-            foreach (var entry in entries)
-                if (entry.Key == key)
-                    yield return entry;
-        }
+        Span<byte> wanted = stackalloc byte[Digest.Size];
+        key.CopyTo(wanted);
+        var found = new List<Entry>(1);
+        _select.Bind(wanted);
+        while (_select.Read())
+            for (var row = _select.Bytes(0); row.Length >= EntryBytes; row = row[EntryBytes..])
+                if (row[..Digest.Size].SequenceEqual(wanted))
+                    found.Add(Decode(row));
+        return found;
     }
 
     private List<(long Run, long Entries)> Runs(int level)
@@ -123,23 +120,15 @@ internal sealed class DigestIndex(SqliteConnection connection, string name) : ID
 
     private static void Decode(ReadOnlySpan<byte> row, List<Entry> into)
     {
-        for (; row.Length >= EntryBytes; row = row[EntryBytes..])
-            into.Add(new Entry(Digest.From(row[..Digest.Size]), BinaryPrimitives.ReadInt64BigEndian(row[Digest.Size..]), BinaryPrimitives.ReadInt64BigEndian(row[(Digest.Size + sizeof(long))..])));
+        for (; row.Length >= EntryBytes; row = row[EntryBytes..]) into.Add(Decode(row));
     }
 
-    private SqliteCommand Command(string sql, SqliteTransaction? transaction, params ReadOnlySpan<(string Name, object Value)> parameters)
-    {
-        var command = connection.CreateCommand();
-        command.Transaction = transaction;
-#pragma warning disable CA2100 // the name is a constant of ours
-        command.CommandText = sql;
-#pragma warning restore CA2100
-        foreach (var (parameter, value) in parameters) command.Parameters.AddWithValue(parameter, value);
-        return command;
-    }
+    /// <summary>The entry that the bytes begin with.</summary>
+    private static Entry Decode(ReadOnlySpan<byte> bytes) =>
+        new(Digest.From(bytes[..Digest.Size]), BinaryPrimitives.ReadInt64BigEndian(bytes[Digest.Size..]), BinaryPrimitives.ReadInt64BigEndian(bytes[(Digest.Size + sizeof(long))..]));
 
     public void Dispose()
     {
-        foreach (var statement in (ReadOnlySpan<Statement>)[_insertRun, _insertRow, _selectRuns, _selectRows, _deleteRows, _deleteRun]) statement.Dispose();
+        foreach (var statement in (ReadOnlySpan<Statement>)[_insertRun, _insertRow, _select, _selectRuns, _selectRows, _deleteRows, _deleteRun]) statement.Dispose();
     }
 }

@@ -516,10 +516,13 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
     });
 
     /// <summary>The header of a block with a commit certificate of it or of a descendant; null when it is not here, or none follows.</summary>
-    public CertifiedHeader? Certify(Height height)
+    public CertifiedHeader? Certify(Height height) => Certify(height, Read(height));
+
+    /// <param name="blocks">From this height on.</param>
+    public static CertifiedHeader? Certify(Height height, IEnumerable<StoredBlockWithResults> blocks)
     {
         var headers = ImmutableArray.CreateBuilder<BlockHeader>();
-        foreach (var stored in Read(height))
+        foreach (var stored in blocks)
         {
             var block = stored.Stored.Block.Block;
             if (headers.Count == CertifiedHeader.HeadersMax || block.Height.Value != height.Value + (ulong)headers.Count) return null;
@@ -616,7 +619,7 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
     /// <summary>Which Kafka record counts as the original of a transaction here; null when none was noted.</summary>
     public SourcePosition? SourceOf(Digest transaction, SqliteTransaction? within = null)
     {
-        foreach (var entry in _sources.Find(transaction, within))
+        foreach (var entry in _sources.Find(transaction))
         {
             using var topic = Command("SELECT name FROM source_topics WHERE id = $i", ("$i", entry.First >> 32));
             topic.Transaction = within;

@@ -33,6 +33,13 @@ internal sealed class Statement(SqliteConnection connection, string sql) : IDisp
         return this;
     }
 
+    /// <param name="utf8">Text without a zero byte.</param>
+    public Statement BindText(ReadOnlySpan<byte> utf8)
+    {
+        Check(raw.sqlite3_bind_text(Prepared, ++_next, utf8));
+        return this;
+    }
+
     public Statement BindNull()
     {
         Check(raw.sqlite3_bind_null(Prepared, ++_next));
