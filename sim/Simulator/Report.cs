@@ -16,7 +16,7 @@ public sealed class Report
         .. Enum.GetNames<Strategy>().Where(s => s != nameof(Strategy.None)).Select(s => "liar " + s),
         "blocks", "messages", "lost", "duplicated", "refused", "terms entered", "view changes", "view changes with a prepared block", "views of attempt 3 or more",
         "catch-ups", "catch-ups over 20 blocks", "equivocations seen", "body fetches", "proposals refused", "quarantines", "abstentions", "forgotten votes noticed",
-        "batches that survived a crash unsynced", "suspicions NoProgress", "suspicions Silent", "suspicions Censorship", "suspicions InvalidProposal", "suspicions Equivocation",
+        "batches that survived a crash unsynced", "suspicions NoProgress", "suspicions Silent", "suspicions Censorship", "suspicions InvalidProposal", "suspicions Equivocation", "suspicions Slow",
         "accusations TwoVotes", "accusations Understated", "convictions", "checkpoints stable", "snapshots installed", "starts from a snapshot", "orders given", "epochs entered", "joined", "log checkpoints", "messages of a term beyond", "runs with delays beyond the timers", "runs with validators down for good", "leaders barred or of the lowest class",
         "alerts Corroborated", "alerts Confirmed", "alerts Disputed", "alerts FalsePositive", "alerts Expired", "policies Proposed", "policies Active", "policies Expired", "policies Revoked",
         "reputation changes", "evidence links", "refused by the state machine", "rivals refused at admission", "rivals given up",

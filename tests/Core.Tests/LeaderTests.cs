@@ -8,7 +8,7 @@ using Xunit;
 
 namespace CyberMesh.Core.Tests;
 
-/// <summary>Terms and leaders (rules L1 to L5) and the demand on leaders (T6).</summary>
+/// <summary>Terms and leaders (rules L1 to L6) and the demands on leaders (T6, T8).</summary>
 public sealed class LeaderTests
 {
     private const int Term = 8;
@@ -123,6 +123,43 @@ public sealed class LeaderTests
     }
 
     [Fact]
+    public void L6_who_loses_attempts_leads_late_for_twice_as_long_each_time_and_who_leads_well_for_less()
+    {
+        var liar = _scores.Order.Leader(0);
+        var led = new List<ulong>();
+        for (var term = 0; term < 300; term++)
+        {
+            var leads = _scores.Order.Leader(0) == liar;
+            if (leads) led.Add(_scores.Term);
+            // After one block of its own it is replaced; everybody signs, so its score is no reason.
+            for (var i = 0; i < Term; i++) Block(attempt: leads && i > 0 ? 1u : 0u, sealedBy: [0, 1, 2, 3, 4, 5, 6]);
+        }
+
+        Assert.Equal(0ul, led[0]);
+        for (var i = 1; i < led.Count; i++) Assert.InRange(led[i] - led[i - 1], LeaderScores.RestTerms(i) + 1, LeaderScores.RestTerms(i) + 20);
+        Assert.Equal((6, 6), (led.Count, _scores[liar].Losses));
+
+        while (_scores[liar].Losses > 0)
+            for (var i = 0; i < Term; i++)
+                Block(sealedBy: [0, 1, 2, 3, 4, 5, 6]);
+        Assert.InRange(_scores.Term, led[5] + LeaderScores.RestTerms(6), led[5] + LeaderScores.RestTerms(6) + 60);
+    }
+
+    [Fact]
+    public void L6_of_several_who_rest_those_who_lost_most_lead_last_and_at_most_f()
+    {
+        for (var i = 0; i < Term; i++) Block(attempt: 3, sealedBy: [0, 1, 2, 3, 4, 5, 6]); // three lose, f is two
+        Assert.Equal(3, _scores.Standings.Count(s => s.Losses == 1));
+        for (var i = 0; i < Term; i++) Block(attempt: 1, sealedBy: [0, 1, 2, 3, 4, 5, 6]);
+        var twice = Enumerable.Range(0, 7).Where(v => _scores[new ValidatorIndex((ushort)v)].Losses > 1).ToArray();
+        var resting = Enumerable.Range(0, 7).Where(v => _scores[new ValidatorIndex((ushort)v)].RestsThrough >= _scores.Term).ToArray();
+        Assert.True(resting.Length > 2);
+        var last = _scores.Order.Attempts.TakeLast(2).Select(v => (int)v.Value).ToArray();
+        Assert.Subset(resting.ToHashSet(), last.ToHashSet());
+        Assert.All(twice, v => Assert.Contains(v, last));
+    }
+
+    [Fact]
     public void L5_nothing_is_proposed_or_voted_for_beyond_a_term_before_the_next_one_is_entered()
     {
         var bench = new ConsensusBench(termBlocks: 4);
@@ -203,5 +240,79 @@ public sealed class LeaderTests
         Assert.True(Slices(4, 30));
         Assert.False(Slices(20, 100));
         Assert.Equal(2_500_000, demand.Demand);
+    }
+
+    [Fact]
+    public void T8_late_blocks_are_those_later_than_is_usual_and_some_in_a_row_are_too_many()
+    {
+        var parameters = new ChainParameters();
+        var delay = new ProposalDelay();
+        var now = Timestamp.FromSeconds(1);
+        bool Blocks(int count, long waitedMs, long everyMs = 200)
+        {
+            var suspected = false;
+            for (var i = 0; i < count; i++) suspected |= delay.Proposed(waitedMs, delay.AllowedMs(12, parameters), now = now.PlusMs(everyMs));
+            return suspected;
+        }
+
+        // At first a fifth of the shortest timeout is allowed.
+        Assert.Equal(100, delay.AllowedMs(12, parameters));
+        Assert.False(Blocks(20, 100));
+        Assert.False(Blocks(3, 101));
+        Assert.False(Blocks(1, 100));
+        Assert.False(Blocks(3, 101));
+        Assert.True(Blocks(1, 101));
+        Assert.False(Blocks(20, 101)); // once a term
+        delay.EnterTerm();
+        // What comes together was held up together, however much it is.
+        Assert.False(Blocks(100, 450, everyMs: 3));
+        for (var term = 0; term < 8; term++)
+        {
+            delay.EnterTerm();
+            Assert.False(Blocks(20, 3));
+        }
+
+        delay.EnterTerm();
+        Assert.Equal(20, delay.AllowedMs(12, parameters));
+        Assert.Equal(70, delay.AllowedMs(70, parameters)); // agreement itself takes as long
+        Assert.False(Blocks(20, 20));
+        Assert.True(Blocks(4, 21));
+        for (var term = 0; term < 8; term++)
+        {
+            Blocks(20, 15);
+            delay.EnterTerm();
+        }
+
+        Assert.Equal(60, delay.AllowedMs(12, parameters)); // four times what is usual
+    }
+
+    [Fact]
+    public void T8_a_leader_that_lets_transactions_wait_is_suspected()
+    {
+        Assert.Empty(Suspicions(waitMs: 90, transactions: 1, view: 0));
+        Assert.Equal(SuspectReason.Slow, Assert.Single(Suspicions(waitMs: 150, transactions: 1, view: 0)).Reason);
+        Assert.Empty(Suspicions(waitMs: 150, transactions: 1000, view: 0)); // with more than fits into a block, somebody waits
+        Assert.Empty(Suspicions(waitMs: 150, transactions: 1, view: 2)); // the first leader of a term alone
+
+        static List<PeerMessage.Suspect> Suspicions(int waitMs, uint transactions, uint view)
+        {
+            var bench = new ConsensusBench(window: 64);
+            var at = new View(0, view);
+            if (view > 0) bench.Give(bench.NewView(at, QuorumCertificate.ForGenesis(bench.Genesis.Digest), 2, 0, 3));
+            var block = bench.Genesis;
+            for (var i = 0; i < 20; i++)
+            {
+                bench.Wait(200);
+                block = new Block(bench.Samples.Block(block, at, (int)view).Header with { Time = bench.Now, NewViewDigest = bench.Pbft.NewViewDigest }, null, []);
+                bench.Give(bench.Samples.Messages((int)view).PrePrepare(block));
+                bench.Prepares(block, at, 0, 2, 3);
+                bench.Commits(block, at, 0, 2, 3);
+                bench.Pbft.ReviewDelay(new Block(block.Header with { TransactionCount = transactions }, null, []), bench.Now.PlusMs(-waitMs), bench.Now, bench.Outbox);
+                bench.Wait(20);
+            }
+
+            Assert.Equal(20UL, bench.Pbft.Committed.Height.Value);
+            return [.. bench.All<PeerMessage.Suspect>().DistinctBy(s => s.Reason)];
+        }
     }
 }

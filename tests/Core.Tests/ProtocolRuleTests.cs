@@ -15,10 +15,10 @@ namespace CyberMesh.Core.Tests;
 /// <summary>One replica's consensus on a bench: the test plays all other validators. Own messages come back at once, as after a durable write.</summary>
 internal sealed class ConsensusBench
 {
-    public ConsensusBench(int me = 1, int termBlocks = 128)
+    public ConsensusBench(int me = 1, int termBlocks = 128, int window = 8)
     {
         Me = new ValidatorIndex((ushort)me);
-        Samples = new Samples(parameters: new ChainParameters { TermBlocks = termBlocks });
+        Samples = new Samples(parameters: new ChainParameters { TermBlocks = termBlocks, Window = window, RootDistance = window });
         Pbft = Samples.NewPbft(me);
         Now = Samples.Genesis.Time.PlusMs(300);
         Pbft.Resume(Now, Outbox);

@@ -74,6 +74,21 @@ public sealed class SimulationTests(ITestOutputHelper output)
         }
     }
 
+    /// <summary>It sends each proposal 450 ms late, which no timer minds, and is found out within its first term; from then on it leads ever more rarely (rule L6).</summary>
+    [Fact]
+    public void T8_a_leader_just_below_the_timeout_is_replaced_each_time_it_leads_which_is_soon_hardly_ever()
+    {
+        for (ulong seed = 1; seed <= 3; seed++)
+        {
+            var (failure, report) = SeedRun.RunOne(new Options { Seed = seed, Validators = 4, ChaosMs = 60_000, AlertEveryMs = 20, TermBlocks = 32, Liars = 1, Strategy = Strategy.SlowLeader });
+            Assert.Null(failure);
+            output.WriteLine($"{report["terms entered"]} terms entered, {report["view changes"]} view changes, {report["suspicions Slow"]} suspicions");
+            // All four count: one loss, and one after each rest of 8, 16 and 32 of some 90 terms.
+            Assert.InRange(report["view changes"], 4, 4 * 4);
+            Assert.True(report["suspicions Slow"] >= report["view changes"] / 2, "somebody else was suspected");
+        }
+    }
+
     [Fact]
     public void A_failing_seed_prints_the_command_that_replays_it() =>
         Assert.Equal("./cybermesh simulate --seed 42", new SeedRun.Failure(42, "", Options.FromSeed(42)).Command);

@@ -45,6 +45,9 @@ public sealed record BlockHeader
 
     public required uint AppVersion { get; init; }
 
+    /// <summary>What waits comes in blocks of this size only when there is more than can be taken at once.</summary>
+    internal bool IsHalfFull(ChainParameters parameters) => TransactionCount >= (uint)parameters.BlockTransactionsMax / 2 || BodyBytes >= (uint)parameters.BlockBytesMax / 2;
+
     public Digest Hash()
     {
         var buffer = new ArrayBufferWriter<byte>(512);

@@ -10,10 +10,12 @@ namespace CyberMesh.Core.Chain;
 /// <param name="Score">0 to 1000.</param>
 /// <param name="BarredThrough">Last term in which proven misbehaviour keeps it from leading early; 0 when it never did.</param>
 /// <param name="Credit">Running balance of the smooth weighted round robin.</param>
-public readonly record struct Standing(int Score, ulong BarredThrough, int Credit);
+/// <param name="Losses">Terms in which it lost an attempt, less those it led in without; at most <see cref="LeaderScores.LossesMax"/>.</param>
+/// <param name="RestsThrough">Last term in which it leads late for having lost an attempt; 0 when it never did.</param>
+public readonly record struct Standing(int Score, ulong BarredThrough, int Credit, int Losses = 0, ulong RestsThrough = 0);
 
 /// <summary>
-/// Leader scores and the order of attempts for each term (rules L1 to L4). A pure function of committed headers, the seals inside
+/// Leader scores and the order of attempts for each term (rules L1 to L4 and L6). A pure function of committed headers, the seals inside
 /// blocks and committed evidence: certificates that validators hold apart from blocks differ between them and count for nothing.
 /// Integers only. Part of the replicated state.
 /// </summary>
@@ -22,6 +24,7 @@ public sealed class LeaderScores
     public const int Initial = 700;
     public const int Max = 1000;
     public const ulong BarredTerms = 8;
+    public const int LossesMax = 8;
 
     private const int Led = 40;
     private const int Took = 20;
@@ -92,7 +95,7 @@ public sealed class LeaderScores
         }
 
         NoteFailures(header.View.Attempt);
-        if (_last is { } last && last.View == header.View && IsFull(header)) _intervals[header.Proposer.Value].Add(header.Time.Since(last.Time));
+        if (_last is { } last && last.View == header.View && header.IsHalfFull(_parameters)) _intervals[header.Proposer.Value].Add(header.Time.Since(last.Time));
         (_last, _lastAttempt) = (header, header.View.Attempt);
         if (header.Height != _parameters.LastHeight(Term)) return false;
         CloseTerm();
@@ -127,6 +130,8 @@ public sealed class LeaderScores
             writer.UInt32((uint)standing.Score);
             writer.UInt64(standing.BarredThrough);
             writer.Int64(standing.Credit);
+            writer.UInt8((byte)standing.Losses);
+            writer.UInt64(standing.RestsThrough);
         }
 
         writer.Count(Order.Attempts.Length);
@@ -137,11 +142,12 @@ public sealed class LeaderScores
     {
         Term = reader.UInt64();
         var standings = new List<Standing>();
-        for (var left = reader.Count(Limits.PlacesMax, 20); left > 0; left--)
+        for (var left = reader.Count(Limits.PlacesMax, 29); left > 0; left--)
         {
             var (score, barred, credit) = (reader.Int32(), reader.UInt64(), reader.Int64());
-            if (score > Max || credit is < int.MinValue or > int.MaxValue) return false;
-            standings.Add(new Standing(score, barred, (int)credit));
+            var (losses, rests) = (reader.UInt8(), reader.UInt64());
+            if (score > Max || credit is < int.MinValue or > int.MaxValue || losses > LossesMax) return false;
+            standings.Add(new Standing(score, barred, (int)credit, losses, rests));
         }
 
         var order = ImmutableArray.CreateBuilder<ValidatorIndex>();
@@ -164,21 +170,29 @@ public sealed class LeaderScores
             _failures[Order.Leader(failed).Value] += failed == _lastAttempt ? 1 : ProducedNothing;
     }
 
-    private bool IsFull(BlockHeader header) =>
-        header.TransactionCount >= (uint)_parameters.BlockTransactionsMax / 2 || header.BodyBytes >= (uint)_parameters.BlockBytesMax / 2;
-
     private void CloseTerm()
     {
-        var typical = Median(AllIntervals());
+        var typical = Median.Of(AllIntervals());
         for (var i = 0; i < _standings.Length; i++)
         {
             var score = _standings[i].Score;
             if (_blocks[i] > 0) score += Led;
             if (_sealCount > 0) score += Took * _seals[i] / _sealCount;
             score += Lost * _failures[i];
-            if (_intervals[i].Count > 0 && 2 * Median(_intervals[i]) > 3 * typical) score += Slow;
+            if (_intervals[i].Count > 0 && 2 * Median.Of(_intervals[i]) > 3 * typical) score += Slow;
             if (_standings[i].BarredThrough > Term) score = 0;
             _standings[i] = _standings[i] with { Score = Math.Clamp(score, 0, Max) };
+            // Rule L6: twice as long each time, so that a leader that is slow, or lets attempts fail, whenever it leads costs less and less.
+            if (_failures[i] > 0)
+            {
+                var losses = Math.Min(_standings[i].Losses + 1, LossesMax);
+                _standings[i] = _standings[i] with { Losses = losses, RestsThrough = Term + RestTerms(losses) };
+            }
+            else if (_blocks[i] > 0 && _standings[i].Losses > 0)
+            {
+                _standings[i] = _standings[i] with { Losses = _standings[i].Losses - 1 };
+            }
+
             _intervals[i].Clear();
         }
 
@@ -195,26 +209,26 @@ public sealed class LeaderScores
         return all;
     }
 
-    private static long Median(List<long> values)
-    {
-        if (values.Count == 0) return 0;
-        values.Sort();
-        return values[values.Count / 2];
-    }
-
     private static int Class(int score) => Math.Min(3, score / 250);
+
+    /// <summary>8, 16, 32, … up to 1,024.</summary>
+    public static ulong RestTerms(int losses) => 4UL << losses;
+
+    private bool IsResting(int i) => _standings[i].RestsThrough >= Term && _standings[i].RestsThrough > 0;
 
     private bool IsBarred(int i) => _standings[i].BarredThrough >= Term && _standings[i].BarredThrough > 0;
 
-    /// <summary>At most f, the lowest first: with more the rest could not tolerate f faults among themselves (rule L3).</summary>
+    /// <summary>At most f, who is barred or has lost most often first, then the lowest: with more the rest could not tolerate f faults among themselves (rule L3).</summary>
     private HashSet<int> Excluded()
     {
         var candidates = new List<int>();
         foreach (var index in _validators.Indices)
-            if (IsBarred(index.Value) || Class(_standings[index.Value].Score) == 0)
+            if (IsBarred(index.Value) || IsResting(index.Value) || Class(_standings[index.Value].Score) == 0)
                 candidates.Add(index.Value);
-        candidates.Sort((x, y) => (IsBarred(y), -_standings[y].Score, -y).CompareTo((IsBarred(x), -_standings[x].Score, -x)));
+        candidates.Sort((x, y) => Blame(y).CompareTo(Blame(x)));
         return [.. candidates.GetRange(0, Math.Min(candidates.Count, Quorum.Faulty(_validators.Count)))];
+
+        (bool, int, int, int) Blame(int i) => (IsBarred(i), IsResting(i) ? _standings[i].Losses : 0, -_standings[i].Score, -i);
     }
 
     /// <summary>Smooth weighted round robin picks the first leader; the others follow, best class first; excluded ones come last.</summary>

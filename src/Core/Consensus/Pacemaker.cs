@@ -33,6 +33,16 @@ public sealed class Pacemaker(ChainParameters parameters)
         }
     }
 
+    /// <summary>Time from proposal to commit as it is now, with a margin.</summary>
+    private long AgreementMs => 4 * _smoothedMs + 4 * _deviationMs;
+
+    /// <summary>The same; false while too little is known.</summary>
+    public bool TryMeasure(out long agreementMs)
+    {
+        agreementMs = AgreementMs;
+        return _samples >= SamplesBeforeTrust;
+    }
+
     /// <summary>
     /// A new term begins. The base is the measured time from proposal to commit and frozen for the term, so a leader cannot stretch its
     /// own limit.
@@ -41,7 +51,7 @@ public sealed class Pacemaker(ChainParameters parameters)
     {
         _parameters = parameters;
         if (_samples >= SamplesBeforeTrust)
-            _base = Math.Clamp(4 * _smoothedMs + 4 * _deviationMs, _parameters.ProgressTimeoutMinMs, _parameters.ProgressTimeoutMaxMs);
+            _base = Math.Clamp(AgreementMs, _parameters.ProgressTimeoutMinMs, _parameters.ProgressTimeoutMaxMs);
         EnterView(0, now);
     }
 

@@ -22,6 +22,7 @@ public sealed class Pbft
     private readonly Guard _guard = new();
     private readonly Pacemaker _pacemaker;
     private readonly ThroughputDemand _demand = new();
+    private readonly ProposalDelay _delay = new();
     private readonly HeldBlocks _held;
     private readonly Queue<Decision> _decisions = new();
     private readonly Accusations _accusations = new();
@@ -323,6 +324,13 @@ public sealed class Pbft
         if (!_held.TryFind(block.Digest, out _)) Hold(candidate, outbox);
         VotePrepare(block, outbox);
         ReviewVotes(block.Height, now, outbox);
+    }
+
+    /// <summary>Rule T8: the oldest transaction of an accepted block was admitted here at this time. Of full blocks nothing is said: with more than fits, somebody waits.</summary>
+    public void ReviewDelay(Block block, Timestamp waitsSince, Timestamp now, Outbox outbox)
+    {
+        if (_changing || _view.Attempt > 0 || Leader == _me || block.Header.IsHalfFull(Parameters) || !_pacemaker.TryMeasure(out var agreementMs)) return;
+        if (_delay.Proposed(now.Since(waitsSince), _delay.AllowedMs(agreementMs, Parameters), now)) Suspect(SuspectReason.Slow, now, outbox);
     }
 
     /// <summary>The owner found the candidate's content invalid.</summary>
@@ -803,6 +811,7 @@ public sealed class Pbft
         StartTerm(order);
         _pacemaker.EnterTerm(Parameters, now);
         _demand.EnterTerm();
+        _delay.EnterTerm();
         _accusations.Clear();
         _answeredAt.Clear();
         _heartbeatAt = now;

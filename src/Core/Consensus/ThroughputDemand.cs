@@ -30,12 +30,12 @@ public sealed class ThroughputDemand
         if (_rates.Count > 0)
         {
             if (_terms.Count == TermsRemembered) _terms.Dequeue();
-            _terms.Enqueue(Median(_rates));
+            _terms.Enqueue(Median.Of(_rates));
             _rates.Clear();
         }
 
         _spoken = false;
-        Demand = _terms.Count < TermsBeforeDemand ? 0 : Median([.. _terms]) / 2;
+        Demand = _terms.Count < TermsBeforeDemand ? 0 : Median.Of([.. _terms]) / 2;
         EnterView();
     }
 
@@ -67,11 +67,5 @@ public sealed class ThroughputDemand
         _spoken = true;
         Demand /= 2;
         return true;
-    }
-
-    private static long Median(List<long> values)
-    {
-        values.Sort();
-        return values[values.Count / 2];
     }
 }

@@ -374,7 +374,7 @@ public sealed partial class Ledger
     private void WriteLeaders()
     {
         Span<byte> key = stackalloc byte[StateKeys.LeaderLength];
-        Span<byte> value = stackalloc byte[16];
+        Span<byte> value = stackalloc byte[25];
         for (var i = 0; i < Leaders.Standings.Length; i++)
         {
             var validator = new ValidatorIndex((ushort)i);
@@ -382,6 +382,8 @@ public sealed partial class Ledger
             BinaryPrimitives.WriteInt32BigEndian(value, standing.Score);
             BinaryPrimitives.WriteUInt64BigEndian(value[4..], standing.BarredThrough);
             BinaryPrimitives.WriteInt32BigEndian(value[12..], standing.Credit);
+            value[16] = (byte)standing.Losses;
+            BinaryPrimitives.WriteUInt64BigEndian(value[17..], standing.RestsThrough);
             _tree.Set(StateKeys.Leader(key, validator), value);
         }
     }

@@ -129,11 +129,7 @@ public sealed class Mempool(int transactionsMax, int bytesMax)
 
     public bool Contains(Digest digest) => _byDigest.ContainsKey(digest);
 
-    public bool TryFind(Digest digest, [NotNullWhen(true)] out AlertEnvelope? alert)
-    {
-        alert = _byDigest.TryGetValue(digest, out var entry) ? entry.Alert : null;
-        return alert is not null;
-    }
+    public bool TryFind(Digest digest, [NotNullWhen(true)] out Entry? entry) => _byDigest.TryGetValue(digest, out entry);
 
     /// <summary>All that wait with this nonce of this producer.</summary>
     public IReadOnlyList<Entry> WithNonce(PublicKey producer, Nonce nonce)

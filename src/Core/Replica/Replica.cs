@@ -545,7 +545,7 @@ public sealed class Replica
 
         _sound = block.Digest;
 
-        if (!TryCollectBodies(block, now, effects, out var bodies)) return false;
+        if (!TryCollectBodies(block, now, effects, out var bodies, out var waitsSince)) return false;
         long bytes = 0;
         foreach (var body in bodies) bytes += body.BodyLength;
         if (bytes != block.Header.BodyBytes || bytes > Parameters.BlockBytesMax)
@@ -557,6 +557,7 @@ public sealed class Replica
         _bodies[block.Digest] = bodies;
         _fetch.Clear();
         _pbft.Accept(new BlockWithBodies(block, CommittedBlock.BodiesOf(bodies.AsSpan())), now, effects);
+        if (waitsSince < now) _pbft.ReviewDelay(block, waitsSince, now, effects);
         return true;
     }
 
@@ -575,13 +576,19 @@ public sealed class Replica
         return null;
     }
 
-    private bool TryCollectBodies(Block block, Timestamp now, Effects effects, out ImmutableArray<AlertEnvelope> bodies)
+    /// <param name="waitsSince">Since when the oldest of them has waited here; now, when none has.</param>
+    private bool TryCollectBodies(Block block, Timestamp now, Effects effects, out ImmutableArray<AlertEnvelope> bodies, out Timestamp waitsSince)
     {
         var found = ImmutableArray.CreateBuilder<AlertEnvelope>(block.Transactions.Length);
         var missing = ImmutableArray.CreateBuilder<Digest>();
+        waitsSince = now;
         foreach (var digest in block.Transactions)
         {
-            if (_pool.TryFind(digest, out var waiting)) found.Add(waiting);
+            if (_pool.TryFind(digest, out var waiting))
+            {
+                found.Add(waiting.Alert);
+                if (waiting.AdmittedAt < waitsSince) waitsSince = waiting.AdmittedAt;
+            }
             else if (_fetch.TryFind(digest, out var fetched)) found.Add(fetched!);
             else missing.Add(digest);
         }
@@ -693,7 +700,7 @@ public sealed class Replica
         foreach (var digest in request.Digests)
         {
             if (!_pool.TryFind(digest, out var waiting)) left.Add(digest);
-            else if (!Give(waiting)) break;
+            else if (!Give(waiting.Alert)) break;
         }
 
         foreach (var block in _pbft.Accepted)

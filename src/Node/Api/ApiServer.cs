@@ -222,6 +222,7 @@ public sealed partial class ApiServer : IAsyncDisposable
                 ConsensusKey = set[index].ConsensusKey.ToString(),
                 ControlKey = set[index].ControlKey.ToString(),
                 status.Leaders[index.Value].Score,
+                LeadsLateThroughTerm = status.Leaders[index.Value].RestsThrough == 0 ? (ulong?)null : status.Leaders[index.Value].RestsThrough,
                 BarredThroughTerm = status.Leaders[index.Value].BarredThrough == 0 ? (ulong?)null : status.Leaders[index.Value].BarredThrough,
                 Connected = index == status.Me || connected.Contains(index),
             }),
