@@ -48,7 +48,8 @@ internal sealed class BenchValidator : IAsyncDisposable
         _room = new SemaphoreSlim(4 * outstanding);
         var settings = Settings.Load(Path.Combine(home, "config.json"), new Dictionary<string, string>
         {
-            ["MEMPOOL_MAX_TXS"] = (4 * outstanding).ToString(System.Globalization.CultureInfo.InvariantCulture),
+            // What is fed, and what comes from others beside it while this validator is behind.
+            ["MEMPOOL_MAX_TXS"] = (8 * outstanding).ToString(System.Globalization.CultureInfo.InvariantCulture),
             ["MEMPOOL_MAX_BYTES"] = (256 << 20).ToString(System.Globalization.CultureInfo.InvariantCulture),
             ["MEMPOOL_RATE_PER_SECOND"] = "1000000",
         });
@@ -94,7 +95,12 @@ internal sealed class BenchValidator : IAsyncDisposable
         if (_reader.Serve(request.FirstHeight, request.LastHeight) is { } answer) _transport.Send(new Outgoing(request.From, answer));
     }
 
-    public void Start() => _running = Task.WhenAll(_mesh.RunAsync(_loop.ReceiveAsync, _stop.Token), Task.Run(() => _loop.RunAsync(_stop.Token)));
+    public void Start()
+    {
+        var parts = new[] { _mesh.RunAsync(_loop.ReceiveAsync, _stop.Token), Task.Run(() => _loop.RunAsync(_stop.Token)) };
+        // Where one of them fails, the other one would go on for ever.
+        _running = Task.WhenAny(parts).ContinueWith(first => first.Result.IsFaulted ? first.Result : Task.WhenAll(parts), TaskScheduler.Default).Unwrap();
+    }
 
     /// <summary>Decodes, verifies and submits all, in order, on a thread of its own, as one that reads them from Kafka.</summary>
     /// <param name="due">How many may be taken by now.</param>
