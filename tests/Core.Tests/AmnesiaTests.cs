@@ -145,6 +145,25 @@ public sealed class AmnesiaTests
         Assert.Null(pbft.NextCandidate(_bench.Now, outbox));
     }
 
+    /// <summary>With the keys alone restored: the blocks that are ahead hold votes of its own, and it has not seen them yet.</summary>
+    [Fact]
+    public void A3_a_leader_that_knows_of_a_certified_block_ahead_proposes_nothing_before_it_has_it()
+    {
+        var bench = new ConsensusBench(me: 0);
+        Assert.True(bench.Pbft.CanPropose);
+        var one = bench.Samples.Block(bench.Genesis, default, 0);
+        var two = bench.Samples.Block(one, default, 0);
+        var certificate = bench.Samples.Certificate(CertificateKind.Commit, default, two.Height, two.Digest, 1, 2, 3);
+        bench.Give(bench.Samples.Messages(1).Status(default, default, StatusKind.Question, certificate, certificate));
+        Assert.Equal(two.Height, bench.Pbft.Ahead!.Height);
+        Assert.False(bench.Pbft.CanPropose);
+        bench.Pbft.CatchUp([one, two], certificate, bench.Now, bench.Outbox);
+        // There may be more.
+        Assert.False(bench.Pbft.CanPropose);
+        bench.Wait(bench.Samples.Genesis.Parameters.ResendMs + 20);
+        Assert.True(bench.Pbft.CanPropose);
+    }
+
     [Fact]
     public void A5_a_leader_that_lost_its_blocks_proposes_nothing_where_it_has_proposed_before()
     {
@@ -159,6 +178,7 @@ public sealed class AmnesiaTests
         last = Fetch(pbft, last, 1, outbox);
         Assert.False(pbft.CanPropose);
         Fetch(pbft, last, 1, outbox);
+        pbft.Tick(_bench.Now.PlusMs(Samples.Genesis.Parameters.ResendMs), outbox);
         Assert.True(pbft.CanPropose);
     }
 

@@ -349,7 +349,9 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         {
             using var reader = fixture.Reader();
             using var copy = fixture.Copy(fixture.Database(schema), reader);
-            while (!stop.IsCancellationRequested) copy.TryCopy();
+            while (!stop.IsCancellationRequested)
+                if (!copy.TryCopy())
+                    Thread.Sleep(1);
         })).ToArray();
         using (var database = fixture.Database(schema))
             for (var round = 0; round < 20; round++)

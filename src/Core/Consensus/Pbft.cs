@@ -68,6 +68,7 @@ public sealed class Pbft
     private ulong _highestTerm;
     private ulong _voteFromTerm;
     private bool _votedSinceStart;
+    private Timestamp? _caughtUpAt; // not long ago
     private ulong _closing; // the term being closed, plus one
     private readonly List<Timestamp> _termsClosed = [];
 
@@ -440,6 +441,7 @@ public sealed class Pbft
     {
         if (blocks.Count == 0 || certificate.Height <= _committed.Height) return;
         Invariant.Holds(blocks[0].Header.Parent == _committed.Digest && blocks[^1].Digest == certificate.Digest, "catch-up continues the chain");
+        _caughtUpAt = now;
         outbox.Notices.Add(new Notice.CaughtUp(blocks[0].Height, blocks[^1].Height));
         foreach (var block in blocks)
             if (block.Seal is { } seal)
@@ -531,10 +533,19 @@ public sealed class Pbft
         }
     }
 
-    /// <summary>Leads an active view and has a free slot in the window.</summary>
+    /// <summary>
+    /// Leads an active view and has a free slot in the window. With a certified block ahead nothing below it can be decided any more: a validator that lost its votes
+    /// would only sign anew what it will find in the blocks that it is fetching (rule A3).
+    /// </summary>
     public bool CanPropose =>
-        !_changing && MayVote && !MissedView && Leader == _me && !HasProposedAbove && ProposalParent.Height < Parameters.LastHeight(_view.Term)
+        !_changing && MayVote && !MissedView && _ahead is null && !MayHaveForgotten && Leader == _me && !HasProposedAbove && ProposalParent.Height < Parameters.LastHeight(_view.Term)
         && ProposalParent.Height.Value - _committed.Height.Value < (ulong)Parameters.Window;
+
+    /// <summary>
+    /// It has fetched blocks just now and has not voted since it started: it may be on its way to blocks that hold forgotten votes, and lead only in the past (rule A3). A resend period
+    /// is long enough for the next ones, and costs nothing where there are none.
+    /// </summary>
+    private bool MayHaveForgotten => !_votedSinceStart && _caughtUpAt is not null;
 
     /// <summary>What this replica has proposed in this view is not known here any more (rule A5); others have it.</summary>
     private bool HasProposedAbove => _guard.Proposed is { } own && own.View == _view && own.Height > ProposalParent.Height;
@@ -923,6 +934,7 @@ public sealed class Pbft
     public void Tick(Timestamp now, Outbox outbox)
     {
         _pacemaker.Tick(now);
+        if (_caughtUpAt is { } caughtUp && now.Since(caughtUp) >= Parameters.ResendMs) _caughtUpAt = null;
         // What was said while a peer was not there is lost to it, and what it said to us.
         if (ConnectedPeers > _knownPeers) SayStatus(null, StatusKind.Question, outbox);
         _knownPeers = ConnectedPeers;
