@@ -77,6 +77,7 @@ internal static class Catalogue
         new("votes in the term whose blocks were lost", Pbft, " && _view.Term >= _guard.View.Term;", ";"),
         new("votes below the view signed before", Pbft, "        ReturnToSignedView();\n        if (_changing && MayVote)", "        if (_changing && MayVote)"),
         new("log starts over without the last proposal", Pbft, "        if (_own.Count == 0 && _guard.Proposed is { } last) yield return", "        if (_own.Count > 9000 && _guard.Proposed is { } last) yield return"),
+        new("proposals on the way through the past", Pbft, "_ahead is null && !MayHaveForgotten && ", ""),
         new("proposal for a height proposed before", Pbft, "Leader == _me && !HasProposedAbove && ", "Leader == _me && "),
         new("cosignatures of different trees added up", "Core/Replica/Cosigner.cs", "if (other == own with { Signer = index, Signature = other.Signature })", "if (other.Size == own.Size)"),
         new("a smaller tree cosigned", "Core/Replica/Cosigner.cs", " || (_own is { } signed && signed.Size >= _last.Size)", ""),
