@@ -32,8 +32,8 @@ public sealed record StoredBlock(BlockWithBodies Block, QuorumCertificate? Certi
 
     public StoredBlock Pruned() => this with { Block = Block with { Bodies = [] } };
 
-    /// <exception cref="InvariantViolation">The bytes are not what <see cref="Encode()"/> wrote: the store is damaged.</exception>
     /// <param name="bytes">Kept by the block: the caller must not change them afterwards.</param>
+    /// <exception cref="InvariantViolation">The bytes are not what <see cref="Encode()"/> wrote: the store is damaged.</exception>
     public static StoredBlock Decode(ReadOnlyMemory<byte> bytes)
     {
         var reader = new CanonicalReader(bytes.Span);
