@@ -60,7 +60,7 @@ internal static class Catalogue
         new("nobody joins f+1 others", "Core/Consensus/ViewChangeBook.cs", "if (views.Count < chain.Validators.OneHonest) return null;", "if (views.Count < chain.Validators.Quorum + 1) return null;"),
         new("constant timer", "Core/Consensus/Pacemaker.cs", "return Math.Min(_base << doublings, _parameters.TimeoutCapMs);", "return Math.Min(_base + 0 * doublings, _parameters.TimeoutCapMs);"),
         new("full blocks called late", Pbft, " || block.Header.IsHalfFull(Parameters) || ", " || "),
-        new("late blocks compared with no others", "Core/Consensus/ProposalDelay.cs", "Math.Max(agreementMs, _typicalMs is", "Math.Max(0 * agreementMs, _typicalMs is"),
+        new("late blocks compared with no others", "Core/Consensus/ProposalDelay.cs", "Math.Max(agreementMs, _waits.Usual is", "Math.Max(0 * agreementMs, _waits.Usual is"),
         new("lost attempts forgotten in a few terms", "Core/Chain/LeaderScores.cs", "IsBarred(index.Value) || IsResting(index.Value) || ", "IsBarred(index.Value) || "),
         new("nothing is sent again", Pbft, "if (now >= _resendAt) Resend(now, outbox);", ""),
         new("equivocation told for ever", Pbft, "            _equivocated = true;\n", ""),

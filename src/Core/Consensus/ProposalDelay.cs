@@ -1,5 +1,4 @@
 using System;
-using System.Collections.Generic;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Primitives;
 
@@ -15,34 +14,19 @@ public sealed class ProposalDelay
     /// <summary>So many late blocks in a row are no accident: after a disk or a scheduler has held a leader up, its next blocks are in time.</summary>
     public const int LateMax = 4;
 
-    private const int TermsRemembered = 8;
-    private const int TermsBeforeTypical = 3;
-    private const int WaitsMax = 256;
-
-    private readonly Queue<long> _terms = new();
-    private readonly List<long> _waits = [];
+    private readonly TermMedians _waits = new();
     private Timestamp? _lateAt;
     private int _late;
     private bool _spoken;
 
-    /// <summary>Median over the last terms; null while too few are known.</summary>
-    private long? _typicalMs;
-
     /// <summary>What no leader is blamed for.</summary>
     /// <param name="agreementMs">From proposal to commit, with a margin.</param>
     public long AllowedMs(long agreementMs, ChainParameters parameters) =>
-        Math.Max(agreementMs, _typicalMs is { } typical ? Math.Max(4 * typical, parameters.ProgressTimeoutMinMs / 25) : parameters.ProgressTimeoutMinMs / 5);
+        Math.Max(agreementMs, _waits.Usual is { } usual ? Math.Max(4 * usual, parameters.ProgressTimeoutMinMs / 25) : parameters.ProgressTimeoutMinMs / 5);
 
     public void EnterTerm()
     {
-        if (_waits.Count > 0)
-        {
-            if (_terms.Count == TermsRemembered) _terms.Dequeue();
-            _terms.Enqueue(Median.Of(_waits));
-            _waits.Clear();
-        }
-
-        _typicalMs = _terms.Count < TermsBeforeTypical ? null : Median.Of([.. _terms]);
+        _waits.EnterTerm();
         (_lateAt, _late, _spoken) = (null, 0, false);
     }
 
@@ -50,7 +34,7 @@ public sealed class ProposalDelay
     /// <param name="waitedMs">Since the oldest of its transactions was admitted here.</param>
     public bool Proposed(long waitedMs, long allowedMs, Timestamp now)
     {
-        if (_waits.Count < WaitsMax) _waits.Add(waitedMs);
+        _waits.Add(waitedMs);
         if (waitedMs <= allowedMs)
         {
             _late = 0;

@@ -1,4 +1,3 @@
-using System.Collections.Generic;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Core.Consensus;
@@ -11,11 +10,7 @@ namespace CyberMesh.Core.Consensus;
 public sealed class ThroughputDemand
 {
     public const int SliceBlocks = 16;
-    private const int TermsRemembered = 8;
-    private const int TermsBeforeDemand = 3;
-
-    private readonly Queue<long> _terms = new();
-    private readonly List<long> _rates = [];
+    private readonly TermMedians _rates = new();
     private Timestamp? _sliceFrom;
     private int _blocks;
     private long _transactions;
@@ -27,15 +22,9 @@ public sealed class ThroughputDemand
 
     public void EnterTerm()
     {
-        if (_rates.Count > 0)
-        {
-            if (_terms.Count == TermsRemembered) _terms.Dequeue();
-            _terms.Enqueue(Median.Of(_rates));
-            _rates.Clear();
-        }
-
+        _rates.EnterTerm();
         _spoken = false;
-        Demand = _terms.Count < TermsBeforeDemand ? 0 : Median.Of([.. _terms]) / 2;
+        Demand = (_rates.Usual ?? 0) / 2;
         EnterView();
     }
 
