@@ -55,7 +55,7 @@ internal sealed class BenchValidator : IAsyncDisposable
         });
         var genesis = GenesisFile.Load(Path.Combine(home, "genesis.json"));
         _keys = new Keyring(home);
-        var verifier = new KnownKeyVerifier(new Ed25519Verifier());
+        var verifier = new RememberingVerifier(new KnownKeyVerifier(new Ed25519Verifier()));
         _authenticator = new EnvelopeAuthenticator(verifier);
         _store = LocalStore.Open(Path.Combine(home, "data"), genesis.Chain.ChainId, Path.Combine(home, "votes.mark"));
         var snapshots = new SnapshotStore(Path.Combine(home, "data", "snapshots"));

@@ -62,8 +62,11 @@ public sealed class AlertEnvelope
         Invariant.Holds(body.Span[0] == (byte)kind, "a body begins with its kind");
         Kind = kind;
         Body = body;
-        Digest = digest ?? Digest.Sha256(DigestDomain.Transaction, body.Span);
+        Digest = digest ?? DigestOf(kind, body.Span[1..]);
     }
+
+    /// <summary>Of a record as it was published, whatever is in it.</summary>
+    public static Digest DigestOf(AlertKind kind, ReadOnlySpan<byte> record) => Digest.Sha256([DigestDomain.Transaction, (byte)kind], record);
 
     /// <summary>Of a record as it was published.</summary>
     internal static ReadOnlyMemory<byte> BodyOf(AlertKind kind, ReadOnlySpan<byte> record)

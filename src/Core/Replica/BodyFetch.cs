@@ -1,3 +1,4 @@
+using System;
 using System.Collections.Generic;
 using System.Collections.Immutable;
 using CyberMesh.Core.Alerts;
@@ -16,7 +17,10 @@ public sealed class BodyFetch(EpochSchedule epochs)
     /// <summary>A body that is only late on Kafka usually comes by itself within this time.</summary>
     private const long PatienceMs = 5;
 
+    /// <summary>For the first answer, then twice as long each time: where everything is slow, asking more makes it slower.</summary>
     private const long RetryMs = 60;
+
+    private const int DoublingsMax = 3;
 
     private readonly Dictionary<Digest, AlertEnvelope> _fetched = [];
     private readonly HashSet<Digest> _wanted = [];
@@ -24,6 +28,7 @@ public sealed class BodyFetch(EpochSchedule epochs)
     private Digest _block;
     private Timestamp _askAt;
     private int _attempt;
+    private int _asked;
 
     public int Count => _fetched.Count;
 
@@ -58,7 +63,7 @@ public sealed class BodyFetch(EpochSchedule epochs)
     {
         if (now < _askAt) return;
         if (_wanted.Count < _missing.Length) _missing = _missing.RemoveAll(digest => !_wanted.Contains(digest));
-        _askAt = now.PlusMs(RetryMs);
+        _askAt = now.PlusMs(RetryMs << Math.Min(_asked++, DoublingsMax));
         var members = epochs.Current.Validators.Indices;
         var first = members.IndexOf(block.Header.Proposer);
         if (members[(first + _attempt) % members.Length] == me) _attempt++;
@@ -74,6 +79,6 @@ public sealed class BodyFetch(EpochSchedule epochs)
         _wanted.Clear();
         _missing = [];
         _block = default;
-        _attempt = 0;
+        _attempt = _asked = 0;
     }
 }

@@ -89,6 +89,7 @@ public sealed class ValidatorNode : IAsyncDisposable
         ISignatureVerifier verifier = new Ed25519Verifier();
         VerdictTable.Check(verifier);
         if (settings.SignatureTables > 0) verifier = _knownKeys = new KnownKeyVerifier(verifier, settings.SignatureTables);
+        verifier = new RememberingVerifier(verifier);
 
         _store = LocalStore.Open(Path.Combine(options.Home, "data"), genesis.Chain.ChainId, Path.Combine(options.Home, "votes.mark"),
             () => DivergenceAccount.StartOver(options.Home, options.Time.GetUtcNow()), _space);

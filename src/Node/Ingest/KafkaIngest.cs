@@ -40,7 +40,10 @@ public sealed class KafkaIngest
     private const long OpenBytesMax = 64 << 20;
 
     /// <summary>Records that are checked at a time.</summary>
-    private const int BatchMax = 64;
+    private const int BatchMax = 256;
+
+    /// <summary>Accepted records that are noted at a time, in one transaction of a file into which blocks are written too: each waits for the other.</summary>
+    private const int NoteMax = 1000;
 
     /// <summary>Records that are worth a thread of their own.</summary>
     private const int PartMin = 8;
@@ -50,6 +53,9 @@ public sealed class KafkaIngest
 
     /// <summary>Records of one producer that are offered to the pool again at a time, when the last one found room.</summary>
     private const int OffersMax = 64;
+
+    /// <summary>So long after the last time they are noted, even if they are few.</summary>
+    private static readonly TimeSpan NotePeriod = TimeSpan.FromMilliseconds(50);
 
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(5);
     private static readonly TimeSpan CloseMax = TimeSpan.FromSeconds(10);
@@ -91,6 +97,7 @@ public sealed class KafkaIngest
 
     /// <summary>Accepted, and to be noted together.</summary>
     private readonly List<(Digest Transaction, ConsumeResult<byte[]?, byte[]?> Record, bool JustDecided)> _accepted = [];
+    private long _notedAt;
 
     private readonly ConcurrentQueue<Action> _results = new();
     private readonly List<ConsumeResult<byte[]?, byte[]?>> _batch = [];
@@ -111,8 +118,8 @@ public sealed class KafkaIngest
         public bool InVain;
     }
 
-    /// <summary>What a record is: a message to believe, or the reason it never will be one.</summary>
-    private readonly record struct Checked(Digest Digest, Verified<AlertEnvelope>? Alert, Rejection? Rejection);
+    /// <summary>What a record is: a message to believe, the reason it never will be one, or one that is decided already.</summary>
+    private readonly record struct Checked(Digest Digest, Verified<AlertEnvelope>? Alert, Rejection? Rejection, Receipt? Decided = null);
 
     public KafkaIngest(
         IngestOptions options, Operators operators, ProducerRegistry producers, EpochSchedule epochs, Func<ValidatorIndex> me, ISignatureVerifier verifier, Func<Submission, CancellationToken, ValueTask> submit,
@@ -280,7 +287,7 @@ public sealed class KafkaIngest
         else Parallel.For(0, parts, part => Check(results.Length * part / parts, results.Length * (part + 1) / parts, results));
         for (var i = 0; i < results.Length; i++)
         {
-            Traces.Verified(results[i].Digest, _batch[i], begun, results[i].Alert is not null);
+            Traces.Verified(results[i].Digest, _batch[i], begun, results[i].Rejection is null);
             Take(_batch[i], results[i], started, stop);
         }
     }
@@ -360,6 +367,12 @@ public sealed class KafkaIngest
         var places = new List<int>(to - from);
         for (var i = from; i < to; i++)
         {
+            if (DecisionOn(_batch[i]) is { } receipt)
+            {
+                results[i] = new Checked(receipt.Transaction, null, null, receipt);
+                continue;
+            }
+
             if (Refusal(_batch[i], out var envelope) is { } rejection)
             {
                 results[i] = new Checked(envelope?.Digest ?? (_batch[i].Message.Value is { } value ? Digest.Sha256(value) : default), null, rejection);
@@ -382,6 +395,10 @@ public sealed class KafkaIngest
         }
     }
 
+    /// <summary>A reader that is behind has its records decided before it reads them. They need no check then, which is how it comes to the front again.</summary>
+    private Receipt? DecisionOn(ConsumeResult<byte[]?, byte[]?> record) =>
+        _unread.Count > 0 && record.Message.Value is { } value && _unread.TryGetValue(AlertEnvelope.DigestOf(KindOf(record.Topic), value), out var receipt) ? receipt : null;
+
     private static Rejection NotSigned(AlertKind kind) => new(
         RejectionReason.BadSignature, kind.IsControl() ? "not enough operators of genesis have signed this order" : "the signature is not the producer's over these bytes");
 
@@ -398,9 +415,19 @@ public sealed class KafkaIngest
     private void Take(ConsumeResult<byte[]?, byte[]?> record, Checked result, long readAt, CancellationToken stop)
     {
         if (result.Alert is { } alert) Wait(new Waiting(_read++, readAt, record, alert), stop);
+        else if (result.Decided is { } receipt) TakeDecided(record, receipt);
         // A record read again after a restart may have been decided long ago.
-        else if (result.Rejection!.Reason == RejectionReason.StaleTimestamp && _blocks.FindResult(result.Digest) is RejectionReason.None) _accepted.Add((result.Digest, record, false));
+        else if (result.Rejection!.Reason == RejectionReason.StaleTimestamp && IsAccepted(result.Digest)) _accepted.Add((result.Digest, record, false));
         else Refuse(record, result.Digest, result.Rejection);
+    }
+
+    private void TakeDecided(ConsumeResult<byte[]?, byte[]?> record, Receipt receipt)
+    {
+        Traces.Decided(receipt.Transaction, receipt.Result.Code(), null);
+        // A second copy in the same batch finds that the first has taken it.
+        var justDecided = _unread.Remove(receipt.Transaction);
+        if (receipt.Accepted || IsAccepted(receipt.Transaction)) _accepted.Add((receipt.Transaction, record, justDecided && receipt.Accepted));
+        else Refuse(record, receipt.Transaction, RefusedByState(receipt));
     }
 
     /// <summary>Copies of one message wait together; only the first is submitted.</summary>
@@ -503,7 +530,7 @@ public sealed class KafkaIngest
             {
                 if (justDecided) RememberUnread(receipt);
             }
-            else if (!receipt.Accepted) DecideRejected(receipt.Transaction, new Rejection(receipt.Result, "refused by the agreed rules at block time"));
+            else if (!receipt.Accepted) DecideRejected(receipt.Transaction, RefusedByState(receipt));
             else
             {
                 _waiting.Remove(receipt.Transaction);
@@ -522,8 +549,7 @@ public sealed class KafkaIngest
     private void DecideRejected(Digest digest, Rejection rejection)
     {
         if (!_waiting.Remove(digest, out var copies)) return;
-        // The ledger forgets nonces in time and a block may repeat a transaction; the store knows what was accepted.
-        var accepted = _blocks.FindResult(digest) is RejectionReason.None;
+        var accepted = IsAccepted(digest);
         foreach (var copy in copies)
         {
             if (accepted) _accepted.Add((digest, copy.Record, false));
@@ -531,10 +557,16 @@ public sealed class KafkaIngest
         }
     }
 
+    private static Rejection RefusedByState(Receipt receipt) => new(receipt.Result, "refused by the agreed rules at block time");
+
+    /// <summary>The ledger forgets nonces in time and a block may repeat a transaction; the store knows what was accepted.</summary>
+    private bool IsAccepted(Digest digest) => _blocks.FindResult(digest) is RejectionReason.None;
+
     /// <summary>The first record with these bytes is the original; any other is a replay and goes to the dead letters.</summary>
     private void NoteAccepted()
     {
-        if (_accepted.Count == 0) return;
+        if (_accepted.Count == 0 || (_accepted.Count < NoteMax && _time.GetElapsedTime(_notedAt) < NotePeriod)) return;
+        _notedAt = _time.GetTimestamp();
         var original = _blocks.NoteSources(_accepted.ConvertAll(a => (a.Transaction, new SourcePosition(a.Record.Topic, a.Record.Partition.Value, a.Record.Offset.Value), a.JustDecided)));
         for (var i = 0; i < original.Length; i++)
         {

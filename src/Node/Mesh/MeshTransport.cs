@@ -78,7 +78,7 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
         _genesis = genesis;
         _epochs = epochs;
         _keys = keys;
-        _verifier = new RememberingVerifier(verifier);
+        _verifier = verifier;
         _options = options;
         _time = time;
         _logger = logger;
