@@ -16,7 +16,7 @@ namespace CyberMesh.Core.Tests;
 internal sealed class Samples
 {
     /// <summary>Golden bytes outlast a default that changes.</summary>
-    public static readonly ChainParameters Parameters = new() { SnapshotTerms = 8 };
+    public static readonly ChainParameters Parameters = new() { SnapshotTerms = 8, BatchDelayMs = 5 };
 
     public Samples(int validators = 4, ChainParameters? parameters = null)
     {

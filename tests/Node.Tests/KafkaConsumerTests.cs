@@ -89,11 +89,13 @@ public sealed class KafkaConsumerTests : IAsyncDisposable
 
     private void Publish(int count, int partition)
     {
-        var signer = new AlertSigner(_key, SigningProfile.V1, TimeProvider.System);
-        for (var i = 0; i < count; i++)
-            _producer.Produce(new TopicPartition(Topic, partition), new Message<byte[]?, byte[]?> { Value = signer.Anomaly(new Detection("scan", "10.0.0.1", 5, 0.5, "m", """{"severity":5,"confidence":0.5}""")).ToByteArray() });
+        for (var i = 0; i < count; i++) Publish(Alert(), partition);
         _producer.Flush(TimeSpan.FromSeconds(30));
     }
+
+    private void Publish(byte[] record, int partition) => _producer.Produce(new TopicPartition(Topic, partition), new Message<byte[]?, byte[]?> { Value = record });
+
+    private byte[] Alert() => new AlertSigner(_key, SigningProfile.V1, TimeProvider.System).Anomaly(new Detection("scan", "10.0.0.1", 5, 0.5, "m", """{"severity":5,"confidence":0.5}""")).ToByteArray();
 
     private int Calls(string name)
     {
@@ -161,6 +163,34 @@ public sealed class KafkaConsumerTests : IAsyncDisposable
 
         await Eventually.HoldsAsync(() => _ingest.Paused == 2, "both are back, and full", 10);
         Assert.InRange(_ingest.Open, 2 * WaitingInPartition, (2 * WaitingInPartition) + 128);
+    }
+
+    [Fact]
+    public async Task What_was_decided_before_it_is_read_is_not_checked_again_and_its_first_record_is_the_original()
+    {
+        var (accepted, refused, waiting) = (Alert(), Alert(), Alert());
+        _ingest.Decided([new CommittedBlock(_chain.Block, null, [], [ReceiptOf(accepted, RejectionReason.None), ReceiptOf(refused, RejectionReason.ProducerNotValid)], [], default)]);
+        foreach (var record in (byte[][])[accepted, accepted, refused, waiting]) Publish(record, 0);
+        _running = _ingest.RunAsync(_stop.Token);
+        using var letters = KafkaClients.Reader(KafkaConnection.Plain(_broker.BootstrapServers), "letters");
+        letters.Assign(Enumerable.Range(0, 2).Select(partition => new TopicPartitionOffset("ai.dlq.v1", partition, Offset.Beginning)));
+        var codes = new Dictionary<string, string?>();
+        await Eventually.HoldsAsync(
+            () =>
+            {
+                if (letters.Consume(TimeSpan.FromMilliseconds(100)) is { } letter && DeadLetters.TryReadPlace(letter.Message.Headers, out var place))
+                    codes[place.ToString()] = DeadLetters.Header(letter.Message.Headers, "error_code");
+                return codes.Count == 2;
+            },
+            "the second copy and what the state refused are dead letters");
+        Assert.Equal(new() { [Place(1)] = "replayed_nonce", [Place(2)] = "producer_not_valid" }, codes);
+        Assert.Equal(AlertEnvelope.DigestOf(AlertKind.Anomaly, waiting), Assert.Single(_pool));
+        using var reader = _store.OpenReader();
+        Assert.Equal(new SourcePosition(Topic, 0, 0), reader.SourceOf(AlertEnvelope.DigestOf(AlertKind.Anomaly, accepted)));
+        await Eventually.HoldsAsync(() => _ingest.Open == 1, "only what is not decided is open");
+
+        static string Place(int offset) => new TopicPartitionOffset(Topic, 0, offset).ToString();
+        static Receipt ReceiptOf(byte[] record, RejectionReason result) => new(AlertEnvelope.DigestOf(AlertKind.Anomaly, record), AlertKind.Anomaly, result);
     }
 
     public async ValueTask DisposeAsync()

@@ -23,7 +23,7 @@ public sealed record ChainParameters
     public int BlockBytesMax { get; init; } = 1 << 20;
 
     /// <summary>How long the oldest waiting transaction waits for company while a block is in flight.</summary>
-    public int BatchDelayMs { get; init; } = 5;
+    public int BatchDelayMs { get; init; } = 20;
 
     public int ProgressTimeoutMinMs { get; init; } = 500;
     public int ProgressTimeoutMaxMs { get; init; } = 5_000;

@@ -40,7 +40,7 @@ public sealed class KafkaIngest
     private const long OpenBytesMax = 64 << 20;
 
     /// <summary>Records that are checked at a time.</summary>
-    private const int BatchMax = 256;
+    private const int BatchMax = 64;
 
     /// <summary>Accepted records that are noted at a time, in one transaction of a file into which blocks are written too: each waits for the other.</summary>
     private const int NoteMax = 1000;

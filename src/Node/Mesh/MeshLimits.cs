@@ -11,7 +11,7 @@ public sealed record MeshLimits
     public int HandshakesPerAddress { get; init; } = 16;
 
     /// <summary>Handshakes begun, for strangers and for addresses of validators each: a handshake costs about a millisecond of a core.</summary>
-    public int HandshakesPerSecond { get; init; } = 200;
+    public int HandshakesPerSecond { get; init; } = 50;
 
     public TimeSpan HandshakeTimeout { get; init; } = TimeSpan.FromSeconds(5);
 

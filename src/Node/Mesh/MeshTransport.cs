@@ -72,6 +72,7 @@ public sealed class MeshTransport : IPeerTransport, IAsyncDisposable
     private long _connections;
     private long _dropped;
 
+    /// <param name="verifier">One that remembers: votes come again in certificates.</param>
     /// <exception cref="UserError">The port is taken.</exception>
     public MeshTransport(Genesis genesis, EpochSchedule epochs, Keyring keys, ISignatureVerifier verifier, MeshOptions options, TimeProvider time, ILogger logger)
     {
