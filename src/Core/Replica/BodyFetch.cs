@@ -28,7 +28,6 @@ public sealed class BodyFetch(EpochSchedule epochs)
     private Digest _block;
     private Timestamp _askAt;
     private int _attempt;
-    private int _asked;
 
     public int Count => _fetched.Count;
 
@@ -63,7 +62,7 @@ public sealed class BodyFetch(EpochSchedule epochs)
     {
         if (now < _askAt) return;
         if (_wanted.Count < _missing.Length) _missing = _missing.RemoveAll(digest => !_wanted.Contains(digest));
-        _askAt = now.PlusMs(RetryMs << Math.Min(_asked++, DoublingsMax));
+        _askAt = now.PlusMs(RetryMs << Math.Min(_attempt, DoublingsMax));
         var members = epochs.Current.Validators.Indices;
         var first = members.IndexOf(block.Header.Proposer);
         if (members[(first + _attempt) % members.Length] == me) _attempt++;
@@ -79,6 +78,6 @@ public sealed class BodyFetch(EpochSchedule epochs)
         _wanted.Clear();
         _missing = [];
         _block = default;
-        _attempt = _asked = 0;
+        _attempt = 0;
     }
 }

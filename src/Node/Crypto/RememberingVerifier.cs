@@ -44,6 +44,8 @@ public sealed class RememberingVerifier(ISignatureVerifier verifier) : ISignatur
             left[count++] = check;
         }
 
+        // It holds what somebody used it for before, and an old true must not become a verdict.
+        answers.AsSpan(0, count).Clear();
         verifier.Verify(left.AsSpan(0, count), answers.AsSpan(0, count));
         for (var i = 0; i < count; i++)
         {
