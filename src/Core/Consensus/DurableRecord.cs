@@ -68,7 +68,7 @@ public static class DurableRecordCodec
         return buffer.WrittenSpan.ToArray();
     }
 
-    public static void Encode(DurableRecord record, IBufferWriter<byte> to)
+    public static void Encode(DurableRecord record, ArrayBufferWriter<byte> to)
     {
         var writer = new CanonicalWriter(to);
         switch (record)

@@ -6,7 +6,7 @@ using CyberMesh.Core.Primitives;
 namespace CyberMesh.Core.Encoding;
 
 /// <summary>Writes the canonical form: big-endian, fixed width, length prefixes in front of everything of variable size, nothing optional.</summary>
-public readonly ref struct CanonicalWriter(IBufferWriter<byte> output)
+public readonly ref struct CanonicalWriter(ArrayBufferWriter<byte> output)
 {
     public void UInt8(byte value)
     {
@@ -72,7 +72,14 @@ public readonly ref struct CanonicalWriter(IBufferWriter<byte> output)
         Raw(value);
     }
 
-    public void Text(string value) => Bytes(System.Text.Encoding.UTF8.GetBytes(value));
+    /// <summary>As <see cref="Bytes"/>, in UTF-8.</summary>
+    public void Text(string value)
+    {
+        var length = System.Text.Encoding.UTF8.GetByteCount(value);
+        UInt32((uint)length);
+        System.Text.Encoding.UTF8.GetBytes(value, output.GetSpan(length));
+        output.Advance(length);
+    }
 
     /// <summary>The number of items that follow.</summary>
     public void Count(int value) => UInt32((uint)value);

@@ -19,7 +19,7 @@ public sealed record StoredBlock(BlockWithBodies Block, QuorumCertificate? Certi
         return buffer.WrittenSpan.ToArray();
     }
 
-    public void Encode(IBufferWriter<byte> to)
+    public void Encode(ArrayBufferWriter<byte> to)
     {
         var writer = new CanonicalWriter(to);
         MessageCodec.Write(writer, Block);

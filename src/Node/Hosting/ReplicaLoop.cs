@@ -52,6 +52,9 @@ public sealed class ReplicaLoop
     /// <summary>Batches at the writer. The loop goes on while the disk stalls; this bounds what can pile up meanwhile.</summary>
     private const int WriterQueueMax = 1024;
 
+    /// <summary>Batches with snapshots, each as large as the state, or certificates of theirs. Blocks wait where a disk is so slow that there are more.</summary>
+    private const int KeepQueueMax = 4;
+
     /// <summary>Blocks that a sync may wait for.</summary>
     private const int NotSyncedMax = 32;
 
@@ -83,6 +86,7 @@ public sealed class ReplicaLoop
     private readonly Doorbell _input = new();
     private readonly Doorbell _toWrite = new();
     private readonly Doorbell _toStore = new();
+    private readonly Doorbell _toKeep = new();
     private readonly PeerQueues _peers = new();
     private readonly Channel<Submission> _submissions = Channel.CreateBounded<Submission>(SubmissionQueueMax);
     private readonly Channel<StateQuestion> _questions = Channel.CreateBounded<StateQuestion>(QuestionQueueMax);
@@ -90,6 +94,7 @@ public sealed class ReplicaLoop
     private readonly ConcurrentQueue<Height> _stored = new(); // one per decided batch
     private readonly ConcurrentQueue<Batch> _writes = new();
     private readonly ConcurrentQueue<Batch> _stores = new(); // bounded by a term: the next one begins when all of it is stored
+    private readonly ConcurrentQueue<Batch> _keeps = new();
     private volatile ReplicaStatus _status;
     private readonly List<Height> _notSynced = []; // of the storekeeper
     private Timestamp _nextTick; // of whoever holds the turn
@@ -165,7 +170,7 @@ public sealed class ReplicaLoop
     /// <summary>Runs until stopped, on threads of its own. Any exception here is a broken invariant or a failed disk: the node must stop.</summary>
     public async Task RunAsync(CancellationToken stop)
     {
-        Task[] threads = [_failed.Task, OnThread(() => Write(stop)), OnThread(() => Store(stop)), OnThread(() => Run(stop))];
+        Task[] threads = [_failed.Task, OnThread(() => Write(stop)), OnThread(() => Store(stop)), OnThread(() => KeepSnapshots(stop)), OnThread(() => Run(stop))];
         try
         {
             await (await Task.WhenAny(threads).ConfigureAwait(false)).ConfigureAwait(false);
@@ -173,7 +178,7 @@ public sealed class ReplicaLoop
         finally
         {
             _ended = true;
-            foreach (var bell in (Doorbell[])[_input, _toWrite, _toStore]) bell.Ring();
+            foreach (var bell in (Doorbell[])[_input, _toWrite, _toStore, _toKeep]) bell.Ring();
             await Task.WhenAll(threads[1..]).ConfigureAwait(ConfigureAwaitOptions.SuppressThrowing);
             // Nobody is at the replica any more.
             lock (_turn) { }
@@ -332,8 +337,18 @@ public sealed class ReplicaLoop
     private void Store(CancellationToken stop) => Take(_stores, _toStore, batches =>
     {
         Store(batches.SelectMany(b => b.Decided).ToArray(), batches[^1].Me);
-        foreach (var batch in batches) Keep(batch);
+        foreach (var batch in batches) Finish(batch, stop);
     }, stop, Sync);
+
+    /// <summary>The thread of own snapshots: the files of a large state take a while, and blocks do not wait for them.</summary>
+    private void KeepSnapshots(CancellationToken stop) => Take(_keeps, _toKeep, batches =>
+    {
+        foreach (var batch in batches)
+        {
+            foreach (var taken in batch.Snapshots) _store.WhenThereIsSpace(() => _snapshots.Keep(taken));
+            foreach (var certificate in batch.Stable) _store.WhenThereIsSpace(() => _snapshots.Certify(certificate));
+        }
+    }, stop);
 
     /// <param name="idle">Called when there was nothing to take for a while.</param>
     private void Take(ConcurrentQueue<Batch> queue, Doorbell bell, Action<List<Batch>> take, CancellationToken stop, Action? idle = null)
@@ -410,10 +425,15 @@ public sealed class ReplicaLoop
     }
 
     /// <summary>After the blocks: a snapshot of the others stands for everything below it.</summary>
-    private void Keep(Batch batch)
+    private void Finish(Batch batch, CancellationToken stop)
     {
-        foreach (var taken in batch.Snapshots) _store.WhenThereIsSpace(() => _snapshots.Keep(taken));
-        foreach (var certificate in batch.Stable) _store.WhenThereIsSpace(() => _snapshots.Certify(certificate));
+        if (batch.Snapshots.Length + batch.Stable.Length > 0)
+        {
+            while (_keeps.Count >= KeepQueueMax && !_ended && !stop.IsCancellationRequested) Thread.Sleep(1);
+            _keeps.Enqueue(batch);
+            _toKeep.Ring();
+        }
+
         if (batch.LogCheckpoint is { } checkpoint) _onLogCheckpoint(checkpoint);
         if (batch.Installed is not { } installed) return;
         Sync();

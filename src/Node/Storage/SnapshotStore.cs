@@ -23,7 +23,9 @@ public sealed class SnapshotStore
     private const string OfferFile = "offer";
     private readonly string _directory;
     private readonly Lock _lock = new();
-    private readonly SortedDictionary<ulong, QuorumCertificate> _commits = [];
+
+    /// <summary>By height: what stands in an offer besides the certificate, of snapshots that wait for theirs.</summary>
+    private readonly SortedDictionary<ulong, (QuorumCertificate Commit, ImmutableArray<Digest> Chunks)> _incomplete = [];
 
     public SnapshotStore(string directory)
     {
@@ -44,7 +46,7 @@ public sealed class SnapshotStore
             if (File.Exists(Path.Combine(path, OfferFile))) return;
             Directory.CreateDirectory(path);
             for (var i = 0; i < taken.Snapshot.Chunks.Length; i++) File.WriteAllBytes(Path.Combine(path, ChunkFile(i)), taken.Snapshot.Chunks[i].Span);
-            _commits[taken.Checkpoint.Height.Value] = taken.Commit;
+            _incomplete[taken.Checkpoint.Height.Value] = (taken.Commit, taken.Snapshot.Digests);
             ForgetIncomplete();
         }
     }
@@ -56,7 +58,7 @@ public sealed class SnapshotStore
         foreach (var path in incomplete.Skip(Kept).ToArray())
         {
             Directory.Delete(path, recursive: true);
-            _commits.Remove(ulong.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture));
+            _incomplete.Remove(ulong.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture));
         }
     }
 
@@ -66,11 +68,9 @@ public sealed class SnapshotStore
         lock (_lock)
         {
             var height = certificate.Checkpoint.Height;
-            if (!_commits.TryGetValue(height.Value, out var commit)) return;
-            var digests = ChunksOf(height).Select(file => Snapshot.ChunkDigest(File.ReadAllBytes(file))).ToImmutableArray();
-            if (Snapshot.RootOf(digests) != certificate.Checkpoint.SnapshotRoot) return;
-            WriteOffer(height, new PeerMessage.SnapshotOffer(certificate, commit, digests));
-            _commits.Remove(height.Value);
+            if (!_incomplete.TryGetValue(height.Value, out var own) || Snapshot.RootOf(own.Chunks) != certificate.Checkpoint.SnapshotRoot) return;
+            WriteOffer(height, new PeerMessage.SnapshotOffer(certificate, own.Commit, own.Chunks));
+            _incomplete.Remove(height.Value);
             Forget();
         }
     }
@@ -88,8 +88,6 @@ public sealed class SnapshotStore
         }
     }
 
-    private IEnumerable<string> ChunksOf(Height height) => Directory.GetFiles(PathOf(height), "chunk-*").Order(StringComparer.Ordinal);
-
     /// <summary>Last and at once: a directory with an offer is complete.</summary>
     private void WriteOffer(Height height, PeerMessage.SnapshotOffer offer)
     {
@@ -103,9 +101,9 @@ public sealed class SnapshotStore
         foreach (var path in Directory.GetDirectories(_directory))
             if (string.CompareOrdinal(Path.GetFileName(path), Path.GetFileName(complete[^1])) < 0)
                 Directory.Delete(path, recursive: true);
-        foreach (var height in _commits.Keys.ToArray())
+        foreach (var height in _incomplete.Keys.ToArray())
             if (!Directory.Exists(PathOf(new Height(height))))
-                _commits.Remove(height);
+                _incomplete.Remove(height);
     }
 
     private IEnumerable<string> Complete() =>
