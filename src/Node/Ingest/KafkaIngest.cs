@@ -57,6 +57,9 @@ public sealed class KafkaIngest
     /// <summary>So long after the last time they are noted, even if they are few.</summary>
     private static readonly TimeSpan NotePeriod = TimeSpan.FromMilliseconds(50);
 
+    /// <summary>A decided block is stored by then, if the disk works. To look for a transaction among all that were ever decided takes as long as to check it.</summary>
+    private static readonly TimeSpan StoreMax = TimeSpan.FromMilliseconds(500);
+
     private static readonly TimeSpan Poll = TimeSpan.FromMilliseconds(5);
     private static readonly TimeSpan CloseMax = TimeSpan.FromSeconds(10);
     private static readonly TimeSpan RebuildPauseMax = TimeSpan.FromSeconds(30);
@@ -94,6 +97,9 @@ public sealed class KafkaIngest
     private readonly Dictionary<Digest, Receipt> _unread = [];
 
     private readonly Queue<Digest> _unreadOrder = new();
+
+    /// <summary>Decided when they were submitted, in a block that may be on its way to the disk, in this order.</summary>
+    private readonly Queue<(Waiting Waiting, long Since)> _committed = new();
 
     /// <summary>Accepted, and to be noted together.</summary>
     private readonly List<(Digest Transaction, ConsumeResult<byte[]?, byte[]?> Record, bool JustDecided)> _accepted = [];
@@ -229,6 +235,7 @@ public sealed class KafkaIngest
             while (!stop.IsCancellationRequested)
             {
                 while (_results.TryDequeue(out var result)) result();
+                LookForCommitted();
                 NoteAccepted();
                 OfferAgain(stop);
                 _deadLetters.Work();
@@ -324,6 +331,7 @@ public sealed class KafkaIngest
         _waiting.Clear();
         _stalled.Clear();
         _stalledIn.Clear();
+        _committed.Clear();
         _accepted.Clear();
         _deadLetters.Clear();
         _paused.Clear();
@@ -477,15 +485,27 @@ public sealed class KafkaIngest
                 Stall(waiting);
                 break;
             case AdmissionKind.Committed:
-                var justDecided = _unread.Remove(waiting.Digest, out var receipt);
-                // A message that the rules of the state refused has been seen too.
-                if (!justDecided) receipt = new Receipt(waiting.Digest, waiting.Alert.Value.Kind, _blocks.FindResult(waiting.Digest) ?? RejectionReason.None);
-                Traces.Decided(waiting.Digest, receipt.Result.Code(), null);
-                Decide([receipt], justDecided);
+                if (_unread.Remove(waiting.Digest, out var receipt)) Decide([receipt], justDecided: true);
+                else _committed.Enqueue((waiting, _time.GetTimestamp()));
                 break;
             case AdmissionKind.Rejected:
                 DecideRejected(waiting.Digest, admission.Rejection!);
                 break;
+        }
+    }
+
+    /// <summary>Most are told meanwhile, with their block. What was decided long ago is looked for.</summary>
+    private void LookForCommitted()
+    {
+        while (_committed.TryPeek(out var first) && _time.GetElapsedTime(first.Since) >= StoreMax)
+        {
+            _committed.Dequeue();
+            var alert = first.Waiting.Alert.Value;
+            if (!_waiting.ContainsKey(alert.Digest)) continue;
+            // A message that the rules of the state refused has been seen too.
+            var result = _blocks.FindResult(alert.Digest) ?? RejectionReason.None;
+            Traces.Decided(alert.Digest, result.Code(), null);
+            Decide([new Receipt(alert.Digest, alert.Kind, result)], justDecided: false);
         }
     }
 
