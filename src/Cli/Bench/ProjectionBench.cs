@@ -8,6 +8,7 @@ using System.Text.Json;
 using System.Threading;
 using System.Threading.Tasks;
 using CyberMesh.Cli.Verbs;
+using CyberMesh.Core.Chain;
 using CyberMesh.Node.Configuration;
 using CyberMesh.Node.Hosting;
 using CyberMesh.Node.Projection;
@@ -19,6 +20,9 @@ namespace CyberMesh.Cli.Bench;
 /// <summary>From stored blocks into the queryable copy, in a file or on the server that DB_DSN names.</summary>
 internal static class ProjectionBench
 {
+    /// <summary>Of each of four organisations. What is older has expired, which costs the copy about as much as that it came.</summary>
+    private const int AlertsOpenMax = 10_000;
+
     private sealed record Report(BenchMachine Machine, string Database, int Alerts, ulong Blocks, double Seconds, double PerSecond, double CpuMicrosecondsPerAlert, long BytesPerAlert);
 
     public static Command Create()
@@ -45,7 +49,7 @@ internal static class ProjectionBench
         try
         {
             using var load = new BenchLoad();
-            var home = Testnet.Generate(directory.FullName, Testnet.FreePorts(1), Testnet.FreePorts(1), load.Trusted, "127.0.0.1:1", TimeProvider.System)[0];
+            var home = Testnet.Generate(directory.FullName, Testnet.FreePorts(1), Testnet.FreePorts(1), load.Trusted, "127.0.0.1:1", TimeProvider.System, new ChainParameters { AlertsOpenMax = AlertsOpenMax })[0];
             var records = load.Sign(alerts, 512);
             await using (var validator = new BenchValidator(home, 4000, Strategy.None, (_, _) => { }))
             {

@@ -1,4 +1,5 @@
 using System;
+using System.Collections.Frozen;
 using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Data.Common;
@@ -21,12 +22,15 @@ internal sealed class BlockRows
 {
     private sealed record KnownProducer(string Key, string Name, string Organisation, string Kinds, long Since, long? Revoked);
 
-    private static readonly ImmutableArray<string> AlertStatus = ["status", "decided_by"];
+    private static readonly ImmutableArray<string> AlertStatus = ["status", "decided_by", "changed_height"];
     private static readonly ImmutableArray<string> PolicyStatus = ["status", "until_ms", "decided_by"];
 
     private readonly ProjectionSource _source;
     private readonly LogCopy _log;
     private readonly Dictionary<string, KnownProducer> _producers;
+
+    /// <summary>As text, of those whose messages were accepted: as many as the operators have ever enrolled.</summary>
+    private readonly Dictionary<PublicKey, string> _keys = [];
     private string _view;
     private long _epoch;
 
@@ -73,7 +77,8 @@ internal sealed class BlockRows
             var envelope = EnvelopeDecoder.DecodeCommitted(block.Stored.Block.Bodies[i], block.Stored.Block.Block.Transactions[i]);
             var isAccepted = block.Results[i] == RejectionReason.None;
             if (!isAccepted || envelope.Kind != AlertKind.Anomaly)
-                batch.Insert(Tables.OtherTransactions, height, (long)i, envelope.Digest.ToString(), envelope.Kind.Name(), envelope.Id, envelope.Producer.ToString(), block.Results[i].Code());
+                batch.Insert(Tables.OtherTransactions, height, (long)i, Schema.KeyOf(envelope.Digest), envelope.Digest.ToString(), envelope.Kind.Name(),
+                    Schema.KeyOf(envelope.Id), envelope.Id, envelope.Producer.ToString(), block.Results[i].Code());
             if (isAccepted) WriteContent(envelope, height, i, batch);
             transactions.Add(envelope);
         }
@@ -105,15 +110,17 @@ internal sealed class BlockRows
         switch (change)
         {
             case LedgerEvent.AlertChanged e:
-                batch.Update(Tables.Alerts, AlertStatus, e.Alert.ToString(), NameOf(e.Status), e.By);
-                batch.Insert(Tables.AlertChanges, height, number, e.Alert.ToString(), NameOf(e.Status), e.By);
+                var (alert, status) = (e.Alert.ToString(), NameOf(e.Status));
+                var alertKey = Schema.KeyOf(e.Alert);
+                batch.Update(Tables.Alerts, AlertStatus, alertKey, alert, status, e.By, height);
+                batch.Insert(Tables.AlertChanges, height, number, alertKey, alert, status, e.By);
                 break;
             case LedgerEvent.ReputationChanged e:
                 batch.Insert(Tables.ReputationChanges, height, number, e.Producer, NameOf(e.Cause), (long)e.Before, (long)e.After, e.Message.ToString(), e.MessageId, e.Note);
                 batch.Put(Tables.Reputations, e.Producer, (long)e.After);
                 break;
             case LedgerEvent.EvidenceLinked e:
-                batch.Insert(Tables.EvidenceLinks, height, number, e.Evidence.ToString(), e.Reference.ToString(), e.Alert is { } alert ? alert.ToString() : DBNull.Value);
+                batch.Insert(Tables.EvidenceLinks, height, number, e.Evidence.ToString(), e.Reference.ToString(), e.Alert?.ToString() ?? (object)DBNull.Value);
                 break;
             case LedgerEvent.PolicyChanged e:
                 batch.Update(Tables.Policies, PolicyStatus, e.Policy.ToString(), NameOf(e.Status), e.Until.Milliseconds, e.By);
@@ -125,19 +132,24 @@ internal sealed class BlockRows
     }
 
     /// <summary>FalsePositive is false_positive.</summary>
-    private static string NameOf<T>(T value) where T : struct, Enum => JsonNamingPolicy.SnakeCaseLower.ConvertName(value.ToString());
+    private static string NameOf<T>(T value) where T : struct, Enum => Names<T>.All[value];
+
+    private static class Names<T> where T : struct, Enum
+    {
+        public static readonly FrozenDictionary<T, string> All = Enum.GetValues<T>().ToFrozenDictionary(v => v, v => JsonNamingPolicy.SnakeCaseLower.ConvertName(v.ToString()));
+    }
 
     private void WriteContent(AlertEnvelope envelope, long height, long position, RowBatch batch)
     {
         var digest = envelope.Digest.ToString();
-        var key = envelope.Producer.ToString();
+        if (!_keys.TryGetValue(envelope.Producer, out var key)) _keys[envelope.Producer] = key = envelope.Producer.ToString();
         var producer = _producers.GetValueOrDefault(key);
         var name = producer?.Name ?? key;
         switch (envelope.Content)
         {
             case AlertContent.Anomaly a:
-                batch.Insert(Tables.Alerts, digest, envelope.Id, a.Type, a.Source, (long)a.Severity, (long)a.ConfidenceBasisPoints, envelope.TimestampSeconds, a.ModelVersion, name, key,
-                    producer?.Organisation ?? "", height, position, new Utf8Text(a.Payload), "reported", "");
+                batch.Insert(Tables.Alerts, Schema.KeyOf(envelope.Digest), digest, Schema.KeyOf(envelope.Id), envelope.Id, a.Type, a.Source, (long)a.Severity, (long)a.ConfidenceBasisPoints, envelope.TimestampSeconds, a.ModelVersion, name, key,
+                    producer?.Organisation ?? "", height, position, new Utf8Text(a.Payload), "reported", "", DBNull.Value);
                 break;
             case AlertContent.Evidence e:
                 batch.Insert(Tables.Evidence, digest, envelope.Id, e.EvidenceType, envelope.TimestampSeconds, name, (long)e.Custody.Length, envelope.CustodyVerified, height, position);

@@ -63,7 +63,7 @@ public abstract class Database : IDisposable
     }
 
     /// <summary>PostgreSQL has no text with U+0000 in it, and producers choose their texts: it becomes the picture of itself.</summary>
-    private protected static string Storable(string text) => text.Contains('\0', StringComparison.Ordinal) ? text.Replace('\0', '\u2400') : text;
+    internal static string Storable(string text) => text.Contains('\0', StringComparison.Ordinal) ? text.Replace('\0', '\u2400') : text;
 
     /// <returns>How many rows it changed.</returns>
     internal int Execute(DbConnection connection, DbTransaction? transaction, string sql, params ReadOnlySpan<object> values)

@@ -3,6 +3,7 @@ using System.Collections.Generic;
 using System.Data.Common;
 using System.Linq;
 using System.Text;
+using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Node.Projection;
 
@@ -67,10 +68,10 @@ public sealed partial class Projection
     /// <summary>By digest, or by the producer's id; of several the first accepted.</summary>
     public TransactionRow? Transaction(string digestOrId)
     {
-        string Found(string columns) => $"{columns} WHERE {Schema.IsDigest("digest", "$1")} UNION ALL {columns} WHERE id = $1";
+        string Found(string columns) => $"{columns} WHERE {IsDigest} UNION ALL {columns} WHERE {IsId}";
         return Query(
             $"SELECT * FROM ({Found(AlertsAsTransactions)} UNION ALL {Found(OtherTransactions)}) AS found ORDER BY result <> 'accepted', height, position LIMIT 1",
-            TransactionOf, digestOrId).FirstOrDefault();
+            TransactionOf, Keys(digestOrId)).FirstOrDefault();
     }
 
     /// <summary>Newest first, below the place (height, index); of one status, or of any.</summary>
@@ -116,9 +117,20 @@ public sealed partial class Projection
     private const string Below = "(height, position) < ($1, $2) ORDER BY height DESC, position DESC LIMIT $3";
 
     /// <summary>What has happened to an alert since it was reported, oldest first.</summary>
-    public List<StatusChange> AlertChanges(string digest) => Changes("alert_changes", Schema.IsDigest("digest", "$1"), digest);
+    public List<StatusChange> AlertChanges(string digest)
+    {
+        const string Columns = "SELECT c.height, c.event, c.status, c.decided_by FROM";
+        // Most alerts end by expiring, and that is the last thing that changes them: the block it was in is told by the alert, and spares the index a random entry for each.
+        return Query(
+            $"SELECT height, status, decided_by FROM ({Columns} alert_changes c WHERE {IsDigest} AND status <> 'expired' UNION ALL "
+            + $"{Columns} (SELECT changed_height FROM alerts WHERE {IsDigest} AND status = 'expired') a JOIN alert_changes c ON c.height = a.changed_height AND c.digest = $1) AS changes ORDER BY height, event",
+            StatusChangeOf, Keys(digest)[..2]);
+    }
 
-    public List<StatusChange> PolicyChanges(string digest) => Changes("policy_changes", "digest = $1", digest);
+    public List<StatusChange> PolicyChanges(string digest) =>
+        Query("SELECT height, status, decided_by FROM policy_changes WHERE digest = $1 ORDER BY height, event", StatusChangeOf, digest);
+
+    private static StatusChange StatusChangeOf(DbDataReader r) => new((ulong)r.GetInt64(0), r.GetString(1), r.GetString(2));
 
     /// <summary>Those that one block brought, in order.</summary>
     public List<AlertRow> AlertsAt(ulong height) => Query(AlertColumns + " WHERE height = $1 ORDER BY position", AlertOf, (long)Math.Min(height, long.MaxValue));
@@ -134,9 +146,6 @@ public sealed partial class Projection
     /// <summary>The first block of the copy from a height on; a height above the last one when there is none.</summary>
     public ulong FirstHeightFrom(ulong height) =>
         Query("SELECT height FROM blocks WHERE height >= $1 ORDER BY height LIMIT 1", r => (ulong)r.GetInt64(0), (long)Math.Min(height, long.MaxValue)) is [var first] ? first : Height.Value + 1;
-
-    private List<StatusChange> Changes(string table, string where, string digest) =>
-        Query($"SELECT height, status, decided_by FROM {table} WHERE {where} ORDER BY height, event", r => new StatusChange((ulong)r.GetInt64(0), r.GetString(1), r.GetString(2)), digest);
 
     /// <summary>Evidence that names an alert.</summary>
     public List<EvidenceLink> EvidenceOf(string alert) => Query(LinkColumns + " WHERE alert = $1 ORDER BY height, event", LinkOf, alert);
@@ -191,7 +200,15 @@ public sealed partial class Projection
 
     /// <summary>By transaction digest, or by the producer's id; of several with one id the first committed.</summary>
     public AlertRow? Alert(string digestOrId) =>
-        First($"WHERE ({Schema.IsDigest("digest", "$1")}) OR id = $1 ORDER BY height, position LIMIT 1", AlertOf, AlertColumns, digestOrId);
+        Query($"{AlertColumns} WHERE {IsDigest} UNION ALL {AlertColumns} WHERE {IsId} ORDER BY height, position LIMIT 1", AlertOf, Keys(digestOrId)).FirstOrDefault();
+
+    /// <summary>Conditions on the long tables, with the parameters of <see cref="Keys"/>.</summary>
+    private const string IsDigest = "digest_key = $2 AND digest = $1";
+
+    private const string IsId = "id_key = $3 AND id = $1";
+
+    private static object[] Keys(string digestOrId) =>
+        [digestOrId, Digest.TryParse(digestOrId, out var digest) ? Schema.KeyOf(digest) : -1L, Schema.KeyOf(digestOrId)];
 
     /// <summary>Results of what producers published, in order.</summary>
     public List<(string Digest, string Result)> AllResults() =>

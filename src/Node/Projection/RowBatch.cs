@@ -52,7 +52,8 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
         Count(values);
     }
 
-    private static string KeyOf(Table table, object[] values) => string.Join('\n', values.Take(table.KeyLength));
+    /// <summary>Where the last column of a key is a text, it alone is as good.</summary>
+    private static string KeyOf(Table table, object[] values) => values[table.KeyLength - 1] as string ?? string.Join('\n', values.Take(table.KeyLength));
 
     private void Count(object[] values)
     {

@@ -10,17 +10,12 @@ namespace CyberMesh.Node.Projection;
 /// <param name="KeyLength">How many of the columns identify a row.</param>
 internal sealed record Table(string Name, int KeyLength, params ImmutableArray<string> Columns)
 {
-    /// <summary>The key is a digest of which the index holds the first part.</summary>
-    public bool IsFoundByDigest { get; init; }
-
     public string Key => string.Join(", ", Columns.Take(KeyLength));
 
     /// <summary>A condition: the row whose key is in the first parameters.</summary>
     public string WhereKey => Where(i => $"${i + 1}");
 
-    private string Where(Func<int, string> value) => IsFoundByDigest
-        ? Schema.IsDigest($"{Name}.{Columns[0]}", value(0))
-        : string.Join(" AND ", Columns.Take(KeyLength).Select((k, i) => $"{Name}.{k} = {value(i)}"));
+    private string Where(Func<int, string> value) => string.Join(" AND ", Columns.Take(KeyLength).Select((k, i) => $"{Name}.{k} = {value(i)}"));
 
     public string Select => $"SELECT {string.Join(", ", Columns)} FROM {Name}";
 
@@ -48,14 +43,13 @@ internal static class Tables
     public static readonly Table Blocks = new("blocks", 1, "height", "hash", "parent", "time_ms", "view", "proposer", "tx_count", "accepted_count", "tx_root", "state_root");
 
     /// <summary>All but accepted alerts, whose row in <see cref="Alerts"/> tells as much.</summary>
-    public static readonly Table OtherTransactions = new("other_transactions", 2, "height", "position", "digest", "kind", "id", "producer_key", "result");
+    public static readonly Table OtherTransactions = new("other_transactions", 2, "height", "position", "digest_key", "digest", "kind", "id_key", "id", "producer_key", "result");
 
     public static readonly Table Alerts = new(
-        "alerts", 1, "digest", "id", "type", "source", "severity", "confidence_bp", "time_s", "model_version", "producer", "producer_key", "organisation", "height", "position", "payload",
-        "status", "decided_by")
-    { IsFoundByDigest = true };
+        "alerts", 2, "digest_key", "digest", "id_key", "id", "type", "source", "severity", "confidence_bp", "time_s", "model_version", "producer", "producer_key", "organisation", "height", "position", "payload",
+        "status", "decided_by", "changed_height");
 
-    public static readonly Table AlertChanges = new("alert_changes", 2, "height", "event", "digest", "status", "decided_by");
+    public static readonly Table AlertChanges = new("alert_changes", 2, "height", "event", "digest_key", "digest", "status", "decided_by");
     public static readonly Table Evidence = new("evidence", 1, "digest", "id", "type", "time_s", "producer", "custody_count", "custody_verified", "height", "position");
     public static readonly Table EvidenceLinks = new("evidence_links", 2, "height", "event", "evidence", "reference", "alert");
 

@@ -1,4 +1,5 @@
 using System;
+using System.Text;
 using CyberMesh.Core.Primitives;
 using Microsoft.Data.Sqlite;
 using SQLitePCL;
@@ -11,6 +12,8 @@ namespace CyberMesh.Node.Storage;
 /// </summary>
 internal sealed class Statement(SqliteConnection connection, string sql) : IDisposable
 {
+    private const int ShortText = 384;
+
     private sqlite3_stmt? _prepared;
     private int _next;
 
@@ -29,6 +32,9 @@ internal sealed class Statement(SqliteConnection connection, string sql) : IDisp
 
     public Statement Bind(string value)
     {
+        // The library would make an array of each. Of no bytes it would make NULL.
+        Span<byte> utf8 = stackalloc byte[ShortText];
+        if (value.Length is > 0 and <= ShortText / 3) return BindText(utf8[..Encoding.UTF8.GetBytes(value, utf8)]);
         Check(raw.sqlite3_bind_text(Prepared, ++_next, value));
         return this;
     }
