@@ -12,13 +12,13 @@ public sealed partial class Ledger
 {
     private static ReadOnlySpan<byte> SnapshotMagic => "CMSNAP3"u8;
 
-    /// <summary>Of the last one: the next is about as large, and a buffer that grows is copied again and again.</summary>
-    private int _snapshotBytes = 1 << 16;
+    /// <summary>About the size of a snapshot now: a buffer that has to grow is twice as large as needed, and stands in memory beside those it was copied from.</summary>
+    private int SnapshotBytes => (int)Math.Min((1 << 16) + 82L * _nonces.Count + 400L * (_alerts.Count + _evidence.Count) + 64L * _tree.Count, Array.MaxLength);
 
     /// <summary>The whole state; only between two terms, when nothing of a term is half counted.</summary>
     public Snapshot TakeSnapshot(SnapshotHead head)
     {
-        var buffer = new ArrayBufferWriter<byte>((int)Math.Min(_snapshotBytes + _snapshotBytes / 4L, Array.MaxLength));
+        var buffer = new ArrayBufferWriter<byte>(SnapshotBytes);
         var writer = new CanonicalWriter(buffer);
         writer.Raw(SnapshotMagic);
         head.Last.Write(writer);
@@ -47,7 +47,6 @@ public sealed partial class Ledger
         writer.Height(LogEnd.Height);
         writer.Time(LogEnd.Time);
         _tree.Write(writer);
-        _snapshotBytes = buffer.WrittenCount;
         return new Snapshot(buffer.WrittenMemory);
     }
 

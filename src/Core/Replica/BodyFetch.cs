@@ -15,7 +15,7 @@ namespace CyberMesh.Core.Replica;
 public sealed class BodyFetch(EpochSchedule epochs)
 {
     /// <summary>A body that is only late on Kafka usually comes by itself within this time.</summary>
-    private const long PatienceMs = 5;
+    private const long PatienceMs = 25;
 
     /// <summary>For the first answer, then twice as long each time: where everything is slow, asking more makes it slower.</summary>
     private const long RetryMs = 60;
