@@ -25,6 +25,6 @@ public sealed class BodyFetchTests
             asked.AddRange(outbox.Messages.Select(m => ((long)ms, (int)m.To!.Value.Value)));
         }
 
-        Assert.Equal([(5, 1), (65, 2), (185, 3), (425, 1), (905, 2), (1385, 3), (1865, 1)], asked);
+        Assert.Equal([(25, 1), (85, 2), (205, 3), (445, 1), (925, 2), (1405, 3), (1885, 1)], asked);
     }
 }

@@ -692,7 +692,7 @@ public sealed class ReplicaRuleTests
         var alert = Alert();
         Give(0, _samples.Messages(0).PrePrepare(Block(alert)));
         Assert.Empty(Sent<PeerMessage.Prepare>());
-        _now = _now.PlusMs(10);
+        _now = _now.PlusMs(30);
         _replica.Tick(_now, _effects);
         Assert.Equal(new ValidatorIndex(0), _effects.Messages.Single(m => m.Message is PeerMessage.GetTransactions).To);
         Give(0, new PeerMessage.Transactions([alert.Body]));
