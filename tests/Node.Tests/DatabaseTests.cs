@@ -47,13 +47,16 @@ public sealed class DatabaseFixture : IAsyncLifetime
 
     internal ProjectionSource Source { get; private set; } = null!;
 
+    /// <summary>An alert that was disputed first.</summary>
+    public string Expired { get; private set; } = "";
+
     /// <summary>Its last block.</summary>
     public Height Height { get; private set; }
 
     public async ValueTask InitializeAsync()
     {
         using var keys = new Keys();
-        _cluster = await TestCluster.StartAsync(keys.Producers, TimeProvider.System, validators: 1, new ChainParameters { PolicyApprovals = 1 });
+        _cluster = await TestCluster.StartAsync(keys.Producers, TimeProvider.System, validators: 1, new ChainParameters { PolicyApprovals = 1, AlertsOpenMax = 601 });
         using var kafka = _cluster.Producer();
         var now = DateTimeOffset.UtcNow.ToUnixTimeSeconds();
         var node = _cluster.Nodes[0];
@@ -67,8 +70,14 @@ public sealed class DatabaseFixture : IAsyncLifetime
         await Eventually.HoldsAsync(() => node.Projection.AlertCount() == 602 && node.Projection.Policy("p-1") is not null, "all of it is committed");
         Publish("ai.evidence.v1", AlertKind.Evidence, keys.Beta.Evidence(now, new Nonce(3), "e-1", [first, Digest.Sha256(DigestDomain.Change, [9])]));
         Publish("control.decisions.v1", AlertKind.Decision, keys.Analyst.Decide(_cluster.Genesis.Chain.ChainId, first, Ruling.FalsePositive, now, "a test").Encode());
+        Expired = node.Projection.Alerts(ulong.MaxValue, 0, 1000).Last(a => a.Id.StartsWith("a-", StringComparison.Ordinal)).Digest;
+        Assert.True(Digest.TryParse(Expired, out var oldest));
+        Publish("control.decisions.v1", AlertKind.Decision, keys.Analyst.Decide(_cluster.Genesis.Chain.ChainId, oldest, Ruling.Dispute, now, "a doubt").Encode());
         Publish("control.decisions.v1", AlertKind.Decision, keys.Approver.Decide(_cluster.Genesis.Chain.ChainId, policy, Ruling.Approve, now).Encode());
-        await Eventually.HoldsAsync(() => node.Projection.Policy("p-1")!.Status == "active" && node.Projection.Evidence("e-1") is not null && node.Projection.Alert("a\0-1")!.Status == "false_positive", "and decided on");
+        await Eventually.HoldsAsync(() => node.Projection.Policy("p-1")!.Status == "active" && node.Projection.Evidence("e-1") is not null && node.Projection.Alert("a\0-1")!.Status == "false_positive" && node.Projection.Alert(Expired)!.Status == "disputed", "and decided on");
+        // No more of one organisation are open at a time: these close the first two.
+        for (ulong i = 600; i < 602; i++) Publish("ai.anomalies.v1", AlertKind.Anomaly, keys.Alpha.Anomaly(now, new Nonce(1000 + i), $"a-{i}", 5));
+        await Eventually.HoldsAsync(() => node.Projection.Alert(Expired)!.Status == "expired", "and closed");
         await Eventually.HoldsAsync(() => node.Projection.TransparencyLog.Checkpoint is not null, "the log is cosigned");
         await _cluster.KillAsync(0);
 
@@ -144,7 +153,7 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         CopyAll(file);
         CopyAll(server);
         Assert.Equal(fixture.Height, server.Height);
-        Assert.Equal(602, server.AlertCount());
+        Assert.Equal(604, server.AlertCount());
         var alert = server.Alert("a\0-1")!.Digest;
         var policy = server.Policy("p-1")!.Digest;
         Assert.Equal(2, server.EvidenceOf(alert).Count + server.Links(server.Evidence("e-1")!.Digest).Count(l => l.Alert is null));
@@ -157,6 +166,8 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         Same(p => p.Alert("a\0-1"));
         Same(p => p.Transaction("a-17"));
         Same(p => p.AlertChanges(alert));
+        Assert.Equal(["disputed", "expired"], server.AlertChanges(fixture.Expired).TakeLast(2).Select(c => c.Status));
+        Same(p => p.AlertChanges(fixture.Expired));
         Same(p => p.Evidence("e-1"));
         Same(p => p.EvidenceOf(alert));
         Same(p => p.Policies(ulong.MaxValue, 0, 10, null));
