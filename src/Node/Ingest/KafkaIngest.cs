@@ -98,7 +98,7 @@ public sealed class KafkaIngest
 
     private readonly Queue<Digest> _unreadOrder = new();
 
-    /// <summary>Decided when they were submitted, in a block that may be on its way to the disk, in this order.</summary>
+    /// <summary>Decided when they were submitted, in a block that may be on its way to the disk, in this order: at most what is read in <see cref="StoreMax"/>.</summary>
     private readonly Queue<(Waiting Waiting, long Since)> _committed = new();
 
     /// <summary>Accepted, and to be noted together.</summary>

@@ -52,8 +52,7 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
         Count(values);
     }
 
-    /// <summary>Where the last column of a key is a text, it alone is as good.</summary>
-    private static string KeyOf(Table table, object[] values) => values[table.KeyLength - 1] as string ?? string.Join('\n', values.Take(table.KeyLength));
+    private static string KeyOf(Table table, object[] values) => table.KeyLength == 1 && values[0] is string key ? key : string.Join('\n', values.Take(table.KeyLength));
 
     private void Count(object[] values)
     {
