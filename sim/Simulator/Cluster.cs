@@ -334,7 +334,7 @@ public sealed class Cluster
         Height above = default;
         if (node.Disk.Newest() is { } newest)
         {
-            Invariant.Holds(replica.TryRestore(newest.Taken.Checkpoint, newest.Taken.Commit, Joined(newest.Taken.Snapshot)), "an own snapshot is taken back");
+            Invariant.Holds(replica.TryRestore(newest.Taken.Checkpoint, newest.Taken.Commit, newest.Taken.Snapshot), "an own snapshot is taken back");
             above = newest.Taken.Checkpoint.Height;
             Report.Count("starts from a snapshot");
             (last, accepted) = (newest.Taken.Checkpoint.Block, RememberUpTo(node, above));
@@ -376,8 +376,6 @@ public sealed class Cluster
             r.Resume(now, effects);
         });
     }
-
-    private static byte[] Joined(Snapshot snapshot) => [.. snapshot.Chunks.SelectMany(c => c.ToArray())];
 
     /// <summary>What came with a snapshot was decided as well, though this node saw no block of it. Returns the accepted transactions.</summary>
     private List<Digest> RememberUpTo(Node node, Height height)

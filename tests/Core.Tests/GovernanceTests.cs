@@ -191,8 +191,7 @@ public sealed class GovernanceTests
 
         // A snapshot says which version was in force when.
         var head = new SnapshotHead(_samples.Genesis.Block.Header with { Height = _ledger.Height, Time = _ledger.Time }, []);
-        byte[] bytes = [.. _ledger.TakeSnapshot(head).Chunks.SelectMany(c => c.ToArray())];
-        Assert.True(Ledger.Ledger.TryRead(_samples.Genesis.Chain, _samples.Genesis.Producers, _samples.Genesis.Time, bytes, _ledger.StateRoot(), out var read, out _));
+        Assert.True(Ledger.Ledger.TryRead(_samples.Genesis.Chain, _samples.Genesis.Producers, _samples.Genesis.Time, _ledger.TakeSnapshot(head).Chunks.AsSpan(), _ledger.StateRoot(), out var read, out _));
         Assert.Equal([1u, 2u, 2u], read!.Governance.Epochs.All.Select(e => e.Context.AppVersion));
         Assert.Equal(_ledger.TakeSnapshot(head).Root, read.TakeSnapshot(head).Root);
     }

@@ -84,8 +84,7 @@ internal sealed class StateMachine
     {
         var header = _genesis.Block.Header with { Height = Ledger.Height, Time = Ledger.Time };
         var snapshot = Ledger.TakeSnapshot(new SnapshotHead(header, []));
-        byte[] bytes = [.. snapshot.Chunks.SelectMany(c => c.ToArray())];
-        Assert.True(Core.Ledger.Ledger.TryRead(_genesis.Chain, _genesis.Producers, _genesis.Time, bytes, Ledger.StateRoot(), out var read, out _));
+        Assert.True(Core.Ledger.Ledger.TryRead(_genesis.Chain, _genesis.Producers, _genesis.Time, snapshot.Chunks.AsSpan(), Ledger.StateRoot(), out var read, out _));
         Assert.Equal(snapshot.Root, read!.TakeSnapshot(new SnapshotHead(header, [])).Root);
         Ledger = read;
     }

@@ -165,7 +165,7 @@ public static class FuzzTargets
     private static void SnapshotBytes(byte[] bytes)
     {
         // Any root: what matters is how the bytes are read.
-        Ledger.TryRead(Known.Genesis.Chain, Known.Genesis.Producers, Known.Genesis.Time, bytes, default, out _, out _);
+        Ledger.TryRead(Known.Genesis.Chain, Known.Genesis.Producers, Known.Genesis.Time, [bytes], default, out _, out _);
     }
 
     /// <summary>

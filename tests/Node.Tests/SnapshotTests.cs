@@ -60,12 +60,12 @@ public sealed class SnapshotTests
 
         // A damaged chunk is no snapshot; whoever has the blocks does without.
         await cluster.KillAsync(1);
-        foreach (var chunk in Directory.GetFiles(Path.Combine(cluster.Home(1), "data", "snapshots"), "chunk-*", SearchOption.AllDirectories)) await File.WriteAllBytesAsync(chunk, [1, 2, 3]);
+        foreach (var chunk in Directory.GetFiles(Path.Combine(cluster.Home(1), "data", "snapshots", "chunks"))) await File.WriteAllBytesAsync(chunk, [1, 2, 3]);
         await cluster.StartAsync(1);
         await PublishUntilAsync(cluster.Nodes[1], cluster.Nodes[0].Status.Height.Value + 5);
         await EqualAsync();
         await cluster.KillAsync(3);
-        foreach (var chunk in Directory.GetFiles(Path.Combine(cluster.Home(3), "data", "snapshots"), "chunk-*", SearchOption.AllDirectories)) File.Delete(chunk);
+        foreach (var chunk in Directory.GetFiles(Path.Combine(cluster.Home(3), "data", "snapshots", "chunks"))) File.Delete(chunk);
         var problem = await Assert.ThrowsAsync<UserError>(() => cluster.StartAsync(3));
         Assert.Contains("no snapshot", problem.Message, StringComparison.Ordinal);
         Directory.Delete(Path.Combine(cluster.Home(3), "data"), recursive: true);

@@ -256,7 +256,7 @@ public static class MessageCodec
             case Tag.GetChunk:
                 return new PeerMessage.GetChunk(reader.Height(), reader.UInt32());
             case Tag.Chunk:
-                return new PeerMessage.Chunk(reader.Height(), reader.UInt32(), reader.Bytes(Limits.SnapshotChunkBytes));
+                return new PeerMessage.Chunk(reader.Height(), reader.UInt32(), reader.Bytes(Limits.SnapshotChunkBytesMax));
             case Tag.Cosignature:
                 return new PeerMessage.Cosignature(
                     reader.Index(), reader.UInt64(), reader.Height(), reader.UInt64(), reader.Digest(), reader.Int64(), reader.Signature());
@@ -404,7 +404,7 @@ public static class MessageCodec
         for (var left = reader.Count(Limits.BlockTransactionsMax, 4); left > 0 && reader.Error == DecodeError.None; left--)
         {
             var length = reader.Skip(Limits.RecordBytesMax + 1);
-            bodies.Add(source.Slice(source.Length - reader.Remaining - length, length));
+            bodies.Add(source.Slice(source.Length - (int)reader.Remaining - length, length));
         }
 
         return new BlockWithBodies(block, bodies.DrainToImmutable());

@@ -8,24 +8,39 @@ namespace CyberMesh.Core.Encoding;
 /// Reads the canonical form. The first error sticks and every later read returns zero, so a decoder reads straight
 /// through and asks once, with <see cref="Finish"/>, whether all of it held.
 /// </summary>
-public ref struct CanonicalReader(ReadOnlySpan<byte> input)
+public ref struct CanonicalReader
 {
-    private ReadOnlySpan<byte> _rest = input;
+    private ReadOnlySpan<byte> _rest;
+
+    /// <summary>What comes when the rest is used up.</summary>
+    private ReadOnlySpan<ReadOnlyMemory<byte>> _later;
+    private long _laterBytes;
+
+    public CanonicalReader(ReadOnlySpan<byte> input) => _rest = input;
+
+    /// <summary>Reads one piece after the other, as if they were one; no value may stand in two of them.</summary>
+    public CanonicalReader(ReadOnlySpan<ReadOnlyMemory<byte>> pieces)
+    {
+        _later = pieces;
+        foreach (var piece in pieces) _laterBytes += piece.Length;
+    }
 
     public DecodeError Error { get; private set; }
 
-    public readonly int Remaining => _rest.Length;
+    public readonly long Remaining => _rest.Length + _laterBytes;
 
     public void Fail(DecodeError error)
     {
         if (Error == DecodeError.None) Error = error;
         _rest = default;
+        _later = default;
+        _laterBytes = 0;
     }
 
     /// <summary>True when nothing failed and nothing is left over.</summary>
     public bool Finish(out DecodeError error)
     {
-        if (Error == DecodeError.None && _rest.Length != 0) Error = DecodeError.TrailingBytes;
+        if (Error == DecodeError.None && Remaining != 0) Error = DecodeError.TrailingBytes;
         error = Error;
         return error == DecodeError.None;
     }
@@ -80,9 +95,12 @@ public ref struct CanonicalReader(ReadOnlySpan<byte> input)
             return 0;
         }
 
-        if (count * (ulong)bytesEachAtLeast > (ulong)_rest.Length) Fail(DecodeError.Truncated);
+        if (count * (ulong)bytesEachAtLeast > (ulong)Remaining) Fail(DecodeError.Truncated);
         return Error == DecodeError.None ? (int)count : 0;
     }
+
+    /// <summary>Bytes whose length the reader knows; they stand in the input.</summary>
+    public ReadOnlySpan<byte> Raw(int count) => Take(count);
 
     /// <summary>A 32-bit length and that many bytes; a copy, so the input buffer can be reused.</summary>
     public byte[] Bytes(int max) => Take(Count(max, 1)).ToArray();
@@ -100,6 +118,13 @@ public ref struct CanonicalReader(ReadOnlySpan<byte> input)
 
     private ReadOnlySpan<byte> Take(int count)
     {
+        while (_rest.IsEmpty && !_later.IsEmpty)
+        {
+            _rest = _later[0].Span;
+            _later = _later[1..];
+            _laterBytes -= _rest.Length;
+        }
+
         if (_rest.Length < count)
         {
             Fail(DecodeError.Truncated);

@@ -50,9 +50,13 @@ public static class Limits
     /// <summary>What a proof can show under one key: a policy with thousands of approvers is the largest.</summary>
     public const int StateValueBytesMax = 512 * 1024;
 
+    /// <summary>Where a chunk of a snapshot ends, with the item that reaches it.</summary>
     public const int SnapshotChunkBytes = 1 << 20;
 
-    /// <summary>Chunks of a snapshot: 64 GiB of state.</summary>
+    /// <summary>A chunk and its last item; the largest, a policy that thousands have signed, has 1.5 MiB.</summary>
+    public const int SnapshotChunkBytesMax = 4 << 20;
+
+    /// <summary>Chunks of a snapshot: some 64 GiB of state.</summary>
     public const int SnapshotChunksMax = 1 << 16;
 
     /// <summary>Transactions one announcement names.</summary>

@@ -248,13 +248,15 @@ internal sealed class AlertBook(StateTree tree, ReputationBook reputations, List
     }
 
     /// <summary>All, in the order they were committed.</summary>
-    internal void Write(CanonicalWriter writer)
+    internal void Write(SnapshotWriter output)
     {
+        var writer = output.Items;
         writer.Count(_open.Count);
         foreach (var alert in _open.InOrder())
         {
             writer.Digest(alert.Digest);
             Write(writer, alert);
+            output.EndItem();
         }
     }
 

@@ -82,13 +82,15 @@ internal sealed class EvidenceBook(StateTree tree, AlertBook alerts, List<Ledger
         writer.UInt8(evidence.CustodyVerified ? (byte)1 : (byte)0);
     }
 
-    internal void Write(CanonicalWriter writer)
+    internal void Write(SnapshotWriter output)
     {
+        var writer = output.Items;
         writer.Count(_open.Count);
         foreach (var evidence in _open.InOrder())
         {
             writer.Digest(evidence.Digest);
             Write(writer, evidence);
+            output.EndItem();
         }
     }
 

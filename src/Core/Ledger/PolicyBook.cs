@@ -294,8 +294,9 @@ internal sealed class PolicyBook(StateTree tree, AlertBook alerts, List<LedgerEv
     }
 
     /// <summary>All, by digest.</summary>
-    internal void Write(CanonicalWriter writer)
+    internal void Write(SnapshotWriter output)
     {
+        var writer = output.Items;
         WriteSwitch(writer);
         writer.Count(_open.Count);
         foreach (var policy in _open.Values)
@@ -303,6 +304,7 @@ internal sealed class PolicyBook(StateTree tree, AlertBook alerts, List<LedgerEv
             writer.Digest(policy.Digest);
             WriteHead(writer, policy);
             writer.Bytes(policy.Params.Span);
+            output.EndItem();
         }
     }
 

@@ -60,13 +60,15 @@ internal sealed class ReputationBook(StateTree tree, List<LedgerEvent> events)
     }
 
     /// <summary>All, by name.</summary>
-    internal void Write(CanonicalWriter writer)
+    internal void Write(SnapshotWriter output)
     {
+        var writer = output.Items;
         writer.Count(_standings.Count);
         foreach (var (producer, standing) in _standings)
         {
             writer.Text(producer);
             Write(writer, standing);
+            output.EndItem();
         }
     }
 

@@ -77,23 +77,24 @@ public sealed class StateTree
     }
 
     /// <summary>All entries as digests, in the order of the keys' digests.</summary>
-    internal void Write(CanonicalWriter writer)
+    internal void Write(SnapshotWriter output)
     {
-        writer.Count(Count);
-        Write(writer, _root);
+        output.Items.Count(Count);
+        Write(output, _root);
     }
 
-    private static void Write(CanonicalWriter writer, Node? node)
+    private static void Write(SnapshotWriter output, Node? node)
     {
         switch (node)
         {
             case Leaf leaf:
-                writer.Digest(leaf.Key);
-                writer.Digest(leaf.Value);
+                output.Items.Digest(leaf.Key);
+                output.Items.Digest(leaf.Value);
+                output.EndItem();
                 break;
             case Branch branch:
-                Write(writer, branch.Left);
-                Write(writer, branch.Right);
+                Write(output, branch.Left);
+                Write(output, branch.Right);
                 break;
         }
     }

@@ -202,7 +202,7 @@ public sealed class Replica
                 if (IsFar(m.Certificate.Checkpoint.Term)) _snapshot.Take(from, m, Me, _ledger.Height, now, effects);
                 break;
             case PeerMessage.Chunk m:
-                if (_snapshot.Take(from, m, Me, _ledger.Height, now, effects) is { } bytes) Install(bytes, now, effects);
+                if (_snapshot.Take(from, m, Me, _ledger.Height, now, effects) is { } snapshot) Install(snapshot, now, effects);
                 break;
             case PeerMessage.Cosignature m:
                 _cosigner.Receive(m, now, effects);
@@ -314,20 +314,20 @@ public sealed class Replica
     private bool IsFar(ulong term) => term >= _pbft.View.Term + (ulong)Math.Max(Parameters.SnapshotTerms, Math.Min(SnapshotsBehind * Parameters.SnapshotTerms, TermsBehind));
 
     /// <summary>Every chunk is the certified one. If they do not make up the certified state, Q validators have signed nonsense, and blocks remain.</summary>
-    private void Install(byte[] bytes, Timestamp now, Effects effects)
+    private void Install(Snapshot snapshot, Timestamp now, Effects effects)
     {
         var offer = _snapshot.Offer!;
         _snapshot.Drop();
         var from = _ledger.Height.Next;
-        if (_pbft.TermIsComplete || !TryInstall(offer.Certificate.Checkpoint, offer.Committed, bytes)) return;
+        if (_pbft.TermIsComplete || !TryInstall(offer.Certificate.Checkpoint, offer.Committed, snapshot)) return;
         _cosigner.Restore(_ledger.LogEnd, _ledger.Log, now);
-        effects.Installed = (offer.Certificate, new TakenSnapshot(offer.Certificate.Checkpoint, offer.Committed, new Snapshot(bytes)));
+        effects.Installed = (offer.Certificate, new TakenSnapshot(offer.Certificate.Checkpoint, offer.Committed, snapshot));
         effects.Notices.Add(new Notice.SnapshotInstalled(from, _ledger.Height));
     }
 
-    private bool TryInstall(Checkpoint checkpoint, QuorumCertificate commit, ReadOnlySpan<byte> bytes)
+    private bool TryInstall(Checkpoint checkpoint, QuorumCertificate commit, Snapshot snapshot)
     {
-        if (!Ledger.Ledger.TryRead(_genesis.Chain, _genesis.Producers, _genesis.Time, bytes, checkpoint.StateRoot, out var ledger, out var head)
+        if (!Ledger.Ledger.TryRead(_genesis.Chain, _genesis.Producers, _genesis.Time, snapshot.Chunks.AsSpan(), checkpoint.StateRoot, out var ledger, out var head)
             || head!.Last.Hash() != checkpoint.Block || head.Last.Height <= _ledger.Height) return false;
         var (epochs, producers) = (Epochs, Producers);
         _ledger = ledger!;
@@ -352,9 +352,9 @@ public sealed class Replica
     }
 
     /// <summary>The newest snapshot of the own store, before any block; false when its bytes are not what they were.</summary>
-    public bool TryRestore(Checkpoint checkpoint, QuorumCertificate commit, ReadOnlySpan<byte> bytes)
+    public bool TryRestore(Checkpoint checkpoint, QuorumCertificate commit, Snapshot snapshot)
     {
-        if (!TryInstall(checkpoint, commit, bytes)) return false;
+        if (!TryInstall(checkpoint, commit, snapshot)) return false;
         MustKnow(checkpoint.Term + 1);
         _stored = _logResetAt = _ledger.Height;
         _pbft.RestoreTerm(_ledger.Leaders.Order);

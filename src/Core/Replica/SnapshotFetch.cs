@@ -1,8 +1,6 @@
 using System;
-using System.Buffers;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
-using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 
@@ -56,8 +54,8 @@ public sealed class SnapshotFetch(EpochSchedule epochs)
         Ask(me, committed, now, outbox);
     }
 
-    /// <summary>All chunks together once the last one is here; null before.</summary>
-    public byte[]? Take(ValidatorIndex from, PeerMessage.Chunk chunk, ValidatorIndex me, Height committed, Timestamp now, Outbox outbox)
+    /// <summary>All chunks once the last one is here; null before.</summary>
+    public Snapshot? Take(ValidatorIndex from, PeerMessage.Chunk chunk, ValidatorIndex me, Height committed, Timestamp now, Outbox outbox)
     {
         if (Offer is not { } offer || _peers.Asked != from || chunk.Height != offer.Certificate.Checkpoint.Height || chunk.Index != (uint)_next) return null;
         if (Snapshot.ChunkDigest(chunk.Bytes.Span) != offer.Chunks[_next]) return null;
@@ -70,8 +68,6 @@ public sealed class SnapshotFetch(EpochSchedule epochs)
             return null;
         }
 
-        var bytes = new ArrayBufferWriter<byte>(Math.Max(1, _chunks.Length) * Limits.SnapshotChunkBytes);
-        foreach (var part in _chunks) bytes.Write(part.Span);
-        return bytes.WrittenSpan.ToArray();
+        return new Snapshot([.. _chunks], offer.Chunks);
     }
 }

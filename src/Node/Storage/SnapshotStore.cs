@@ -14,51 +14,59 @@ using CyberMesh.Core.Replica;
 namespace CyberMesh.Node.Storage;
 
 /// <summary>
-/// Snapshots as files: one directory per height with the chunks and, once the checkpoint is stable, the offer that proves them. Only those with
-/// an offer are served and started from; a chunk that is not what the offer says is never used. The newest two are kept.
+/// Snapshots as files. A chunk is named by its digest, so that what a state has in common with the one before, nearly all of its nonces, is not written
+/// again; a directory per height holds the offer that proves a snapshot and names its chunks. Only those with an offer are served and started from; a
+/// chunk that is not what the offer says is never used. The newest two are kept.
 /// </summary>
-public sealed class SnapshotStore
+public sealed class SnapshotStore(string directory)
 {
     private const int Kept = 2;
     private const string OfferFile = "offer";
-    private readonly string _directory;
+    private readonly string _chunks = Path.Combine(directory, "chunks");
     private readonly Lock _lock = new();
 
     /// <summary>By height: what stands in an offer besides the certificate, of snapshots that wait for theirs.</summary>
     private readonly SortedDictionary<ulong, (QuorumCertificate Commit, ImmutableArray<Digest> Chunks)> _incomplete = [];
 
-    public SnapshotStore(string directory)
-    {
-        _directory = directory;
-        Directory.CreateDirectory(directory, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
-    }
+    /// <summary>Chunks that were found not to be what their name says: to be written again.</summary>
+    private readonly HashSet<Digest> _damaged = [];
 
-    private string PathOf(Height height) => Path.Combine(_directory, height.Value.ToString("D20", CultureInfo.InvariantCulture));
+    /// <summary>By height: offers that were read.</summary>
+    private readonly Dictionary<ulong, PeerMessage.SnapshotOffer> _offers = [];
 
-    private static string ChunkFile(int index) => "chunk-" + index.ToString("D6", CultureInfo.InvariantCulture);
+    /// <summary>What a crash may have left half written is gone, so that what is there can be relied on.</summary>
+    private bool _isSwept;
+
+    private string PathOf(Height height) => Path.Combine(directory, height.Value.ToString("D20", CultureInfo.InvariantCulture));
+
+    private string OfferOf(Height height) => Path.Combine(PathOf(height), OfferFile);
+
+    private string PathOf(Digest chunk) => Path.Combine(_chunks, chunk.ToString());
 
     /// <summary>An own snapshot. It need not survive a crash: it can be taken again.</summary>
     public void Keep(TakenSnapshot taken)
     {
         lock (_lock)
         {
-            var path = PathOf(taken.Checkpoint.Height);
-            if (File.Exists(Path.Combine(path, OfferFile))) return;
-            Directory.CreateDirectory(path);
-            for (var i = 0; i < taken.Snapshot.Chunks.Length; i++) File.WriteAllBytes(Path.Combine(path, ChunkFile(i)), taken.Snapshot.Chunks[i].Span);
-            _incomplete[taken.Checkpoint.Height.Value] = (taken.Commit, taken.Snapshot.Digests);
-            ForgetIncomplete();
-        }
-    }
+            var height = taken.Checkpoint.Height;
+            if (File.Exists(OfferOf(height))) return;
+            CreateDirectory(_chunks);
+            if (!_isSwept) ForgetChunks();
+            foreach (var (digest, bytes) in taken.Snapshot.Digests.Zip(taken.Snapshot.Chunks))
+            {
+                if (File.Exists(PathOf(digest)) && !_damaged.Contains(digest)) continue;
+                // A chunk that has its name is whole.
+                var unfinished = PathOf(digest) + ".new";
+                File.WriteAllBytes(unfinished, bytes.Span);
+                File.Move(unfinished, PathOf(digest), overwrite: true);
+                _damaged.Remove(digest);
+            }
 
-    /// <summary>While no checkpoint becomes stable, only the newest few wait for one.</summary>
-    private void ForgetIncomplete()
-    {
-        var incomplete = Directory.GetDirectories(_directory).Where(path => !File.Exists(Path.Combine(path, OfferFile))).OrderDescending(StringComparer.Ordinal);
-        foreach (var path in incomplete.Skip(Kept).ToArray())
-        {
-            Directory.Delete(path, recursive: true);
-            _incomplete.Remove(ulong.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture));
+            _incomplete[height.Value] = (taken.Commit, taken.Snapshot.Digests);
+            if (_incomplete.Count <= Kept) return;
+            // While no checkpoint becomes stable, only the newest few wait for one.
+            _incomplete.Remove(_incomplete.Keys.First());
+            ForgetChunks();
         }
     }
 
@@ -69,9 +77,7 @@ public sealed class SnapshotStore
         {
             var height = certificate.Checkpoint.Height;
             if (!_incomplete.TryGetValue(height.Value, out var own) || Snapshot.RootOf(own.Chunks) != certificate.Checkpoint.SnapshotRoot) return;
-            WriteOffer(height, new PeerMessage.SnapshotOffer(certificate, own.Commit, own.Chunks));
-            _incomplete.Remove(height.Value);
-            Forget();
+            WriteOffer(new PeerMessage.SnapshotOffer(certificate, own.Commit, own.Chunks));
         }
     }
 
@@ -80,79 +86,90 @@ public sealed class SnapshotStore
     {
         lock (_lock)
         {
-            var path = PathOf(taken.Checkpoint.Height);
-            Directory.CreateDirectory(path);
-            for (var i = 0; i < taken.Snapshot.Chunks.Length; i++) Durable.Write(Path.Combine(path, ChunkFile(i)), taken.Snapshot.Chunks[i].Span);
-            WriteOffer(taken.Checkpoint.Height, new PeerMessage.SnapshotOffer(certificate, taken.Commit, taken.Snapshot.Digests));
-            Forget();
+            CreateDirectory(_chunks);
+            foreach (var (digest, bytes) in taken.Snapshot.Digests.Zip(taken.Snapshot.Chunks)) Durable.Replace(PathOf(digest), bytes.Span);
+            WriteOffer(new PeerMessage.SnapshotOffer(certificate, taken.Commit, taken.Snapshot.Digests));
         }
     }
 
-    /// <summary>Last and at once: a directory with an offer is complete.</summary>
-    private void WriteOffer(Height height, PeerMessage.SnapshotOffer offer)
+    private static void CreateDirectory(string path) => Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+
+    /// <summary>Last and at once: with an offer it is complete, and older ones go.</summary>
+    private void WriteOffer(PeerMessage.SnapshotOffer offer)
     {
-        Durable.Replace(Path.Combine(PathOf(height), OfferFile), MessageCodec.Encode(offer));
+        var height = offer.Certificate.Checkpoint.Height;
+        CreateDirectory(PathOf(height));
+        Durable.Replace(OfferOf(height), MessageCodec.Encode(offer));
+        _offers.Remove(height.Value);
+        foreach (var older in _incomplete.Keys.TakeWhile(h => h <= height.Value).ToArray()) _incomplete.Remove(older);
+        foreach (var old in Complete().Reverse().Skip(Kept).ToArray()) Directory.Delete(PathOf(old), recursive: true);
+        ForgetChunks();
     }
 
-    /// <summary>All but the newest complete ones, and incomplete ones older than those.</summary>
-    private void Forget()
+    /// <summary>All that stand neither in a snapshot that is kept nor in one that waits.</summary>
+    private void ForgetChunks()
     {
-        var complete = Complete().Reverse().Take(Kept).ToArray();
-        foreach (var path in Directory.GetDirectories(_directory))
-            if (string.CompareOrdinal(Path.GetFileName(path), Path.GetFileName(complete[^1])) < 0)
-                Directory.Delete(path, recursive: true);
-        foreach (var height in _incomplete.Keys.ToArray())
-            if (!Directory.Exists(PathOf(new Height(height))))
-                _incomplete.Remove(height);
+        var kept = new HashSet<string>(_incomplete.Values.SelectMany(waiting => waiting.Chunks).Concat(Complete().SelectMany(height => OfferAt(height)?.Chunks ?? [])).Select(PathOf));
+        foreach (var path in Directory.GetFiles(_chunks))
+            if (!kept.Contains(path))
+                File.Delete(path);
+        _isSwept = true;
     }
 
-    private IEnumerable<string> Complete() =>
-        Directory.GetDirectories(_directory).Where(path => File.Exists(Path.Combine(path, OfferFile))).Order(StringComparer.Ordinal);
+    /// <summary>Those with an offer, lowest first.</summary>
+    private IEnumerable<Height> Complete() => Directory.Exists(directory)
+        ? Directory.GetDirectories(directory).Where(path => File.Exists(Path.Combine(path, OfferFile)))
+            .Order(StringComparer.Ordinal).Select(path => new Height(ulong.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture)))
+        : [];
+
+    /// <summary>Null when there is none or it cannot be read.</summary>
+    private PeerMessage.SnapshotOffer? OfferAt(Height height)
+    {
+        if (!File.Exists(OfferOf(height))) return null;
+        if (_offers.TryGetValue(height.Value, out var known)) return known;
+        if (!MessageCodec.TryDecode(File.ReadAllBytes(OfferOf(height)), out var message, out _) || message is not PeerMessage.SnapshotOffer offer) return null;
+        while (_offers.Count >= Kept) _offers.Remove(_offers.Keys.Min());
+        return _offers[height.Value] = offer;
+    }
 
     /// <summary>The newest snapshot that may be served; null when there is none or its offer cannot be read.</summary>
     public PeerMessage.SnapshotOffer? Newest()
     {
         lock (_lock)
-            return Complete().LastOrDefault() is { } path && MessageCodec.TryDecode(File.ReadAllBytes(Path.Combine(path, OfferFile)), out var message, out _)
-                ? message as PeerMessage.SnapshotOffer
-                : null;
+            return Complete().Select(height => (Height?)height).LastOrDefault() is { } height ? OfferAt(height) : null;
     }
 
     /// <summary>The lowest height from whose snapshot a start could go on; null when there is none.</summary>
     public Height? OldestComplete()
     {
-        lock (_lock) return Complete().FirstOrDefault() is { } path ? new Height(ulong.Parse(Path.GetFileName(path), CultureInfo.InvariantCulture)) : null;
+        lock (_lock) return Complete().Select(height => (Height?)height).FirstOrDefault();
     }
 
-    /// <summary>All bytes of a snapshot; null when a chunk is missing or damaged.</summary>
-    public byte[]? Read(PeerMessage.SnapshotOffer offer)
+    /// <summary>All of a snapshot; null when a chunk is missing or damaged. The next own snapshot mends it.</summary>
+    public Snapshot? Read(PeerMessage.SnapshotOffer offer)
     {
         lock (_lock)
         {
-            using var bytes = new MemoryStream();
-            for (var i = 0; i < offer.Chunks.Length; i++)
+            var chunks = ImmutableArray.CreateBuilder<ReadOnlyMemory<byte>>(offer.Chunks.Length);
+            foreach (var digest in offer.Chunks)
             {
-                if (ReadChunk(offer.Certificate.Checkpoint.Height, i) is not { } chunk || Snapshot.ChunkDigest(chunk) != offer.Chunks[i]) return null;
-                bytes.Write(chunk);
+                if (ReadChunk(digest) is not { } chunk) continue;
+                if (Snapshot.ChunkDigest(chunk) == digest) chunks.Add(chunk);
+                else _damaged.Add(digest);
             }
 
-            return bytes.ToArray();
+            return chunks.Count == offer.Chunks.Length ? new Snapshot(chunks.MoveToImmutable(), offer.Chunks) : null;
         }
     }
 
-    private byte[]? ReadChunk(Height height, int index)
-    {
-        var path = Path.Combine(PathOf(height), ChunkFile(index));
-        return File.Exists(path) ? File.ReadAllBytes(path) : null;
-    }
+    private byte[]? ReadChunk(Digest digest) => File.Exists(PathOf(digest)) ? File.ReadAllBytes(PathOf(digest)) : null;
 
     /// <summary>The answer to a peer; null when there is nothing to give. Whoever asks for a chunk of an older one hears of the newest.</summary>
     public PeerMessage? Serve(SnapshotRequest request)
     {
         lock (_lock)
         {
-            if (request.Chunk is { } index && index < Core.Encoding.Limits.SnapshotChunksMax && File.Exists(Path.Combine(PathOf(request.Height), OfferFile))
-                && ReadChunk(request.Height, (int)index) is { } chunk)
+            if (request.Chunk is { } index && OfferAt(request.Height) is { } offer && index < offer.Chunks.Length && ReadChunk(offer.Chunks[(int)index]) is { } chunk)
                 return new PeerMessage.Chunk(request.Height, index, chunk);
             return Newest() is { } newest && newest.Certificate.Checkpoint.Height > request.Height ? newest : null;
         }
