@@ -3,6 +3,7 @@ using System.Linq;
 using CyberMesh.Core.Alerts;
 using CyberMesh.Core.Chain;
 using CyberMesh.Core.Consensus;
+using CyberMesh.Core.Encoding;
 using CyberMesh.Core.Ledger;
 using CyberMesh.Core.Primitives;
 using CyberMesh.Core.Replica;
@@ -10,7 +11,7 @@ using Xunit;
 
 namespace CyberMesh.Core.Tests;
 
-/// <summary>Checkpoints and divergence (rules P1 to P3).</summary>
+/// <summary>Checkpoints and divergence , snapshots (rules P1 to P4).</summary>
 public sealed class CheckpointTests
 {
     private readonly ConsensusBench _bench = new(me: 1, termBlocks: 4);
@@ -138,6 +139,37 @@ public sealed class CheckpointTests
         Assert.Equal(new ValidatorIndex(4), read.Governance.Epochs.Open!.Index);
         // What was accepted before is known as accepted after.
         Assert.True(read.HasDecided(Samples.EveryControlTransaction().First().Digest));
+    }
+
+    [Fact]
+    public void P4_a_state_of_many_chunks_is_read_as_it_was_written()
+    {
+        var (ledger, head) = Grown(Samples);
+        var (header, number) = (head.Last, 100);
+        var authenticator = new EnvelopeAuthenticator(Samples.Signatures);
+        for (var i = 0; i < 7; i++)
+        {
+            var time = header.Time.PlusMs(1000);
+            var transactions = Enumerable.Range(0, 1000).Select(_ =>
+            {
+                Assert.True(EnvelopeDecoder.TryDecode(AlertKind.Anomaly, Samples.Alerts.Anomaly(time.Milliseconds / 1000, new Nonce((UInt128)number), $"alert {number++}", 5), out var alert, out var _));
+                Assert.True(authenticator.TryAuthenticate(alert, SigningProfiles.V1, out var _));
+                return alert;
+            }).ToArray();
+            header = header with { Height = header.Height.Next, Time = time, TransactionCount = (uint)transactions.Length };
+            Assert.All(ledger.Apply(new Block(header, null, []), transactions).Receipts, r => Assert.True(r.Accepted));
+        }
+
+        head = new SnapshotHead(header, [(header.Height, header.Hash(), ledger.StateRoot())]);
+        var snapshot = ledger.TakeSnapshot(head);
+        Assert.InRange(snapshot.Chunks.Length, 3, 20);
+        Assert.All(snapshot.Chunks, chunk => Assert.InRange(chunk.Length, 1, Limits.SnapshotChunkBytes + 1024));
+        Assert.True(Ledger.Ledger.TryRead(Samples.Genesis.Chain, Samples.Genesis.Producers, Samples.Genesis.Time, snapshot.Chunks.AsSpan(), ledger.StateRoot(), out var read, out _));
+        Assert.Equal(snapshot.Digests, read!.TakeSnapshot(head).Digests);
+        Assert.Equal(ledger.OpenAlerts, read.OpenAlerts);
+        ReadOnlyMemory<byte>[] swapped = [.. snapshot.Chunks];
+        (swapped[^1], swapped[^2]) = (swapped[^2], swapped[^1]);
+        Assert.False(Ledger.Ledger.TryRead(Samples.Genesis.Chain, Samples.Genesis.Producers, Samples.Genesis.Time, swapped, ledger.StateRoot(), out _, out _));
     }
 
     [Fact]

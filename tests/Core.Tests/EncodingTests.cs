@@ -138,6 +138,37 @@ public sealed class EncodingTests
     }
 
     [Fact]
+    public void Pieces_read_as_one_and_no_value_stands_in_two()
+    {
+        var whole = Enumerable.Range(0, 24).Select(i => (byte)i).ToArray();
+        foreach (var cuts in new int[][] { [], [8], [0, 8, 8, 16, 24], [16] })
+        {
+            int[] ends = [.. cuts, whole.Length];
+            var pieces = ends.Select((end, i) => (ReadOnlyMemory<byte>)whole.AsMemory((i == 0 ? 0 : ends[i - 1])..end)).ToArray();
+            var reader = new CanonicalReader(pieces);
+            Assert.Equal(24, reader.Remaining);
+            Assert.Equal(0x0001020304050607UL, reader.UInt64());
+            Assert.Equal(16, reader.Remaining);
+            Assert.Equal(0x08090a0b0c0d0e0fUL, reader.UInt64());
+            Assert.Equal(whole[16..], reader.Raw(8).ToArray());
+            Assert.True(reader.Finish(out _));
+        }
+
+        var unread = new CanonicalReader(new ReadOnlyMemory<byte>[] { whole.AsMemory(..8), whole.AsMemory(8..) });
+        unread.UInt64();
+        Assert.False(unread.Finish(out var error));
+        Assert.Equal(DecodeError.TrailingBytes, error);
+        var cut = new CanonicalReader(new ReadOnlyMemory<byte>[] { whole.AsMemory(..6), whole.AsMemory(6..) });
+        Assert.Equal(0UL, cut.UInt64());
+        Assert.Equal((DecodeError.Truncated, 0L), (cut.Error, cut.Remaining));
+        // A count is held against all that is still to come.
+        var counted = new CanonicalReader(new ReadOnlyMemory<byte>[] { new byte[] { 0, 0, 0, 3 }, whole });
+        Assert.Equal(3, counted.Count(10, 8));
+        counted = new CanonicalReader(new ReadOnlyMemory<byte>[] { new byte[] { 0, 0, 0, 4 }, whole });
+        Assert.Equal((0, DecodeError.Truncated), (counted.Count(10, 8), counted.Error));
+    }
+
+    [Fact]
     public void Signers_of_a_certificate_must_ascend()
     {
         var twice = new QuorumCertificate(CertificateKind.Commit, 0, default, new Height(1), default,

@@ -1,7 +1,6 @@
 using System;
 using System.Buffers;
 using System.Collections.Generic;
-using System.Collections.Immutable;
 using System.Linq;
 using System.Text;
 using CyberMesh.Core.Alerts;
@@ -40,12 +39,27 @@ public static class Corpus
             SignedVotes.Of(samples.Messages(0).Checkpoint(new Checkpoint(0, new(8), Samples.Digest(3), Samples.Digest(2), default))))!;
         byte[] anomaly = [(byte)AlertKind.Anomaly, .. samples.Alerts.Anomaly(1_790_000_000)];
         yield return ("alert", [anomaly, AlertEnvelope.Of(proof).Body.ToArray(), .. samples.EveryControlTransaction().Select(t => t.Body.ToArray())]);
-        var snapshot = samples.Genesis.NewLedger().TakeSnapshot(new SnapshotHead(samples.Genesis.Block.Header, ImmutableArray.Create((block.Height, block.Digest, Samples.Digest(1)))));
-        yield return ("snapshot", [[.. snapshot.Chunks.SelectMany(c => c.ToArray())]]);
+        yield return ("snapshot", [Snapshot(samples, alerts: 0), Snapshot(samples, alerts: 2)]);
         yield return ("replica", [[.. Enumerable.Range(0, 64).Select(i => (byte)(i % 4 == 0 ? i / 4 : 0))], [0, 0, 0, 8, 1, 0, 1, 0, 2, 0, 1, 0, 4, 4, 1, 4, 5, 4, 0, 0]]);
         yield return ("proof", [Encoding.UTF8.GetBytes(new ProofBench().Proof(0, 1, 3).ToString()), Encoding.UTF8.GetBytes(TrustPolicy.Of(samples.Genesis.Chain)), .. BlockProofs(samples)]);
         yield return ("signature", [[.. Enumerable.Range(0, 4).SelectMany(i => Signed((byte)i, new byte[64], (byte)(9 * i)))], [.. Signed(128, [1], 3), .. Signed(1, [.. new byte[63], 0x10], 3)]]);
         yield return ("canary", ["nothing"u8.ToArray()]);
+    }
+
+    private static byte[] Snapshot(Samples samples, int alerts)
+    {
+        var ledger = samples.Genesis.NewLedger();
+        var header = samples.Genesis.Block.Header;
+        header = header with { Height = header.Height.Next, Time = header.Time.PlusMs(1000), TransactionCount = (uint)alerts };
+        var authenticator = new EnvelopeAuthenticator(samples.Signatures);
+        var transactions = Enumerable.Range(0, alerts).Select(number =>
+        {
+            EnvelopeDecoder.TryDecode(AlertKind.Anomaly, samples.Alerts.Anomaly(header.Time.Milliseconds / 1000, new Nonce((UInt128)number), $"alert {number}", 5), out var alert, out _);
+            authenticator.TryAuthenticate(alert!, SigningProfiles.V1, out _);
+            return alert!;
+        }).ToArray();
+        ledger.Apply(new Block(header, null, []), transactions);
+        return [.. ledger.TakeSnapshot(new SnapshotHead(header, [(header.Height, header.Hash(), Samples.Digest(1))])).Chunks.SelectMany(c => c.ToArray())];
     }
 
     private static byte[] Signed(byte key, byte[] added, byte length) => [key, length, .. added, .. new byte[64 - added.Length], .. Enumerable.Repeat(key, length)];

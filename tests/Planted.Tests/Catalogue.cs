@@ -21,6 +21,7 @@ internal static class Catalogue
     private const string Authenticator = "Core/Consensus/MessageAuthenticator.cs";
     private const string Alerts = "Core/Ledger/AlertBook.cs";
     private const string Policies = "Core/Ledger/PolicyBook.cs";
+    private const string Nonces = "Core/Ledger/NonceSet.cs";
     private const string Pool = "Core/Mempool/Mempool.cs";
 
     public static readonly Bug[] Bugs =
@@ -123,5 +124,11 @@ internal static class Catalogue
         new("a view opened before the blocks were lost is forgotten", Pbft, "if (_sentNewView?.View.Term < term) _sentNewView = null;", "_sentNewView = null;"),
         new("what one validator got is not announced", Replica, "            else announced.Add(entry.Alert.Digest);\n", ""),
         new("a refused message may come again", "Core/Ledger/Ledger.cs", "        Remember(envelope);\n        return refused;\n", "        if (refused is null) Remember(envelope);\n        return refused;\n"),
+        new("a nonce stays used after its time", Nonces, "ProducerOf(entry) == producer && !IsForgotten(slot, entry)", "ProducerOf(entry) == producer"),
+        new("a message is known after its time", Nonces, "TransactionOf(entry) == transaction && !IsForgotten(slot, entry)", "TransactionOf(entry) == transaction"),
+        new("each message holds its nonce, used before or not", Nonces, "(Contains(number, nonce) ? 1u : 0)", "0u"),
+        new("what expired comes back with a snapshot", Nonces, "        if (expiresAt < _now) return; // read again with its window\n", ""),
+        new("a segment keeps the digest it had", Nonces, "if (_hashed != Count) (_digest", "if (_hashed == 0) (_digest"),
+        new("a snapshot lacks its last chunk", "Core/Ledger/Snapshot.cs", "        EndChunk();\n        return new Snapshot(", "        return new Snapshot("),
     ];
 }

@@ -132,7 +132,7 @@ internal static class PipelineBench
             var perSecond = total / elapsed.TotalSeconds;
             return new Report(
                 BenchMachine.Here(), asked, elapsed.TotalSeconds, total, perSecond, copied / elapsed.TotalSeconds, records, cpu, bytes, floors,
-                perSecond * count * floors.VerifyMicroseconds / 1e6 / Environment.ProcessorCount, [.. samples], $"at most {AheadMax} alerts ahead of what all have committed, pools of 16000, copies in SQLite files");
+                perSecond * count * floors.VerifyMicroseconds / 1e6 / Environment.ProcessorCount, [.. samples], $"at most {AheadMax} alerts ahead of what all have committed, pools of 16000, nonces of 15 minutes, copies in SQLite files");
         }
         finally
         {

@@ -53,7 +53,7 @@ public static class Limits
     /// <summary>Where a chunk of a snapshot ends, with the item that reaches it.</summary>
     public const int SnapshotChunkBytes = 1 << 20;
 
-    /// <summary>A chunk and its last item; the largest, a policy that thousands have signed, has 1.5 MiB.</summary>
+    /// <summary>A chunk and its last item; the largest are an epoch with all the places there can be and a policy that thousands have signed, some 1.5 MiB.</summary>
     public const int SnapshotChunkBytesMax = 4 << 20;
 
     /// <summary>Chunks of a snapshot: some 64 GiB of state.</summary>

@@ -217,8 +217,9 @@ public sealed class Governance(ChainContext genesis, ProducerRegistry producers)
     }
 
     /// <summary>Everything, for a snapshot.</summary>
-    internal void Write(CanonicalWriter writer)
+    internal void Write(SnapshotWriter output)
     {
+        var writer = output.Items;
         writer.Bytes(EncodeOpen());
         var upgraded = Epochs.Latest.AppVersion > 1;
         if (upgraded) writer.UInt32(VersionsFollow);
@@ -229,6 +230,7 @@ public sealed class Governance(ChainContext genesis, ProducerRegistry producers)
             epoch.Validators.Write(writer);
             epoch.Parameters.Write(writer);
             if (upgraded) writer.UInt32(epoch.AppVersion);
+            output.EndItem();
         }
     }
 

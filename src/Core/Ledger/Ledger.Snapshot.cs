@@ -26,7 +26,7 @@ public sealed partial class Ledger
             writer.Digest(root);
         }
 
-        Governance.Write(writer);
+        Governance.Write(output);
         Leaders.Write(writer);
         writer.Count(Producers.All.Length);
         foreach (var producer in Producers.All)
