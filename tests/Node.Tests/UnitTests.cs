@@ -331,15 +331,21 @@ public sealed class OffsetTests
     {
         var tracker = new OffsetTracker();
         foreach (var offset in new long[] { 10, 11, 12, 14 }) tracker.Begin(At(offset), 100);
-        Assert.Null(tracker.Complete(At(11)));
-        Assert.Equal(12, tracker.Complete(At(10))!.Offset.Value);
-        Assert.Null(tracker.Complete(At(14)));
+        Assert.Empty(Complete(11));
+        Assert.Equal([At(12)], Complete(10));
+        Assert.Empty(Complete(14));
         Assert.False(tracker.IsDone(At(12)));
-        Assert.Equal(15, tracker.Complete(At(12))!.Offset.Value);
-        Assert.Null(tracker.Complete(At(12)));
+        Assert.Equal([At(15)], Complete(12));
+        Assert.Empty(Complete(12));
         Assert.True(tracker.IsDone(At(12)));
         Assert.False(tracker.IsDone(At(15)));
         Assert.Equal((0, 0), (tracker.OpenCount, tracker.OpenBytes));
+
+        List<TopicPartitionOffset> Complete(long offset)
+        {
+            tracker.Complete(At(offset));
+            return tracker.Advance();
+        }
     }
 
     [Fact]
@@ -351,7 +357,9 @@ public sealed class OffsetTests
         tracker.Forget(new TopicPartition("t", 0));
         Assert.Equal((1, 30), (tracker.OpenCount, tracker.OpenBytes));
         Assert.Equal((0, 1), (tracker.OpenIn(new TopicPartition("t", 0)), tracker.OpenIn(new TopicPartition("t", 1))));
-        Assert.Null(tracker.Complete(At(1)));
+        tracker.Complete(At(1));
+        Assert.Empty(tracker.Advance());
+        Assert.Equal((1, 30), (tracker.OpenCount, tracker.OpenBytes));
     }
 
     [Fact]

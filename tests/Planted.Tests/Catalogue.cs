@@ -125,7 +125,7 @@ internal static class Catalogue
         new("what one validator got is not announced", Replica, "            else announced.Add(entry.Alert.Digest);\n", ""),
         new("a refused message may come again", "Core/Ledger/Ledger.cs", "        Remember(envelope);\n        return refused;\n", "        if (refused is null) Remember(envelope);\n        return refused;\n"),
         new("a nonce stays used after its time", Nonces, "ProducerOf(entry) == producer && !IsForgotten(slot, entry)", "ProducerOf(entry) == producer"),
-        new("a message is known after its time", Nonces, "TransactionOf(entry) == transaction && !IsForgotten(slot, entry)", "TransactionOf(entry) == transaction"),
+        new("a message is known after its time", Nonces, "SequenceEqual(wanted) && !IsForgotten(slot, entry)", "SequenceEqual(wanted)"),
         new("each message holds its nonce, used before or not", Nonces, "(Contains(number, nonce) ? 1u : 0)", "0u"),
         new("what expired comes back with a snapshot", Nonces, "        if (expiresAt < _now) return; // read again with its window\n", ""),
         new("a segment keeps the digest it had", Nonces, "if (_hashed != Count) (_digest", "if (_hashed == 0) (_digest"),

@@ -141,8 +141,10 @@ public sealed class NonceSet
     /// <summary>Was this very transaction accepted in a block, recently enough to be remembered?</summary>
     public bool ContainsTransaction(Digest transaction)
     {
+        Span<byte> wanted = stackalloc byte[Digest.Size];
+        transaction.CopyTo(wanted);
         for (var slot = _byTransaction.Find(HashOf(transaction)); slot >= 0; slot = _byTransaction.Following(slot))
-            if (EntryAt(slot) is var entry && TransactionOf(entry) == transaction && !IsForgotten(slot, entry))
+            if (EntryAt(slot) is var entry && entry[TransactionAt..].SequenceEqual(wanted) && !IsForgotten(slot, entry))
                 return true;
         return false;
     }

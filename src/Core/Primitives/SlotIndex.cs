@@ -1,5 +1,6 @@
 using System;
 using System.Collections.Generic;
+using System.Runtime.CompilerServices;
 
 namespace CyberMesh.Core.Primitives;
 
@@ -93,7 +94,11 @@ internal sealed class SlotIndex(Func<int, uint> hashOf)
 
         private readonly List<int[]?> _pages = [];
 
-        public ref int this[int place] => ref _pages[place >> Bits]![place & Mask];
+        public ref int this[int place]
+        {
+            [MethodImpl(MethodImplOptions.AggressiveInlining)]
+            get => ref _pages[place >> Bits]![place & Mask];
+        }
 
         /// <summary>Before a place is used.</summary>
         public void Reach(int place)

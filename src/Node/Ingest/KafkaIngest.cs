@@ -223,7 +223,11 @@ public sealed class KafkaIngest
                     _fresh.Add(partition);
                 }
             })
-            .SetPartitionsRevokedHandler((_, partitions) => Forget(partitions))
+            .SetPartitionsRevokedHandler((_, partitions) =>
+            {
+                StoreOffsets();
+                Forget(partitions);
+            })
             .SetPartitionsLostHandler((_, partitions) => Forget(partitions))
             .Build());
         _consumer = consumer;
@@ -239,6 +243,7 @@ public sealed class KafkaIngest
                 NoteAccepted();
                 OfferAgain(stop);
                 _deadLetters.Work();
+                StoreOffsets();
                 Regulate(consumer);
                 ReadBatch(consumer, stop);
             }
@@ -608,16 +613,21 @@ public sealed class KafkaIngest
         else _deadLetters.Refuse(record, digest, rejection, DeadLetters.Precedence(digest, rank, _epochs.Current.Validators.Count));
     }
 
-    private void Complete(ConsumeResult<byte[]?, byte[]?> record)
+    private void Complete(ConsumeResult<byte[]?, byte[]?> record) => _offsets.Complete(record.TopicPartitionOffset);
+
+    /// <summary>Once a turn, and not by a call of the client for each record.</summary>
+    private void StoreOffsets()
     {
-        if (_offsets.Complete(record.TopicPartitionOffset) is not { } position || _consumer is null) return;
-        try
+        foreach (var position in _offsets.Advance())
         {
-            _consumer.StoreOffset(position);
-        }
-        catch (KafkaException problem) when (problem.Error.Code is ErrorCode.Local_State or ErrorCode.Local_UnknownPartition)
-        {
-            // The partition was taken away a moment ago: it will be delivered again, and recognised.
+            try
+            {
+                _consumer?.StoreOffset(position);
+            }
+            catch (KafkaException problem) when (problem.Error.Code is ErrorCode.Local_State or ErrorCode.Local_UnknownPartition)
+            {
+                // The partition was taken away a moment ago: it will be delivered again, and recognised.
+            }
         }
     }
 }

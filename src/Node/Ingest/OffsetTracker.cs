@@ -42,16 +42,27 @@ public sealed class OffsetTracker
         if (record.Offset.Value >= partition.Next) partition.Next = record.Offset.Value + 1;
     }
 
-    /// <summary>The offset to store now, or null when an earlier record of the partition is still open.</summary>
-    public TopicPartitionOffset? Complete(TopicPartitionOffset record)
+    /// <summary>The record is done.</summary>
+    public void Complete(TopicPartitionOffset record)
     {
-        if (!_partitions.TryGetValue(record.TopicPartition, out var partition) || !partition.Open.Remove(record.Offset.Value, out var bytes)) return null;
+        if (!_partitions.TryGetValue(record.TopicPartition, out var partition) || !partition.Open.Remove(record.Offset.Value, out var bytes)) return;
         OpenCount--;
         OpenBytes -= bytes;
-        var next = TryFirst(partition.Open, out var first) ? first : partition.Next;
-        if (next <= partition.Stored) return null;
-        partition.Stored = next;
-        return new TopicPartitionOffset(record.TopicPartition, next);
+    }
+
+    /// <summary>The offsets to store now: of each partition whose first open record has changed since this was asked last.</summary>
+    public List<TopicPartitionOffset> Advance()
+    {
+        var moved = new List<TopicPartitionOffset>();
+        foreach (var (name, partition) in _partitions)
+        {
+            var next = TryFirst(partition.Open, out var first) ? first : partition.Next;
+            if (next <= partition.Stored) continue;
+            partition.Stored = next;
+            moved.Add(new TopicPartitionOffset(name, next));
+        }
+
+        return moved;
     }
 
     /// <summary>The partition was taken away: what is open there will be delivered again to whoever gets it.</summary>
