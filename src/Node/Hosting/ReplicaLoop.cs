@@ -52,7 +52,7 @@ public sealed class ReplicaLoop
     /// <summary>Batches at the writer. The loop goes on while the disk stalls; this bounds what can pile up meanwhile.</summary>
     private const int WriterQueueMax = 1024;
 
-    /// <summary>Batches with snapshots, each as large as the state, or certificates of theirs. Blocks wait where a disk is so slow that there are more.</summary>
+    /// <summary>Batches with snapshots, each with all of the state but its nonces in memory of its own, or certificates of theirs. Blocks wait where a disk is so slow that there are more.</summary>
     private const int KeepQueueMax = 4;
 
     /// <summary>Blocks that a sync may wait for.</summary>
