@@ -57,6 +57,8 @@ public sealed class SnapshotStoreTests : IDisposable
         Complete(20, 4, 2, 2, 3);
         Assert.Equal(written.AddDays(-1), File.GetLastWriteTimeUtc(PathOf(2)));
         Assert.Equal([1, 2, 3, 4], Present());
+        foreach (var path in new[] { "snapshots", "snapshots/chunks" })
+            Assert.Equal(UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute, File.GetUnixFileMode(Path.Combine(_directory.Path, path)));
         Complete(30, 5, 2);
         Assert.Equal([2, 3, 4, 5], Present()); // of the newest two
         Assert.Equal((20UL, 30UL), (_store.OldestComplete()!.Value.Value, _store.Newest()!.Certificate.Checkpoint.Height.Value));

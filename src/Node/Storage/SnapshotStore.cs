@@ -50,7 +50,7 @@ public sealed class SnapshotStore(string directory)
         {
             var height = taken.Checkpoint.Height;
             if (File.Exists(OfferOf(height))) return;
-            CreateDirectory(_chunks);
+            CreateDirectories();
             if (!_isSwept) ForgetChunks();
             foreach (var (digest, bytes) in taken.Snapshot.Digests.Zip(taken.Snapshot.Chunks))
             {
@@ -86,19 +86,23 @@ public sealed class SnapshotStore(string directory)
     {
         lock (_lock)
         {
-            CreateDirectory(_chunks);
+            CreateDirectories();
             foreach (var (digest, bytes) in taken.Snapshot.Digests.Zip(taken.Snapshot.Chunks)) Durable.Replace(PathOf(digest), bytes.Span);
             WriteOffer(new PeerMessage.SnapshotOffer(certificate, taken.Commit, taken.Snapshot.Digests));
         }
     }
 
-    private static void CreateDirectory(string path) => Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+    /// <summary>Nobody else's business; a mode holds for the last directory of a path alone.</summary>
+    private void CreateDirectories()
+    {
+        foreach (var path in new[] { directory, _chunks }) Directory.CreateDirectory(path, UnixFileMode.UserRead | UnixFileMode.UserWrite | UnixFileMode.UserExecute);
+    }
 
     /// <summary>Last and at once: with an offer it is complete, and older ones go.</summary>
     private void WriteOffer(PeerMessage.SnapshotOffer offer)
     {
         var height = offer.Certificate.Checkpoint.Height;
-        CreateDirectory(PathOf(height));
+        Directory.CreateDirectory(PathOf(height));
         Durable.Replace(OfferOf(height), MessageCodec.Encode(offer));
         _offers.Remove(height.Value);
         foreach (var older in _incomplete.Keys.TakeWhile(h => h <= height.Value).ToArray()) _incomplete.Remove(older);
