@@ -82,7 +82,7 @@ internal static class PipelineBench
         {
             using var load = new BenchLoad();
             using var broker = new EmbeddedBroker(BrokerVerb.DefaultTopics.Split(','));
-            // What the state may hold is small, so that it is full before the end: growth would be a leak.
+            // What the state may hold is small, so that it is full before the end, nonces after the 15 minutes that they are kept at least: growth would be a leak.
             var parameters = new ChainParameters { AlertsOpenMax = 10_000, AlertAgeMaxMs = 15 * 60_000 };
             var homes = Testnet.Generate(directory.FullName, Testnet.FreePorts(count), Testnet.FreePorts(count), load.Trusted, broker.BootstrapServers, TimeProvider.System, parameters);
             var floors = await Floors.MeasureAsync(directory.FullName);

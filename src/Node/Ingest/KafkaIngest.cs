@@ -247,6 +247,8 @@ public sealed class KafkaIngest
                 Regulate(consumer);
                 ReadBatch(consumer, stop);
             }
+
+            StoreOffsets();
         }
         finally
         {
