@@ -1,7 +1,6 @@
 using System;
 using System.Collections.Generic;
 using System.Runtime.CompilerServices;
-using System.Security.Cryptography;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Node.Crypto.KnownKeys;
@@ -35,10 +34,6 @@ internal abstract class TableVerification
     /// <param name="tables">Of the key of each check.</param>
     public abstract void Verify(ReadOnlySpan<SignatureCheck> checks, ReadOnlySpan<KeyTable> tables, Span<bool> accepted);
 
-    /// <summary>One for each thread: to set one up, which the call that needs none does each time, costs as much as hashing what is usual here.</summary>
-    [ThreadStatic]
-    private static IncrementalHash? _hasher;
-
     /// <summary>The digits of s, then those of k = SHA-512(R, A, message) mod L.</summary>
     /// <returns>False when s is not below L.</returns>
     protected static bool TryPrepare(PublicKey key, ReadOnlySpan<byte> message, Signature signature, Span<sbyte> digits)
@@ -52,16 +47,10 @@ internal abstract class TableVerification
         }
 
         Scalars.Digits(scalar, digits);
-        // A hasher that was given up halfway would add what it holds to the next hash: it is put back when it is empty again.
-        var hasher = _hasher ?? IncrementalHash.CreateHash(HashAlgorithmName.SHA512);
-        _hasher = null;
         Span<byte> wide = stackalloc byte[64];
         signature.R.CopyTo(wide);
         key.CopyTo(wide[Bytes32.Size..]);
-        hasher.AppendData(wide);
-        hasher.AppendData(message);
-        hasher.GetHashAndReset(wide);
-        _hasher = hasher;
+        OpenSslHash.Sha512(wide, message, wide);
         Scalars.Reduce(wide, scalar);
         Scalars.Digits(scalar, digits[Scalars.Windows..]);
         return true;
