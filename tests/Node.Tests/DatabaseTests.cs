@@ -185,6 +185,68 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         }
     }
 
+    /// <summary>Page by page, for each choice of type, source, producer, organisation and status: what a look at all alerts finds.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void Alerts_by_field_and_status_are_those_among_all(bool isServer)
+    {
+        using var reader = fixture.Reader();
+        using var copy = fixture.Copy(isServer ? fixture.Database(DatabaseFixture.NewSchema()) : new SqliteDatabase(Path.Combine(fixture.Home, "data", $"{DatabaseFixture.NewSchema()}.db")), reader);
+        CopyAll(copy);
+        var all = copy.Alerts(ulong.MaxValue, 0, 1000);
+        Assert.Equal(604, all.Count);
+        string?[] Some(Func<AlertRow, string> value) => [null, "none such", .. all.Select(value).Distinct().Take(3)];
+        var pages = 0;
+        foreach (var status in new[] { null, "reported", "expired", "false_positive" })
+        foreach (var type in Some(a => a.Type))
+        foreach (var source in Some(a => a.Source))
+        foreach (var producer in Some(a => a.Producer))
+        foreach (var organisation in Some(a => a.Organisation))
+        {
+            var filter = AlertFilter.None with { Type = type, Source = source, Producer = producer, Organisation = organisation };
+            var expected = all.Where(a => (status ?? a.Status) == a.Status && (type ?? a.Type) == a.Type && (source ?? a.Source) == a.Source && (producer ?? a.Producer) == a.Producer
+                                          && (organisation ?? a.Organisation) == a.Organisation).ToArray();
+            var found = new List<AlertRow>();
+            while (true)
+            {
+                var page = found is [.., var last] ? copy.Alerts(last.Height, last.Index, 250, status, filter) : copy.Alerts(ulong.MaxValue, 0, 250, status, filter);
+                pages++;
+                found.AddRange(page);
+                if (page.Count < 250) break;
+            }
+
+            Assert.Equal(expected, found);
+        }
+
+        Assert.True(pages > 400, $"{pages} pages");
+    }
+
+    /// <summary>No page reads what it does not show, but for what other conditions leave out: nothing is sorted, and no table read from its beginning.</summary>
+    [Theory]
+    [InlineData(null, null, null, "alerts (height,position)")]
+    [InlineData("reported", "t", "s", "alerts_by_status (status,height,position)")]
+    [InlineData(null, "t", null, "alert_blocks (field,value,height), alerts (height)")]
+    [InlineData("expired", "t", null, "alert_blocks (field,value,height), alerts (height)")]
+    [InlineData("expired", "t", "s", "alert_blocks (field,value,height), alert_blocks (field,value,height), alerts (height)")]
+    public void A_page_of_alerts_is_read_from_an_index(string? status, string? type, string? source, string expected)
+    {
+        using var reader = fixture.Reader();
+        using var file = new SqliteDatabase(Path.Combine(fixture.Home, "data", $"{DatabaseFixture.NewSchema()}.db"));
+        using var copy = fixture.Copy(file, reader);
+        CopyAll(copy);
+        var (sql, values) = Projection.Projection.AlertsQuery(ulong.MaxValue, 0, 100, status, AlertFilter.None with { Type = type, Source = source });
+        var plan = file.Query(r => r.GetString(3), "EXPLAIN QUERY PLAN " + sql, [.. values.Select(v => v is int number ? (long)number : v)]);
+        // SEARCH alerts USING INDEX sqlite_autoindex_alerts_1 (height=? AND position<?)
+        Assert.All(plan, step => Assert.StartsWith("SEARCH", step));
+        Assert.Equal(expected, string.Join(", ", plan.Select(step =>
+        {
+            var index = step.Split(' ').First(w => w.StartsWith("sqlite_autoindex_", StringComparison.Ordinal) || w.StartsWith("alerts_by_", StringComparison.Ordinal));
+            var columns = string.Join(',', System.Text.RegularExpressions.Regex.Matches(step[step.LastIndexOf(index, StringComparison.Ordinal)..][index.Length..], "[a-z_]+(?=[=<,)])").Select(m => m.Value).Distinct());
+            return $"{index.Replace("sqlite_autoindex_", "", StringComparison.Ordinal).Replace("_1", "", StringComparison.Ordinal)} ({columns})";
+        })));
+    }
+
     /// <summary>The indexes hold a part of digests and identifiers, the one of changes none of alerts that expired.</summary>
     [Theory]
     [InlineData("alerts", "digest", "")]

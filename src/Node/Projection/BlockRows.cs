@@ -31,6 +31,9 @@ internal sealed class BlockRows
 
     /// <summary>As text, of those whose messages were accepted: as many as the operators have ever enrolled.</summary>
     private readonly Dictionary<PublicKey, string> _keys = [];
+
+    /// <summary>Of the alerts of one block.</summary>
+    private readonly HashSet<(string Field, string Value)> _values = [];
     private string _view;
     private long _epoch;
 
@@ -83,6 +86,8 @@ internal sealed class BlockRows
             transactions.Add(envelope);
         }
 
+        foreach (var (field, value) in _values) batch.Insert(Tables.AlertBlocks, field, value, height);
+        _values.Clear();
         for (var i = 0; i < block.Events.Length; i++) WriteEvent(block.Events[i], height, i, batch);
         _log.Append(block, transactions, batch);
     }
@@ -148,8 +153,13 @@ internal sealed class BlockRows
         switch (envelope.Content)
         {
             case AlertContent.Anomaly a:
+                var organisation = producer?.Organisation ?? "";
                 batch.Insert(Tables.Alerts, Schema.KeyOf(envelope.Digest), digest, Schema.KeyOf(envelope.Id), envelope.Id, a.Type, a.Source, (long)a.Severity, (long)a.ConfidenceBasisPoints, envelope.TimestampSeconds, a.ModelVersion, name, key,
-                    producer?.Organisation ?? "", height, position, new Utf8Text(a.Payload), "reported", "", DBNull.Value);
+                    organisation, height, position, new Utf8Text(a.Payload), "reported", "", DBNull.Value);
+                _values.Add(("type", a.Type));
+                _values.Add(("source", a.Source));
+                _values.Add(("producer", name));
+                _values.Add(("organisation", organisation));
                 break;
             case AlertContent.Evidence e:
                 batch.Insert(Tables.Evidence, digest, envelope.Id, e.EvidenceType, envelope.TimestampSeconds, name, (long)e.Custody.Length, envelope.CustodyVerified, height, position);

@@ -2,7 +2,6 @@ using System;
 using System.Collections.Generic;
 using System.Data.Common;
 using System.Linq;
-using System.Text;
 using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Node.Projection;
@@ -77,23 +76,45 @@ public sealed partial class Projection
     /// <summary>Newest first, below the place (height, index); of one status, or of any.</summary>
     public List<AlertRow> Alerts(ulong beforeHeight, int beforeIndex, int limit, string? status = null, AlertFilter? filter = null)
     {
-        var (where, values) = (new StringBuilder(), new List<object> { (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit });
-        void Only(string condition, object value)
+        var (sql, values) = AlertsQuery(beforeHeight, beforeIndex, limit, status, filter);
+        return Query(sql, AlertOf, values);
+    }
+
+    internal static (string Sql, object[] Values) AlertsQuery(ulong beforeHeight, int beforeIndex, int limit, string? status, AlertFilter? filter)
+    {
+        var (where, values) = (new List<string>(), new List<object> { (long)Math.Min(beforeHeight, long.MaxValue), beforeIndex, limit });
+        string Parameter(object value)
         {
             values.Add(value);
-            where.Append(condition).Append(" $").Append(values.Count).Append(" AND ");
+            return $"${values.Count}";
         }
 
         // Only what is asked for, so that the database finds the index for it.
-        if (status is not null) Only("status =", status);
-        if (filter?.Type is { } type) Only("type =", type);
-        if (filter?.Source is { } source) Only("source =", source);
-        if (filter?.Producer is { } producer) Only("producer =", producer);
-        if (filter?.Organisation is { } organisation) Only("organisation =", organisation);
-        if (filter?.SeverityMin > 1) Only("severity >=", filter.SeverityMin);
-        if (filter is not null && filter.Since > DateTimeOffset.MinValue) Only("time_s >=", filter.Since.ToUnixTimeSeconds());
-        if (filter is not null && filter.Until < DateTimeOffset.MaxValue) Only("time_s <", filter.Until.ToUnixTimeSeconds());
-        return Query(AlertColumns + " WHERE " + where + Below, AlertOf, [.. values]);
+        if (filter?.SeverityMin > 1) where.Add($"severity >= {Parameter(filter.SeverityMin)}");
+        if (filter is not null && filter.Since > DateTimeOffset.MinValue) where.Add($"time_s >= {Parameter(filter.Since.ToUnixTimeSeconds())}");
+        if (filter is not null && filter.Until < DateTimeOffset.MaxValue) where.Add($"time_s < {Parameter(filter.Until.ToUnixTimeSeconds())}");
+
+        // Alerts that are not over are few, and have an index. Of all, and of those that expired, the blocks that hold such alerts are walked, newest first.
+        var walked = new List<string>();
+        foreach (var (field, value) in new[] { ("type", filter?.Type), ("source", filter?.Source), ("producer", filter?.Producer), ("organisation", filter?.Organisation) })
+        {
+            if (value is null) continue;
+            var parameter = Parameter(value);
+            where.Add($"alerts.{field} = {parameter}");
+            if (status is not (null or "expired")) continue;
+            var blocks = "of_" + field;
+            where.Add($"{blocks}.field = '{field}' AND {blocks}.value = {parameter} AND {blocks}.height {(walked is [var first, ..] ? $"= {first}.height" : "<= $1")}");
+            walked.Add(blocks);
+        }
+
+        // As an expression, where blocks are walked: SQLite would look for each block's alerts in the index of statuses.
+        if (status is not null) where.Add($"{(walked is [] ? "status" : "coalesce(status, '')")} = {Parameter(status)}");
+        var newest = walked is [var outermost, ..] ? outermost : "alerts";
+        // One comparison of rows, where one table is walked (see Below).
+        where.Add(walked is [] ? "(height, position) < ($1, $2)" : $"alerts.height = {newest}.height AND ({newest}.height < $1 OR position < $2)");
+        // SQLite joins in the order of cross joins.
+        var tables = string.Concat(walked.Select(w => $"alert_blocks {w} CROSS JOIN ")) + "alerts";
+        return ($"SELECT {AlertFields} FROM {tables} WHERE {string.Join(" AND ", where)} ORDER BY {newest}.height DESC, position DESC LIMIT $3", [.. values]);
     }
 
     /// <summary>Newest first, below a height.</summary>
@@ -218,8 +239,9 @@ public sealed partial class Projection
 
     private const string BlockColumns = "SELECT height, hash, parent, time_ms, view, proposer, tx_count, accepted_count, tx_root, state_root FROM blocks";
 
-    private const string AlertColumns =
-        "SELECT digest, id, type, source, severity, confidence_bp, time_s, model_version, producer, organisation, height, position, payload, status, decided_by FROM alerts";
+    private const string AlertFields = "digest, id, type, source, severity, confidence_bp, time_s, model_version, producer, organisation, alerts.height, position, payload, status, decided_by";
+
+    private const string AlertColumns = $"SELECT {AlertFields} FROM alerts";
 
     private const string AlertsAsTransactions = "SELECT digest, height, position, 'anomaly' AS kind, id, producer_key, 'accepted' AS result FROM alerts";
 

@@ -2,8 +2,8 @@ using System;
 using System.Collections.Generic;
 using System.Collections.Immutable;
 using System.Data.Common;
-using System.Linq;
 using System.Text;
+using CyberMesh.Core.Primitives;
 
 namespace CyberMesh.Node.Projection;
 
@@ -21,9 +21,9 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
     private readonly Dictionary<Table, List<object[]>> _inserts = [];
 
     /// <summary>By key: of several values the last counts, and a statement may name a row once.</summary>
-    private readonly Dictionary<Table, Dictionary<string, object[]>> _puts = [];
+    private readonly Dictionary<Table, Dictionary<(object, object?), object[]>> _puts = [];
 
-    private readonly Dictionary<(Table Table, ImmutableArray<string> Changed), Dictionary<string, object[]>> _updates = [];
+    private readonly Dictionary<(Table Table, ImmutableArray<string> Changed), Dictionary<(object, object?), object[]>> _updates = [];
     private long _bytes;
 
     public DbConnection Connection => connection;
@@ -52,7 +52,11 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
         Count(values);
     }
 
-    private static string KeyOf(Table table, object[] values) => table.KeyLength == 1 && values[0] is string key ? key : string.Join('\n', values.Take(table.KeyLength));
+    private static (object, object?) KeyOf(Table table, object[] values)
+    {
+        Invariant.Holds(table.KeyLength <= 2, "what is put or updated has a key of one column or two");
+        return (values[0], table.KeyLength == 2 ? values[1] : null);
+    }
 
     private void Count(object[] values)
     {

@@ -33,10 +33,7 @@ internal static class Schema
             "CREATE INDEX IF NOT EXISTS alerts_by_digest ON alerts (digest_key)",
             "CREATE INDEX IF NOT EXISTS alerts_by_id ON alerts (id_key)",
             "CREATE INDEX IF NOT EXISTS alerts_by_status ON alerts (status, height, position)",
-            "CREATE INDEX IF NOT EXISTS alerts_by_type ON alerts (type, height, position)",
-            "CREATE INDEX IF NOT EXISTS alerts_by_source ON alerts (source, height, position)",
-            "CREATE INDEX IF NOT EXISTS alerts_by_producer ON alerts (producer, height, position)",
-            "CREATE INDEX IF NOT EXISTS alerts_by_organisation ON alerts (organisation, height, position)",
+            "CREATE TABLE IF NOT EXISTS alert_blocks (field TEXT NOT NULL, value TEXT NOT NULL, height INT8 NOT NULL, PRIMARY KEY (field, value, height))",
             """
             CREATE TABLE IF NOT EXISTS other_transactions (height INT8 NOT NULL, position INT8 NOT NULL, digest_key INT8 NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL,
                 id_key INT8 NOT NULL, id TEXT NOT NULL, producer_key TEXT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (height, position))

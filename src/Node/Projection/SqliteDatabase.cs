@@ -13,7 +13,7 @@ namespace CyberMesh.Node.Projection;
 public sealed class SqliteDatabase : Database
 {
     /// <summary>A file of another form is written anew from the blocks.</summary>
-    private const long FileVersion = 5;
+    private const long FileVersion = 6;
 
     private readonly string _path;
 

@@ -49,6 +49,9 @@ internal static class Tables
         "alerts", 2, "digest_key", "digest", "id_key", "id", "type", "source", "severity", "confidence_bp", "time_s", "model_version", "producer", "producer_key", "organisation", "height", "position", "payload",
         "status", "decided_by", "changed_height");
 
+    /// <summary>Which blocks hold an alert with this type, source, producer or organisation: a row for each of a block, where an index of alerts would have one for each alert.</summary>
+    public static readonly Table AlertBlocks = new("alert_blocks", 3, "field", "value", "height");
+
     public static readonly Table AlertChanges = new("alert_changes", 2, "height", "event", "digest_key", "digest", "status", "decided_by");
     public static readonly Table Evidence = new("evidence", 1, "digest", "id", "type", "time_s", "producer", "custody_count", "custody_verified", "height", "position");
     public static readonly Table EvidenceLinks = new("evidence_links", 2, "height", "event", "evidence", "reference", "alert");
@@ -72,7 +75,7 @@ internal static class Tables
 
     public static readonly ImmutableArray<Table> All =
     [
-        Blocks, Alerts, OtherTransactions, AlertChanges, Evidence, EvidenceLinks, Policies, PolicyChanges, Producers, ReputationChanges, Reputations, Validators, ViewChanges, Orders, Misbehaviour,
+        Blocks, Alerts, AlertBlocks, OtherTransactions, AlertChanges, Evidence, EvidenceLinks, Policies, PolicyChanges, Producers, ReputationChanges, Reputations, Validators, ViewChanges, Orders, Misbehaviour,
         LogBlocks, LogNodes,
     ];
 
