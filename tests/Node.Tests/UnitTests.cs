@@ -217,12 +217,12 @@ public sealed class DeadLetterDutyTests
         var (original, copy, done) = (new TopicPartitionOffset("t", 0, 5), new TopicPartitionOffset("t", 1, 9), new List<TopicPartitionOffset>());
         var (bytes, digest) = (new byte[] { 1, 2, 3 }, Digest.Sha256([7]));
         var duty = new DeadLetterDuty(
-            producer, "dlq", "v1", new CircuitBreaker("kafka", TimeProvider.System), record => done.Add(record.TopicPartitionOffset), place => place == original,
+            producer, "dlq", "v1", new CircuitBreaker("kafka", TimeProvider.System), done.Add, place => place == original,
             asked => asked == digest ? original : null, TimeProvider.System, new Telemetry.Metrics(), NullLogger.Instance);
         var replayed = new Rejection(RejectionReason.ReplayedNonce, "a copy");
-        var refused = new ConsumeResult<byte[]?, byte[]?> { TopicPartitionOffset = copy, Message = new Message<byte[]?, byte[]?> { Value = bytes, Timestamp = new Confluent.Kafka.Timestamp(DateTime.UtcNow) } };
+        var refused = new KafkaRecord(copy, null, bytes, DateTime.UtcNow);
         // What another validator writes that takes the other one for the copy; or about a record nobody here knows.
-        var named = new ConsumeResult<byte[]?, byte[]?> { TopicPartitionOffset = namesOriginal ? original : new TopicPartitionOffset("t", 2, 4), Message = refused.Message };
+        var named = refused with { Place = namesOriginal ? original : new TopicPartitionOffset("t", 2, 4) };
         var letter = new ConsumeResult<byte[]?, byte[]?> { TopicPartitionOffset = new TopicPartitionOffset("dlq", 0, 1), Message = DeadLetters.ToMessage(named, replayed, "v2", digest) };
         if (refusedFirst) duty.Refuse(refused, digest, replayed, 1);
         duty.Read(letter);

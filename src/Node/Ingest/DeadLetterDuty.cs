@@ -17,7 +17,7 @@ namespace CyberMesh.Node.Ingest;
 /// </summary>
 /// <param name="originalOf">The record that counts here as the original of a transaction; null when none was read yet.</param>
 internal sealed class DeadLetterDuty(
-    IProducer<byte[]?, byte[]?> producer, string topic, string node, CircuitBreaker circuit, Action<ConsumeResult<byte[]?, byte[]?>> done, Func<TopicPartitionOffset, bool> isDone,
+    IProducer<byte[]?, byte[]?> producer, string topic, string node, CircuitBreaker circuit, Action<TopicPartitionOffset> done, Func<TopicPartitionOffset, bool> isDone,
     Func<Digest, TopicPartitionOffset?> originalOf, TimeProvider time, Metrics metrics, ILogger logger)
 {
     /// <summary>Dead letters of others that are remembered until the record itself is refused here.</summary>
@@ -34,7 +34,7 @@ internal sealed class DeadLetterDuty(
     private readonly Queue<(TopicPartitionOffset Place, long At)> _seenInOrder = new();
     private readonly ConcurrentQueue<(TopicPartitionOffset Place, Error Error)> _reports = new();
 
-    private sealed record Refused(ConsumeResult<byte[]?, byte[]?> Record, Digest Digest, Rejection Rejection)
+    private sealed record Refused(KafkaRecord Record, Digest Digest, Rejection Rejection)
     {
         public bool IsUnderWay { get; set; }
     }
@@ -43,9 +43,9 @@ internal sealed class DeadLetterDuty(
     public int Count => _refused.Count;
 
     /// <param name="precedence">How many validators are to write it before this one.</param>
-    public void Refuse(ConsumeResult<byte[]?, byte[]?> record, Digest digest, Rejection rejection, int precedence)
+    public void Refuse(KafkaRecord record, Digest digest, Rejection rejection, int precedence)
     {
-        var place = record.TopicPartitionOffset;
+        var place = record.Place;
         if (_seen.TryGetValue(place, out var deadLetter) && IsOf(record, deadLetter))
         {
             Finish(record);
@@ -55,7 +55,7 @@ internal sealed class DeadLetterDuty(
         if (IsCopy(rejection.Code) && originalOf(digest) is { } original && _seen.TryGetValue(original, out deadLetter) && IsOf(record, deadLetter))
         {
             _seen.Remove(original);
-            done(deadLetter);
+            done(deadLetter.TopicPartitionOffset);
             Finish(record);
             return;
         }
@@ -63,7 +63,7 @@ internal sealed class DeadLetterDuty(
         _refused[place] = new Refused(record, digest, rejection);
         var delay = precedence * DeadLetters.TakeoverDelay;
         // After a restart what is read again may have been written by another long ago: its dead letter comes in a moment.
-        if (time.GetUtcNow() - record.Message.Timestamp.UtcDateTime > DeadLetters.TakeoverDelay) delay += Patience;
+        if (time.GetUtcNow() - record.PublishedAt > DeadLetters.TakeoverDelay) delay += Patience;
         _due.Enqueue(place, Now() + (long)delay.TotalMilliseconds);
     }
 
@@ -72,14 +72,14 @@ internal sealed class DeadLetterDuty(
     {
         if (!DeadLetters.TryReadPlace(deadLetter.Message.Headers, out var place) || _seen.ContainsKey(place))
         {
-            done(deadLetter);
+            done(deadLetter.TopicPartitionOffset);
             return;
         }
 
         var isOfOriginal = IsOfOriginal(place, deadLetter);
         if ((isOfOriginal && TryFinishTwin(deadLetter)) || (!isOfOriginal && isDone(place)))
         {
-            done(deadLetter);
+            done(deadLetter.TopicPartitionOffset);
             return;
         }
 
@@ -101,7 +101,7 @@ internal sealed class DeadLetterDuty(
         while (_seenInOrder.TryPeek(out var oldest) && (_seenInOrder.Count > SeenMax || oldest.At < before))
         {
             _seenInOrder.Dequeue();
-            if (_seen.Remove(oldest.Place, out var unclaimed)) done(unclaimed);
+            if (_seen.Remove(oldest.Place, out var unclaimed)) done(unclaimed.TopicPartitionOffset);
         }
     }
 
@@ -127,8 +127,8 @@ internal sealed class DeadLetterDuty(
     }
 
     /// <summary>Whoever can write to the topic can name any record: only a dead letter that holds it is one of it.</summary>
-    private static bool IsOf(ConsumeResult<byte[]?, byte[]?> record, ConsumeResult<byte[]?, byte[]?> deadLetter) =>
-        (record.Message.Value is null) == (deadLetter.Message.Value is null) && record.Message.Value.AsSpan().SequenceEqual(deadLetter.Message.Value);
+    private static bool IsOf(KafkaRecord record, ConsumeResult<byte[]?, byte[]?> deadLetter) =>
+        record.Value is null == deadLetter.Message.Value is null && record.Value.GetValueOrDefault().Span.SequenceEqual(deadLetter.Message.Value);
 
     /// <summary>Writes what is due, and takes in what Kafka said about earlier writes.</summary>
     public void Work()
@@ -198,10 +198,10 @@ internal sealed class DeadLetterDuty(
         Finish(refused.Record);
     }
 
-    private void Finish(ConsumeResult<byte[]?, byte[]?> record)
+    private void Finish(KafkaRecord record)
     {
-        done(record);
-        if (_seen.Remove(record.TopicPartitionOffset, out var deadLetter)) done(deadLetter);
+        done(record.Place);
+        if (_seen.Remove(record.Place, out var deadLetter)) done(deadLetter.TopicPartitionOffset);
     }
 
     /// <summary>Milliseconds since the start, whatever the clock is set to.</summary>

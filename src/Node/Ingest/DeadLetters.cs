@@ -14,15 +14,15 @@ public static class DeadLetters
     /// <summary>Each validator that would have to write a dead letter before this one is given so long.</summary>
     public static readonly TimeSpan TakeoverDelay = TimeSpan.FromSeconds(10);
 
-    public static Message<byte[]?, byte[]?> ToMessage(ConsumeResult<byte[]?, byte[]?> record, Rejection rejection, string node, Digest digest) => new()
+    internal static Message<byte[]?, byte[]?> ToMessage(KafkaRecord record, Rejection rejection, string node, Digest digest) => new()
     {
-        Key = record.Message.Key,
-        Value = record.Message.Value,
+        Key = record.Key,
+        Value = record.Value?.ToArray(),
         Headers = new Headers
         {
-            { "original_topic", Encoding.UTF8.GetBytes(record.Topic) },
-            { "original_partition", Text(record.Partition.Value) },
-            { "original_offset", Text(record.Offset.Value) },
+            { "original_topic", Encoding.UTF8.GetBytes(record.Place.Topic) },
+            { "original_partition", Text(record.Place.Partition.Value) },
+            { "original_offset", Text(record.Place.Offset.Value) },
             { "error_code", Encoding.UTF8.GetBytes(rejection.Code) },
             { "error", Encoding.UTF8.GetBytes(rejection.Explanation) },
             { "node", Encoding.UTF8.GetBytes(node) },

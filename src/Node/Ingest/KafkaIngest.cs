@@ -102,7 +102,7 @@ public sealed class KafkaIngest
     private readonly Queue<(Waiting Waiting, long Since)> _committed = new();
 
     /// <summary>Accepted, and to be noted together.</summary>
-    private readonly List<(Digest Transaction, ConsumeResult<byte[]?, byte[]?> Record, bool JustDecided)> _accepted = [];
+    private readonly List<(Digest Transaction, KafkaRecord Record, bool JustDecided)> _accepted = [];
     private long _notedAt;
 
     private readonly ConcurrentQueue<Action> _results = new();
@@ -110,7 +110,7 @@ public sealed class KafkaIngest
     private IConsumer<byte[]?, byte[]?>? _consumer;
     private long _read;
 
-    private sealed record Waiting(long Number, long ReadAt, ConsumeResult<byte[]?, byte[]?> Record, Verified<AlertEnvelope> Alert)
+    private sealed record Waiting(long Number, long ReadAt, KafkaRecord Record, Verified<AlertEnvelope> Alert)
     {
         public Digest Digest => Alert.Value.Digest;
     }
@@ -427,8 +427,12 @@ public sealed class KafkaIngest
         return kind.IsControl() ? null : EnvelopeRules.CheckProducer(envelope, _producers, _height().Next) ?? CheckTime(envelope, record);
     }
 
-    private void Take(ConsumeResult<byte[]?, byte[]?> record, Checked result, long readAt, CancellationToken stop)
+    private void Take(ConsumeResult<byte[]?, byte[]?> read, Checked result, long readAt, CancellationToken stop)
     {
+        // The client makes the name of the topic anew for each record.
+        var topic = _assigned.TryGetValue(read.TopicPartition, out var assigned) ? assigned.Topic : read.Topic;
+        ReadOnlyMemory<byte>? value = read.Message.Value is { } bytes ? result.Alert?.Value.Record ?? bytes : null;
+        var record = new KafkaRecord(new TopicPartitionOffset(topic, read.Partition, read.Offset), read.Message.Key, value, read.Message.Timestamp.UtcDateTime);
         if (result.Alert is { } alert) Wait(new Waiting(_read++, readAt, record, alert), stop);
         else if (result.Decided is { } receipt) TakeDecided(record, receipt);
         // A record read again after a restart may have been decided long ago.
@@ -436,7 +440,7 @@ public sealed class KafkaIngest
         else Refuse(record, result.Digest, result.Rejection);
     }
 
-    private void TakeDecided(ConsumeResult<byte[]?, byte[]?> record, Receipt receipt)
+    private void TakeDecided(KafkaRecord record, Receipt receipt)
     {
         Traces.Decided(receipt.Transaction, receipt.Result.Code(), null);
         // A second copy in the same batch finds that the first has taken it.
@@ -520,7 +524,7 @@ public sealed class KafkaIngest
     {
         var producer = waiting.Alert.Value.Producer;
         if (!_stalled.TryGetValue(producer, out var stalled)) _stalled[producer] = stalled = new Stalled { InVain = true };
-        if (stalled.Messages.TryAdd(waiting.Number, waiting)) _stalledIn[waiting.Record.TopicPartition] = _stalledIn.GetValueOrDefault(waiting.Record.TopicPartition) + 1;
+        if (stalled.Messages.TryAdd(waiting.Number, waiting)) _stalledIn[waiting.Record.Place.TopicPartition] = _stalledIn.GetValueOrDefault(waiting.Record.Place.TopicPartition) + 1;
     }
 
     /// <summary>The oldest of each producer first, so that the pools of all validators hold about the same.</summary>
@@ -538,7 +542,7 @@ public sealed class KafkaIngest
             foreach (var waiting in offered)
             {
                 stalled.Messages.Remove(waiting.Number);
-                var partition = waiting.Record.TopicPartition;
+                var partition = waiting.Record.Place.TopicPartition;
                 if (--_stalledIn[partition] == 0) _stalledIn.Remove(partition);
                 // It may have been decided, or its partition lost, meanwhile.
                 if (_waiting.ContainsKey(waiting.Digest)) Submit(waiting, stop);
@@ -594,11 +598,11 @@ public sealed class KafkaIngest
     {
         if (_accepted.Count == 0 || (_accepted.Count < NoteMax && _time.GetElapsedTime(_notedAt) < NotePeriod)) return;
         _notedAt = _time.GetTimestamp();
-        var original = _blocks.NoteSources(_accepted.ConvertAll(a => (a.Transaction, new SourcePosition(a.Record.Topic, a.Record.Partition.Value, a.Record.Offset.Value), a.JustDecided)));
+        var original = _blocks.NoteSources(_accepted.ConvertAll(a => (a.Transaction, new SourcePosition(a.Record.Place.Topic, a.Record.Place.Partition.Value, a.Record.Place.Offset.Value), a.JustDecided)));
         for (var i = 0; i < original.Length; i++)
         {
             var (digest, record, _) = _accepted[i];
-            if (original[i]) Complete(record);
+            if (original[i]) Complete(record.Place);
             else Refuse(record, digest, new Rejection(RejectionReason.ReplayedNonce, "this very message was accepted before"));
         }
 
@@ -606,16 +610,16 @@ public sealed class KafkaIngest
     }
 
     /// <summary>Its offset moves when a dead letter of it stands in Kafka, written here or by another validator.</summary>
-    private void Refuse(ConsumeResult<byte[]?, byte[]?> record, Digest digest, Rejection rejection)
+    private void Refuse(KafkaRecord record, Digest digest, Rejection rejection)
     {
         // What is too old now may have been accepted in a block that is not stored here (a snapshot of the others covers it).
         var unknown = rejection.Reason == RejectionReason.StaleTimestamp && _blocks.FirstGap(default) is not null;
         var rank = _epochs.Current.Validators.Rank(_me());
-        if (unknown || rank < 0) Complete(record);
+        if (unknown || rank < 0) Complete(record.Place);
         else _deadLetters.Refuse(record, digest, rejection, DeadLetters.Precedence(digest, rank, _epochs.Current.Validators.Count));
     }
 
-    private void Complete(ConsumeResult<byte[]?, byte[]?> record) => _offsets.Complete(record.TopicPartitionOffset);
+    private void Complete(TopicPartitionOffset place) => _offsets.Complete(place);
 
     /// <summary>Once a turn, and not by a call of the client for each record.</summary>
     private void StoreOffsets()
