@@ -198,11 +198,14 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         Assert.Equal(604, all.Count);
         string?[] Some(Func<AlertRow, string> value) => [null, "none such", .. all.Select(value).Distinct().Take(3)];
         var pages = 0;
-        foreach (var status in new[] { null, "reported", "expired", "false_positive" })
-        foreach (var type in Some(a => a.Type))
-        foreach (var source in Some(a => a.Source))
-        foreach (var producer in Some(a => a.Producer))
-        foreach (var organisation in Some(a => a.Organisation))
+        var choices =
+            from status in new[] { null, "reported", "expired", "false_positive" }
+            from type in Some(a => a.Type)
+            from source in Some(a => a.Source)
+            from producer in Some(a => a.Producer)
+            from organisation in Some(a => a.Organisation)
+            select (status, type, source, producer, organisation);
+        foreach (var (status, type, source, producer, organisation) in choices)
         {
             var filter = AlertFilter.None with { Type = type, Source = source, Producer = producer, Organisation = organisation };
             var expected = all.Where(a => (status ?? a.Status) == a.Status && (type ?? a.Type) == a.Type && (source ?? a.Source) == a.Source && (producer ?? a.Producer) == a.Producer
