@@ -11,15 +11,15 @@ namespace CyberMesh.Node.Crypto;
 /// 65 bytes of a tree's node that is four fifths of the time. Used where libcrypto 3 is, OpenSSL is not told to keep to validated modules, and all answers of
 /// a check at the start are those of .NET; elsewhere .NET hashes.
 /// </summary>
-public static unsafe partial class OpenSslHash
+public static class OpenSslHash
 {
-    private const string Library = "libcrypto.so.3";
+    private static readonly Functions? _functions = Load();
 
     /// <summary>One for each thread, as in <see cref="Digest"/>.</summary>
     [ThreadStatic]
     private static IncrementalHash? _hasher;
 
-    public static bool IsUsed { get; } = CanBeUsed();
+    public static bool IsUsed => _functions is not null;
 
     /// <summary>Whoever loads this assembly makes digests this way: tests, benchmarks and tools as the validators.</summary>
 #pragma warning disable CA2255 // No host should have to think of it, and it changes nothing but time.
@@ -27,16 +27,16 @@ public static unsafe partial class OpenSslHash
 #pragma warning restore CA2255
     internal static void Use()
     {
-        if (IsUsed) Digest.Function = Direct256;
+        if (_functions is { } functions) Digest.Function = functions.Sha256.Hash;
     }
 
     /// <summary>SHA-512 over two parts, by OpenSSL or by .NET.</summary>
     /// <param name="hash">64 bytes; it may lie where a part does.</param>
     public static void Sha512(ReadOnlySpan<byte> first, ReadOnlySpan<byte> second, Span<byte> hash)
     {
-        if (IsUsed)
+        if (_functions is { } functions)
         {
-            Direct512(first, second, hash);
+            functions.Sha512.Hash(first, second, hash);
             return;
         }
 
@@ -49,53 +49,52 @@ public static unsafe partial class OpenSslHash
         _hasher = hasher;
     }
 
-    private static void Direct256(ReadOnlySpan<byte> first, ReadOnlySpan<byte> second, Span<byte> hash)
-    {
-        Invariant.Holds(hash.Length >= SHA256.HashSizeInBytes, "there is room for the hash");
-        // SHA256_CTX of openssl/sha.h, the same in every libcrypto 3: 112 bytes.
-        var state = stackalloc ulong[14];
-        var done = SHA256_Init(state);
-        fixed (byte* one = first, two = second, result = hash)
-        {
-            // OpenSSL knows no empty part: what an empty span points at is anything.
-            if (!first.IsEmpty) done &= SHA256_Update(state, one, (nuint)first.Length);
-            if (!second.IsEmpty) done &= SHA256_Update(state, two, (nuint)second.Length);
-            done &= SHA256_Final(result, state);
-        }
+    private sealed record Functions(Function Sha256, Function Sha512);
 
-        Invariant.Holds(done == 1, "OpenSSL hashes any bytes");
+    /// <summary>One of OpenSSL's hash functions: its three steps, which give 1 unless something is wrong.</summary>
+    private sealed unsafe class Function(nint library, string name, int size)
+    {
+        /// <summary>SHA512_CTX of openssl/sha.h has 216 bytes, SHA256_CTX 112; both are the same in every libcrypto 3.</summary>
+        private const int StateWords = 27;
+
+        private readonly delegate* unmanaged<ulong*, int> _init = (delegate* unmanaged<ulong*, int>)NativeLibrary.GetExport(library, name + "_Init");
+        private readonly delegate* unmanaged<ulong*, byte*, nuint, int> _update = (delegate* unmanaged<ulong*, byte*, nuint, int>)NativeLibrary.GetExport(library, name + "_Update");
+        private readonly delegate* unmanaged<byte*, ulong*, int> _final = (delegate* unmanaged<byte*, ulong*, int>)NativeLibrary.GetExport(library, name + "_Final");
+
+        public void Hash(ReadOnlySpan<byte> first, ReadOnlySpan<byte> second, Span<byte> hash)
+        {
+            Invariant.Holds(hash.Length >= size, "there is room for the hash");
+            var state = stackalloc ulong[StateWords];
+            var done = _init(state);
+            fixed (byte* one = first, two = second, result = hash)
+            {
+                if (!first.IsEmpty) done &= _update(state, one, (nuint)first.Length);
+                if (!second.IsEmpty) done &= _update(state, two, (nuint)second.Length);
+                done &= _final(result, state);
+            }
+
+            Invariant.Holds(done == 1, "OpenSSL hashes any bytes");
+        }
     }
 
-    private static void Direct512(ReadOnlySpan<byte> first, ReadOnlySpan<byte> second, Span<byte> hash)
+    private static unsafe Functions? Load()
     {
-        Invariant.Holds(hash.Length >= SHA512.HashSizeInBytes, "there is room for the hash");
-        // SHA512_CTX: 216 bytes.
-        var state = stackalloc ulong[27];
-        var done = SHA512_Init(state);
-        fixed (byte* one = first, two = second, result = hash)
-        {
-            if (!first.IsEmpty) done &= SHA512_Update(state, one, (nuint)first.Length);
-            if (!second.IsEmpty) done &= SHA512_Update(state, two, (nuint)second.Length);
-            done &= SHA512_Final(result, state);
-        }
-
-        Invariant.Holds(done == 1, "OpenSSL hashes any bytes");
-    }
-
-    private static bool CanBeUsed()
-    {
+        if (!NativeLibrary.TryLoad("libcrypto.so.3", out var library)) return null;
         try
         {
-            return EVP_default_properties_is_fips_enabled(0) == 0 && AgreesWithDotNet();
+            var isFips = (delegate* unmanaged<nint, int>)NativeLibrary.GetExport(library, "EVP_default_properties_is_fips_enabled");
+            if (isFips(0) != 0) return null;
+            var functions = new Functions(new Function(library, "SHA256", SHA256.HashSizeInBytes), new Function(library, "SHA512", SHA512.HashSizeInBytes));
+            return AgreeWithDotNet(functions) ? functions : null;
         }
-        catch (Exception problem) when (problem is DllNotFoundException or EntryPointNotFoundException or BadImageFormatException)
+        catch (EntryPointNotFoundException)
         {
-            return false;
+            return null; // built without what is called deprecated
         }
     }
 
     /// <summary>For each length up to two blocks of the longer hash and more.</summary>
-    private static bool AgreesWithDotNet()
+    private static bool AgreeWithDotNet(Functions functions)
     {
         Span<byte> data = stackalloc byte[280];
         for (var i = 0; i < data.Length; i++) data[i] = (byte)(i % 251);
@@ -106,34 +105,13 @@ public static unsafe partial class OpenSslHash
             var first = data[..(length / 3)];
             var second = data[first.Length..length];
             SHA512.HashData(data[..length], expected);
-            Direct512(first, second, hash);
+            functions.Sha512.Hash(first, second, hash);
             if (!hash.SequenceEqual(expected)) return false;
             SHA256.HashData(data[..length], expected);
-            Direct256(first, second, hash);
+            functions.Sha256.Hash(first, second, hash);
             if (!hash[..SHA256.HashSizeInBytes].SequenceEqual(expected[..SHA256.HashSizeInBytes])) return false;
         }
 
         return true;
     }
-
-    [LibraryImport(Library)]
-    private static partial int SHA256_Init(ulong* state);
-
-    [LibraryImport(Library)]
-    private static partial int SHA256_Update(ulong* state, byte* data, nuint length);
-
-    [LibraryImport(Library)]
-    private static partial int SHA256_Final(byte* hash, ulong* state);
-
-    [LibraryImport(Library)]
-    private static partial int SHA512_Init(ulong* state);
-
-    [LibraryImport(Library)]
-    private static partial int SHA512_Update(ulong* state, byte* data, nuint length);
-
-    [LibraryImport(Library)]
-    private static partial int SHA512_Final(byte* hash, ulong* state);
-
-    [LibraryImport(Library)]
-    private static partial int EVP_default_properties_is_fips_enabled(nint library);
 }
