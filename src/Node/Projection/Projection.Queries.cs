@@ -94,7 +94,7 @@ public sealed partial class Projection
         if (filter is not null && filter.Since > DateTimeOffset.MinValue) where.Add($"time_s >= {Parameter(filter.Since.ToUnixTimeSeconds())}");
         if (filter is not null && filter.Until < DateTimeOffset.MaxValue) where.Add($"time_s < {Parameter(filter.Until.ToUnixTimeSeconds())}");
 
-        // Alerts that are not over are few, and have an index. Of all, and of those that expired, the blocks that hold such alerts are walked, newest first.
+        // Alerts of any other status than expired are few, and have an index. Of all, and of those that expired, the blocks that hold such alerts are walked, newest first.
         var walked = new List<string>();
         foreach (var (field, value) in new[] { ("type", filter?.Type), ("source", filter?.Source), ("producer", filter?.Producer), ("organisation", filter?.Organisation) })
         {
