@@ -22,6 +22,7 @@ using CyberMesh.Node.Projection;
 using CyberMesh.Node.Storage;
 using CyberMesh.Protos.Ai;
 using Google.Protobuf;
+using Microsoft.Data.Sqlite;
 using Microsoft.Extensions.Logging.Abstractions;
 using Xunit;
 
@@ -114,8 +115,13 @@ public sealed class DatabaseFixture : IAsyncLifetime
     /// <summary>What differs from the chain.</summary>
     internal List<string> Check(string schema)
     {
-        var found = new List<string>();
         using var database = Database(schema);
+        return Check(database);
+    }
+
+    internal List<string> Check(Database database)
+    {
+        var found = new List<string>();
         using var reader = Reader();
         var check = new CopyCheck(database, reader, Source, TimeProvider.System, found.Add);
         check.Run();
@@ -227,57 +233,56 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
 
     /// <summary>No page reads what it does not show, but for what other conditions leave out: nothing is sorted, and no table read from its beginning.</summary>
     [Theory]
-    [InlineData(null, null, null, "alerts (height,position)")]
-    [InlineData("reported", "t", "s", "alerts_by_status (status,height,position)")]
-    [InlineData(null, "t", null, "alert_blocks (field,value,height), alerts (height)")]
-    [InlineData("expired", "t", null, "alert_blocks (field,value,height), alerts (height)")]
-    [InlineData("expired", "t", "s", "alert_blocks (field,value,height), alert_blocks (field,value,height), alerts (height)")]
+    [InlineData(null, null, null, "t by (height,position)<(?,?)" + Status)]
+    [InlineData("reported", "t", "s", "s by status=? AND (height,position)<(?,?), t by height=? AND position=?")]
+    [InlineData(null, "t", null, "of_type by field=? AND value=? AND height<?, t by height=?" + Status)]
+    [InlineData("expired", null, null, "of_status by field=? AND value=? AND height<?, t by height=?" + Status)]
+    [InlineData("expired", "t", "s", "of_type by field=? AND value=? AND height<?, of_source by field=? AND value=? AND height=?, of_status by field=? AND value=? AND height=?, t by height=?" + Status)]
     public void A_page_of_alerts_is_read_from_an_index(string? status, string? type, string? source, string expected)
+    {
+        var (sql, values) = Projection.Projection.AlertsQuery(ulong.MaxValue, 0, 100, status, AlertFilter.None with { Type = type, Source = source });
+        Assert.Equal(expected, Plan(sql, [.. values.Select(v => v is int number ? (long)number : v)]));
+    }
+
+    private const string Status = ", s by height=? AND position=?";
+
+    /// <summary>Nothing is read but the few rows that are sorted then.</summary>
+    [Fact]
+    public void A_transaction_is_found_by_the_key_of_its_digest_or_identifier()
+    {
+        const string ByKey = "k by key=?, t by height=? AND position=?";
+        const string Sorted = ", USE TEMP B-TREE FOR ORDER BY";
+        var queries = new[] { Projection.Projection.AlertQuery, Projection.Projection.TransactionQuery, Projection.Projection.AlertChangesQuery };
+        object[] values = ["d", 1L, 2L];
+        Assert.Equal(
+            [ByKey + Status + Sorted, $"CO-ROUTINE found, COMPOUND QUERY, LEFT-MOST SUBQUERY, {ByKey}, UNION ALL, {ByKey}, SCAN found{Sorted}", $"{ByKey}, c by alert_height=? AND alert_position=?{Sorted}"],
+            queries.Select(sql => Plan(sql, values)));
+
+        using var server = fixture.Database(DatabaseFixture.NewSchema());
+        if (server.Name == "CockroachDB") return; // its plans read differently
+        using var reader = fixture.Reader();
+        using var copy = fixture.Copy(server, reader);
+        CopyAll(copy);
+        using var connection = server.Open();
+        server.Execute(connection, null, "SET enable_seqscan = off"); // of so few rows it would read them all
+        foreach (var sql in queries)
+        {
+            var plan = string.Join('\n', server.Query(connection, null, r => r.GetString(0), "EXPLAIN " + sql, values));
+            Assert.Contains("transaction_keys_pkey", plan, StringComparison.Ordinal);
+            Assert.DoesNotContain("Seq Scan", plan, StringComparison.Ordinal);
+        }
+    }
+
+    /// <summary>How SQLite reads tables, the outermost first: by which columns of a key or an index.</summary>
+    private string Plan(string sql, params object[] values)
     {
         using var reader = fixture.Reader();
         using var file = new SqliteDatabase(Path.Combine(fixture.Home, "data", $"{DatabaseFixture.NewSchema()}.db"));
         using var copy = fixture.Copy(file, reader);
         CopyAll(copy);
-        var (sql, values) = Projection.Projection.AlertsQuery(ulong.MaxValue, 0, 100, status, AlertFilter.None with { Type = type, Source = source });
-        var plan = file.Query(r => r.GetString(3), "EXPLAIN QUERY PLAN " + sql, [.. values.Select(v => v is int number ? (long)number : v)]);
-        // SEARCH alerts USING INDEX sqlite_autoindex_alerts_1 (height=? AND position<?)
-        Assert.All(plan, step => Assert.StartsWith("SEARCH", step));
-        Assert.Equal(expected, string.Join(", ", plan.Select(step =>
-        {
-            var index = step.Split(' ').First(w => w.StartsWith("sqlite_autoindex_", StringComparison.Ordinal) || w.StartsWith("alerts_by_", StringComparison.Ordinal));
-            var columns = string.Join(',', System.Text.RegularExpressions.Regex.Matches(step[step.LastIndexOf(index, StringComparison.Ordinal)..][index.Length..], "[a-z_]+(?=[=<,)])").Select(m => m.Value).Distinct());
-            return $"{index.Replace("sqlite_autoindex_", "", StringComparison.Ordinal).Replace("_1", "", StringComparison.Ordinal)} ({columns})";
-        })));
-    }
-
-    /// <summary>The indexes hold a part of digests and identifiers, the one of changes none of alerts that expired.</summary>
-    [Theory]
-    [InlineData("alerts", "digest", "")]
-    [InlineData("alerts", "id", "")]
-    [InlineData("alert_changes", "digest", " AND status <> 'expired'")]
-    [InlineData("other_transactions", "digest", "")]
-    [InlineData("other_transactions", "id", "")]
-    public void A_digest_or_identifier_is_found_by_its_index(string table, string column, string also)
-    {
-        var query = $"SELECT height FROM {table} WHERE {column}_key = $2 AND {column} = $1{also} UNION ALL SELECT height FROM {table} WHERE height < 0 ORDER BY height";
-        using var reader = fixture.Reader();
-        using var other = fixture.Reader();
-        using var file = new SqliteDatabase(Path.Combine(fixture.Home, "data", $"{DatabaseFixture.NewSchema()}.db"));
-        using var server = fixture.Database(DatabaseFixture.NewSchema());
-        using (var copy = fixture.Copy(file, reader))
-        {
-            CopyAll(copy);
-            Assert.Contains($"SEARCH {table} USING INDEX {table}_by_{column}", string.Join('\n', file.Query(r => r.GetString(3), "EXPLAIN QUERY PLAN " + query, "d", 1L)), StringComparison.Ordinal);
-        }
-
-        if (server.Name == "CockroachDB") return; // its plans read differently
-        using (var copy = fixture.Copy(server, other))
-        {
-            CopyAll(copy);
-            using var connection = server.Open();
-            server.Execute(connection, null, "SET enable_seqscan = off"); // of so few rows it would read them all
-            Assert.Contains($"{table}_by_{column}", string.Join('\n', server.Query(connection, null, r => r.GetString(0), "EXPLAIN " + query, "d", 1L)), StringComparison.Ordinal);
-        }
+        // SEARCH t USING INDEX sqlite_autoindex_alerts_1 (height=? AND position<?)
+        return string.Join(", ", file.Query(r => r.GetString(3), "EXPLAIN QUERY PLAN " + sql, values).Select(step =>
+            System.Text.RegularExpressions.Regex.Match(step, @"^SEARCH (\w+) USING .*?\((.*)\)") is { Success: true } search ? $"{search.Groups[1].Value} by {search.Groups[2].Value}" : step));
     }
 
     /// <summary>However much there is, a transaction of the database takes a bounded part of it, a block at least, and the next one goes on there.</summary>
@@ -292,6 +297,26 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         Assert.Empty(fixture.Check(schema));
     }
 
+    /// <summary>Who goes on remembers no place of an alert.</summary>
+    [Theory]
+    [InlineData(false)]
+    [InlineData(true)]
+    public void D4_a_copy_that_others_go_on_with_is_the_same(bool isServer)
+    {
+        var (schema, file) = (DatabaseFixture.NewSchema(), Path.Combine(fixture.Home, "data", $"{DatabaseFixture.NewSchema()}.db"));
+        Database Open() => isServer ? fixture.Database(schema) : new SqliteDatabase(file);
+        using var reader = fixture.Reader();
+        for (var height = 1UL; height <= fixture.Height.Value; height++)
+        {
+            using var copy = fixture.Copy(Open(), reader, atOnce: 1);
+            Assert.True(copy.Copy());
+            Assert.Equal(height, copy.Height.Value);
+        }
+
+        using var database = Open();
+        Assert.Empty(fixture.Check(database));
+    }
+
     [Fact]
     public void D2_every_row_changed_behind_our_back_is_named_and_a_rebuilt_copy_is_right()
     {
@@ -302,17 +327,16 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         Assert.Empty(fixture.Check(schema));
         if (DatabaseFixture.External is not null) return;
 
-        var victim = copy.Alert("a-5")!.Digest;
-        fixture.Server.Execute(schema, $"UPDATE alerts SET severity = 1, producer = 'somebody else' WHERE digest = '{victim}'");
+        var victim = copy.Alert("a-5")!;
+        fixture.Server.Execute(schema, $"UPDATE alerts SET severity = 1, producer = 'somebody else' WHERE digest = '{victim.Digest}'");
         fixture.Server.Execute(schema, "DELETE FROM policies");
         fixture.Server.Execute(schema, "UPDATE log_nodes SET hash = decode(repeat('00', 32), 'hex') WHERE level = 8 AND position = 0");
-        fixture.Server.Execute(schema, "INSERT INTO alert_changes (height, event, digest_key, digest, status, decided_by) VALUES (1, 99, 1, 'x', 'confirmed', 'nobody')");
+        fixture.Server.Execute(schema, "INSERT INTO alert_changes (height, event, digest, status, decided_by) VALUES (1, 99, 'x', 'confirmed', 'nobody')");
         fixture.Server.Execute(schema, "UPDATE producers SET organisation = 'other' WHERE name = 'analyst'");
         var found = fixture.Check(schema);
         Assert.Equal(6, found.Count);
-        Assert.True(Digest.TryParse(victim, out var digest));
-        Assert.Contains($"alerts digest_key {Schema.KeyOf(digest)}, digest '{victim}': severity is 1, the chain says 6", found);
-        Assert.Contains($"alerts digest_key {Schema.KeyOf(digest)}, digest '{victim}': producer is 'somebody else', the chain says 'alpha-sensor'", found);
+        Assert.Contains($"alerts height {victim.Height}, position {victim.Index}: severity is 1, the chain says 6", found);
+        Assert.Contains($"alerts height {victim.Height}, position {victim.Index}: producer is 'somebody else', the chain says 'alpha-sensor'", found);
         Assert.Contains(found, f => f.StartsWith("policies digest '", StringComparison.Ordinal) && f.EndsWith("': is missing", StringComparison.Ordinal));
         Assert.Contains(found, f => f.StartsWith("log_nodes level 8, position 0: hash is 0000", StringComparison.Ordinal));
         Assert.Contains("alert_changes height 1, event 99: does not follow from the chain", found);
@@ -322,6 +346,50 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         using var again = fixture.Copy(fixture.Database(schema), reader);
         CopyAll(again);
         Assert.Empty(fixture.Check(schema));
+    }
+
+    /// <summary>Of an alert that was reported in one of the missing blocks, the place is known to nobody who has only the others.</summary>
+    [Fact]
+    public void D2_the_copy_is_checked_from_the_first_block_on_that_is_left()
+    {
+        var schema = DatabaseFixture.NewSchema();
+        using var reader = fixture.Reader();
+        using var copy = fixture.Copy(fixture.Database(schema), reader);
+        CopyAll(copy);
+        var first = copy.AlertChanges(fixture.Expired)[^1].Height;
+        Assert.True(copy.Alert(fixture.Expired)!.Height < first, "it was reported before");
+
+        var directory = Directory.CreateTempSubdirectory("cybermesh-test-");
+        try
+        {
+            using (var source = new SqliteConnection($"Data Source={Path.Combine(fixture.Home, "data", "blocks.db")};Mode=ReadOnly;Pooling=False"))
+            using (var rest = new SqliteConnection($"Data Source={Path.Combine(directory.FullName, "blocks.db")};Pooling=False"))
+            {
+                source.Open();
+                rest.Open();
+                source.BackupDatabase(rest);
+                using var delete = rest.CreateCommand();
+                delete.CommandText = $"DELETE FROM blocks WHERE height < {first}";
+                Assert.True(delete.ExecuteNonQuery() > 0);
+            }
+
+            using var left = LocalStore.OpenReader(directory.FullName);
+            using var database = fixture.Database(schema);
+            var found = new List<string>();
+            var check = new CopyCheck(database, left, fixture.Source, TimeProvider.System, found.Add);
+            check.Run();
+            Assert.Equal(first, check.Range.First.Value);
+            Assert.Empty(found);
+
+            using var connection = database.Open();
+            database.Execute(connection, null, "UPDATE alert_changes SET alert_height = $1 WHERE status = 'expired'", (long)first);
+            check.Run();
+            Assert.Contains(found, f => f.StartsWith($"alert_changes height {first}, ", StringComparison.Ordinal) && f.Contains("alert_height is", StringComparison.Ordinal));
+        }
+        finally
+        {
+            directory.Delete(recursive: true);
+        }
     }
 
     [Theory]

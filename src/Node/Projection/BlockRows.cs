@@ -22,15 +22,19 @@ internal sealed class BlockRows
 {
     private sealed record KnownProducer(string Key, string Name, string Organisation, string Kinds, long Since, long? Revoked);
 
-    private static readonly ImmutableArray<string> AlertStatus = ["status", "decided_by", "changed_height"];
+    private static readonly Func<int, string> InsertAlertChanges = Tables.AlertChanges.InsertFound;
     private static readonly ImmutableArray<string> PolicyStatus = ["status", "until_ms", "decided_by"];
 
+    private readonly Database _database;
     private readonly ProjectionSource _source;
     private readonly LogCopy _log;
     private readonly Dictionary<string, KnownProducer> _producers;
 
     /// <summary>As text, of those whose messages were accepted: as many as the operators have ever enrolled.</summary>
     private readonly Dictionary<PublicKey, string> _keys = [];
+
+    private readonly AlertPlaces _places = new();
+    private readonly NewKeys _newKeys = new();
 
     /// <summary>Of the alerts of one block.</summary>
     private readonly HashSet<(string Field, string Value)> _values = [];
@@ -40,6 +44,7 @@ internal sealed class BlockRows
     /// <summary>Goes on where the copy stands.</summary>
     public BlockRows(Database database, DbConnection connection, ProjectionSource source, LogCopy log)
     {
+        _database = database;
         _source = source;
         _log = log;
         _producers = database.Query(
@@ -80,9 +85,9 @@ internal sealed class BlockRows
             var envelope = EnvelopeDecoder.DecodeCommitted(block.Stored.Block.Bodies[i], block.Stored.Block.Block.Transactions[i]);
             var isAccepted = block.Results[i] == RejectionReason.None;
             if (!isAccepted || envelope.Kind != AlertKind.Anomaly)
-                batch.Insert(Tables.OtherTransactions, height, (long)i, Schema.KeyOf(envelope.Digest), envelope.Digest.ToString(), envelope.Kind.Name(),
-                    Schema.KeyOf(envelope.Id), envelope.Id, envelope.Producer.ToString(), block.Results[i].Code());
+                batch.Insert(Tables.OtherTransactions, height, (long)i, envelope.Digest.ToString(), envelope.Kind.Name(), envelope.Id, envelope.Producer.ToString(), block.Results[i].Code());
             if (isAccepted) WriteContent(envelope, height, i, batch);
+            _newKeys.Add(envelope, height, i);
             transactions.Add(envelope);
         }
 
@@ -90,6 +95,27 @@ internal sealed class BlockRows
         _values.Clear();
         for (var i = 0; i < block.Events.Length; i++) WriteEvent(block.Events[i], height, i, batch);
         _log.Append(block, transactions, batch);
+        if (_newKeys.IsFull) _newKeys.Write(batch);
+    }
+
+    /// <summary>
+    /// Where the alerts of these blocks, and those that they changed, stand after them. An alert's own row is long, and never written again: what changes is a short row,
+    /// which goes when the alert expires, as nearly all do.
+    /// </summary>
+    public void End(RowBatch batch, long above, long upTo)
+    {
+        void Execute(string sql) => _database.Execute(batch.Connection, batch.Transaction, sql, above, upTo);
+        _newKeys.Write(batch);
+        batch.Flush();
+        Execute("INSERT INTO alert_statuses (height, position, status, decided_by) SELECT height, position, 'reported', '' FROM alerts WHERE height > $1 AND height <= $2 ON CONFLICT DO NOTHING");
+        Execute("INSERT INTO alert_statuses (height, position, status, decided_by) "
+            + "SELECT alert_height, alert_position, status, decided_by FROM alert_changes c WHERE height > $1 AND height <= $2 AND status <> 'expired' AND alert_height IS NOT NULL "
+            // the last of several
+            + "AND NOT EXISTS (SELECT 1 FROM alert_changes l WHERE l.alert_height = c.alert_height AND l.alert_position = c.alert_position AND (l.height, l.event) > (c.height, c.event)) "
+            + "ON CONFLICT (height, position) DO UPDATE SET status = excluded.status, decided_by = excluded.decided_by");
+        const string Expired = "FROM alert_changes WHERE height > $1 AND height <= $2 AND status = 'expired' AND alert_height IS NOT NULL";
+        Execute($"DELETE FROM alert_statuses WHERE (height, position) IN (SELECT alert_height, alert_position {Expired})");
+        Execute($"INSERT INTO alert_blocks (field, value, height) SELECT DISTINCT 'status', 'expired', alert_height {Expired} ON CONFLICT DO NOTHING");
     }
 
     /// <summary>The set of each epoch up to this one.</summary>
@@ -110,15 +136,13 @@ internal sealed class BlockRows
     }
 
     /// <summary>What follows from the block besides its transactions: the ledger has told it, nothing is computed again here.</summary>
-    private static void WriteEvent(LedgerEvent change, long height, long number, RowBatch batch)
+    private void WriteEvent(LedgerEvent change, long height, long number, RowBatch batch)
     {
         switch (change)
         {
             case LedgerEvent.AlertChanged e:
-                var (alert, status) = (e.Alert.ToString(), NameOf(e.Status));
-                var alertKey = Schema.KeyOf(e.Alert);
-                batch.Update(Tables.Alerts, AlertStatus, alertKey, alert, status, e.By, height);
-                batch.Insert(Tables.AlertChanges, height, number, alertKey, alert, status, e.By);
+                if (_places.Find(e.Alert) is var (alertHeight, alertPosition)) batch.Insert(Tables.AlertChanges, height, number, e.Alert.ToString(), NameOf(e.Status), e.By, alertHeight, alertPosition);
+                else batch.Later(InsertAlertChanges, height, number, e.Alert.ToString(), NameOf(e.Status), e.By, Schema.KeyOf(e.Alert));
                 break;
             case LedgerEvent.ReputationChanged e:
                 batch.Insert(Tables.ReputationChanges, height, number, e.Producer, NameOf(e.Cause), (long)e.Before, (long)e.After, e.Message.ToString(), e.MessageId, e.Note);
@@ -154,8 +178,9 @@ internal sealed class BlockRows
         {
             case AlertContent.Anomaly a:
                 var organisation = producer?.Organisation ?? "";
-                batch.Insert(Tables.Alerts, Schema.KeyOf(envelope.Digest), digest, Schema.KeyOf(envelope.Id), envelope.Id, a.Type, a.Source, (long)a.Severity, (long)a.ConfidenceBasisPoints, envelope.TimestampSeconds, a.ModelVersion, name, key,
-                    organisation, height, position, new Utf8Text(a.Payload), "reported", "", DBNull.Value);
+                _places.Add(envelope.Digest, (height, position));
+                batch.Insert(Tables.Alerts, height, position, digest, envelope.Id, a.Type, a.Source, (long)a.Severity, (long)a.ConfidenceBasisPoints, envelope.TimestampSeconds, a.ModelVersion, name, key,
+                    organisation, new Utf8Text(a.Payload));
                 _values.Add(("type", a.Type));
                 _values.Add(("source", a.Source));
                 _values.Add(("producer", name));

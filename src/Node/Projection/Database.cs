@@ -31,6 +31,9 @@ public abstract class Database : IDisposable
     /// <summary>Makes the place for the tables, where there is such a thing.</summary>
     internal virtual void CreateSchema(DbConnection connection) { }
 
+    /// <summary>A statement of the schema with what it leaves to the database (<see cref="Schema.InKeyOrder"/>).</summary>
+    internal virtual string Native(string statement) => statement;
+
     /// <summary>The transaction lost against another one, and the same one may succeed now.</summary>
     internal abstract bool IsConflict(DbException problem);
 

@@ -124,7 +124,7 @@ internal sealed class Migrator(Database database, DbConnection connection, Immut
     private bool Execute(string statement)
     {
         if (!TakeLease()) return false;
-        Repeat(() => database.Execute(connection, null, statement)); // whoever copies at this moment has locks on what is dropped
+        Repeat(() => database.Execute(connection, null, database.Native(statement))); // whoever copies at this moment has locks on what is dropped
         return true;
     }
 

@@ -62,16 +62,13 @@ public sealed partial class Projection
         Query(BlockColumns + " WHERE height < $1 ORDER BY height DESC LIMIT $2", BlockOf, (long)Math.Min(before, long.MaxValue), limit);
 
     public List<TransactionRow> Transactions(ulong height) =>
-        Query($"{AlertsAsTransactions} WHERE height = $1 UNION ALL {OtherTransactions} WHERE height = $1 ORDER BY position", TransactionOf, (long)Math.Min(height, long.MaxValue));
+        Query($"{AlertAsTransaction} FROM alerts t WHERE t.height = $1 UNION ALL {OtherTransaction} FROM other_transactions t WHERE t.height = $1 ORDER BY position", TransactionOf, (long)Math.Min(height, long.MaxValue));
 
     /// <summary>By digest, or by the producer's id; of several the first accepted.</summary>
-    public TransactionRow? Transaction(string digestOrId)
-    {
-        string Found(string columns) => $"{columns} WHERE {IsDigest} UNION ALL {columns} WHERE {IsId}";
-        return Query(
-            $"SELECT * FROM ({Found(AlertsAsTransactions)} UNION ALL {Found(OtherTransactions)}) AS found ORDER BY result <> 'accepted', height, position LIMIT 1",
-            TransactionOf, Keys(digestOrId)).FirstOrDefault();
-    }
+    public TransactionRow? Transaction(string digestOrId) => Query(TransactionQuery, TransactionOf, Keys(digestOrId)).FirstOrDefault();
+
+    internal static string TransactionQuery =>
+        $"SELECT * FROM ({AlertAsTransaction} FROM {FoundIn("alerts t")} UNION ALL {OtherTransaction} FROM {FoundIn("other_transactions t")}) AS found ORDER BY result <> 'accepted', height, position LIMIT 1";
 
     /// <summary>Newest first, below the place (height, index); of one status, or of any.</summary>
     public List<AlertRow> Alerts(ulong beforeHeight, int beforeIndex, int limit, string? status = null, AlertFilter? filter = null)
@@ -90,31 +87,34 @@ public sealed partial class Projection
         }
 
         // Only what is asked for, so that the database finds the index for it.
-        if (filter?.SeverityMin > 1) where.Add($"severity >= {Parameter(filter.SeverityMin)}");
-        if (filter is not null && filter.Since > DateTimeOffset.MinValue) where.Add($"time_s >= {Parameter(filter.Since.ToUnixTimeSeconds())}");
-        if (filter is not null && filter.Until < DateTimeOffset.MaxValue) where.Add($"time_s < {Parameter(filter.Until.ToUnixTimeSeconds())}");
+        if (filter?.SeverityMin > 1) where.Add($"t.severity >= {Parameter(filter.SeverityMin)}");
+        if (filter is not null && filter.Since > DateTimeOffset.MinValue) where.Add($"t.time_s >= {Parameter(filter.Since.ToUnixTimeSeconds())}");
+        if (filter is not null && filter.Until < DateTimeOffset.MaxValue) where.Add($"t.time_s < {Parameter(filter.Until.ToUnixTimeSeconds())}");
 
-        // Alerts of any other status than expired are few, and have an index. Of all, and of those that expired, the blocks that hold such alerts are walked, newest first.
+        // Alerts of any other status than expired have an index. Of all, and of those that expired, the blocks that hold such alerts are walked, newest first.
+        var walksBlocks = status is null or "expired";
         var walked = new List<string>();
-        foreach (var (field, value) in new[] { ("type", filter?.Type), ("source", filter?.Source), ("producer", filter?.Producer), ("organisation", filter?.Organisation) })
+        foreach (var (field, value) in new[] { ("type", filter?.Type), ("source", filter?.Source), ("producer", filter?.Producer), ("organisation", filter?.Organisation), ("status", walksBlocks ? status : null) })
         {
             if (value is null) continue;
             var parameter = Parameter(value);
-            where.Add($"alerts.{field} = {parameter}");
-            if (status is not (null or "expired")) continue;
+            if (field != "status") where.Add($"t.{field} = {parameter}");
+            if (!walksBlocks) continue;
             var blocks = "of_" + field;
             where.Add($"{blocks}.field = '{field}' AND {blocks}.value = {parameter} AND {blocks}.height {(walked is [var first, ..] ? $"= {first}.height" : "<= $1")}");
             walked.Add(blocks);
         }
 
-        // As an expression, where blocks are walked: SQLite would look for each block's alerts in the index of statuses.
-        if (status is not null) where.Add($"{(walked is [] ? "status" : "coalesce(status, '')")} = {Parameter(status)}");
-        var newest = walked is [var outermost, ..] ? outermost : "alerts";
-        // One comparison of rows, where one table is walked (see Below).
-        where.Add(walked is [] ? "(height, position) < ($1, $2)" : $"alerts.height = {newest}.height AND ({newest}.height < $1 OR position < $2)");
+        if (status is not null) where.Add(walksBlocks ? "s.height IS NULL" : $"s.status = {Parameter(status)}");
         // SQLite joins in the order of cross joins.
-        var tables = string.Concat(walked.Select(w => $"alert_blocks {w} CROSS JOIN ")) + "alerts";
-        return ($"SELECT {AlertFields} FROM {tables} WHERE {string.Join(" AND ", where)} ORDER BY {newest}.height DESC, position DESC LIMIT $3", [.. values]);
+        if (!walksBlocks) return Page("s", "alert_statuses s CROSS JOIN alerts t", "t.height = s.height AND t.position = s.position AND (s.height, s.position) < ($1, $2)");
+        return walked is [var newest, ..]
+            ? Page(newest, string.Concat(walked.Select(w => $"alert_blocks {w} CROSS JOIN ")) + AlertsWithStatus, $"t.height = {newest}.height AND ({newest}.height < $1 OR t.position < $2)")
+            // One comparison of rows (see Below).
+            : Page("t", AlertsWithStatus, "(t.height, t.position) < ($1, $2)");
+
+        (string, object[]) Page(string newest, string tables, string place) =>
+            ($"SELECT {AlertFields} FROM {tables} WHERE {string.Join(" AND ", [.. where, place])} ORDER BY {newest}.height DESC, {(newest == "s" ? "s" : "t")}.position DESC LIMIT $3", [.. values]);
     }
 
     /// <summary>Newest first, below a height.</summary>
@@ -138,15 +138,10 @@ public sealed partial class Projection
     private const string Below = "(height, position) < ($1, $2) ORDER BY height DESC, position DESC LIMIT $3";
 
     /// <summary>What has happened to an alert since it was reported, oldest first.</summary>
-    public List<StatusChange> AlertChanges(string digest)
-    {
-        const string Columns = "SELECT c.height, c.event, c.status, c.decided_by FROM";
-        // Most alerts end by expiring, and that is the last thing that changes them: the block it was in is told by the alert, and spares the index a random entry for each.
-        return Query(
-            $"SELECT height, status, decided_by FROM ({Columns} alert_changes c WHERE {IsDigest} AND status <> 'expired' UNION ALL "
-            + $"{Columns} (SELECT changed_height FROM alerts WHERE {IsDigest} AND status = 'expired') a JOIN alert_changes c ON c.height = a.changed_height AND c.digest = $1) AS changes ORDER BY height, event",
-            StatusChangeOf, Keys(digest)[..2]);
-    }
+    public List<StatusChange> AlertChanges(string digest) => Query(AlertChangesQuery, StatusChangeOf, Keys(digest));
+
+    internal static string AlertChangesQuery =>
+        $"SELECT c.height, c.status, c.decided_by FROM {FoundIn("alerts t CROSS JOIN alert_changes c")} AND t.digest = $1 AND c.alert_height = t.height AND c.alert_position = t.position ORDER BY c.height, c.event";
 
     public List<StatusChange> PolicyChanges(string digest) =>
         Query("SELECT height, status, decided_by FROM policy_changes WHERE digest = $1 ORDER BY height, event", StatusChangeOf, digest);
@@ -154,7 +149,7 @@ public sealed partial class Projection
     private static StatusChange StatusChangeOf(DbDataReader r) => new((ulong)r.GetInt64(0), r.GetString(1), r.GetString(2));
 
     /// <summary>Those that one block brought, in order.</summary>
-    public List<AlertRow> AlertsAt(ulong height) => Query(AlertColumns + " WHERE height = $1 ORDER BY position", AlertOf, (long)Math.Min(height, long.MaxValue));
+    public List<AlertRow> AlertsAt(ulong height) => Query(AlertColumns + " WHERE t.height = $1 ORDER BY t.position", AlertOf, (long)Math.Min(height, long.MaxValue));
 
     /// <summary>What one block did to alerts, in order.</summary>
     public List<SubjectChange> AlertChangesAt(ulong height) => ChangesAt("alert_changes", height);
@@ -220,32 +215,35 @@ public sealed partial class Projection
         r => new ReputationChange((ulong)r.GetInt64(0), r.GetString(1), Int(r, 2), Int(r, 3), r.GetString(4), r.GetString(5), r.GetString(6)), producer, limit);
 
     /// <summary>By transaction digest, or by the producer's id; of several with one id the first committed.</summary>
-    public AlertRow? Alert(string digestOrId) =>
-        Query($"{AlertColumns} WHERE {IsDigest} UNION ALL {AlertColumns} WHERE {IsId} ORDER BY height, position LIMIT 1", AlertOf, Keys(digestOrId)).FirstOrDefault();
+    public AlertRow? Alert(string digestOrId) => Query(AlertQuery, AlertOf, Keys(digestOrId)).FirstOrDefault();
 
-    /// <summary>Conditions on the long tables, with the parameters of <see cref="Keys"/>.</summary>
-    private const string IsDigest = "digest_key = $2 AND digest = $1";
+    internal static string AlertQuery => $"SELECT {AlertFields} FROM {FoundIn(AlertsWithStatus)} ORDER BY t.height, t.position LIMIT 1";
 
-    private const string IsId = "id_key = $3 AND id = $1";
+    /// <summary>Of a table of transactions, named t: those with this digest or identifier, with the parameters of <see cref="Keys"/>.</summary>
+    private static string FoundIn(string table) =>
+        $"transaction_keys k CROSS JOIN {table} WHERE k.key IN ($2, $3) AND t.height = k.height AND t.position = k.position AND (t.digest = $1 OR t.id = $1)";
 
     private static object[] Keys(string digestOrId) =>
         [digestOrId, Digest.TryParse(digestOrId, out var digest) ? Schema.KeyOf(digest) : -1L, Schema.KeyOf(digestOrId)];
 
     /// <summary>Results of what producers published, in order.</summary>
     public List<(string Digest, string Result)> AllResults() =>
-        [.. Query($"{AlertsAsTransactions} UNION ALL {OtherTransactions} WHERE kind <> 'misbehaviour' ORDER BY height, position", TransactionOf).Select(t => (t.Digest, t.Result))];
+        [.. Query($"{AlertAsTransaction} FROM alerts t UNION ALL {OtherTransaction} FROM other_transactions t WHERE kind <> 'misbehaviour' ORDER BY height, position", TransactionOf).Select(t => (t.Digest, t.Result))];
 
     public long AlertCount() => Query("SELECT count(*) FROM alerts", r => r.GetInt64(0))[0];
 
     private const string BlockColumns = "SELECT height, hash, parent, time_ms, view, proposer, tx_count, accepted_count, tx_root, state_root FROM blocks";
 
-    private const string AlertFields = "digest, id, type, source, severity, confidence_bp, time_s, model_version, producer, organisation, alerts.height, position, payload, status, decided_by";
+    private const string AlertFields = "t.digest, t.id, t.type, t.source, t.severity, t.confidence_bp, t.time_s, t.model_version, t.producer, t.organisation, t.height AS height, t.position AS position, t.payload, "
+        + "coalesce(s.status, 'expired') AS status, coalesce(s.decided_by, '') AS decided_by";
 
-    private const string AlertColumns = $"SELECT {AlertFields} FROM alerts";
+    private const string AlertsWithStatus = "alerts t LEFT JOIN alert_statuses s ON s.height = t.height AND s.position = t.position";
 
-    private const string AlertsAsTransactions = "SELECT digest, height, position, 'anomaly' AS kind, id, producer_key, 'accepted' AS result FROM alerts";
+    private const string AlertColumns = $"SELECT {AlertFields} FROM {AlertsWithStatus}";
 
-    private const string OtherTransactions = "SELECT digest, height, position, kind, id, producer_key, result FROM other_transactions";
+    private const string AlertAsTransaction = "SELECT t.digest, t.height AS height, t.position AS position, 'anomaly' AS kind, t.id, t.producer_key, 'accepted' AS result";
+
+    private const string OtherTransaction = "SELECT t.digest, t.height AS height, t.position AS position, t.kind, t.id, t.producer_key, t.result";
 
     private static TransactionRow TransactionOf(DbDataReader r) =>
         new(r.GetString(0), (ulong)r.GetInt64(1), Int(r, 2), r.GetString(3), r.GetString(4), r.GetString(5), r.GetString(6));

@@ -239,9 +239,13 @@ public sealed partial class Projection : IDisposable
         }
 
         blocks.Dispose(); // while somebody reads, the store's log of writes cannot begin again
-        batch.Flush();
         var advances = (long)copied.Value != _height;
-        if (advances) _database.Execute(connection, transaction, "UPDATE cursor SET height = $1 WHERE name = 'blocks'", (long)copied.Value);
+        if (advances)
+        {
+            _rows!.End(batch, _height, (long)copied.Value);
+            _database.Execute(connection, transaction, "UPDATE cursor SET height = $1 WHERE name = 'blocks'", (long)copied.Value);
+        }
+
         TransparencyLog.KeepCheckpoint(batch);
         if (isStatusDue) WriteStatus(batch);
         transaction.Commit();

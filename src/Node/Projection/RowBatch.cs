@@ -24,6 +24,7 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
     private readonly Dictionary<Table, Dictionary<(object, object?), object[]>> _puts = [];
 
     private readonly Dictionary<(Table Table, ImmutableArray<string> Changed), Dictionary<(object, object?), object[]>> _updates = [];
+    private readonly Dictionary<Func<int, string>, List<object[]>> _later = [];
     private long _bytes;
 
     public DbConnection Connection => connection;
@@ -52,6 +53,15 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
         Count(values);
     }
 
+    /// <summary>After the new rows of all tables.</summary>
+    /// <param name="statement">The same one each time, for so many rows.</param>
+    public void Later(Func<int, string> statement, params object[] values)
+    {
+        if (!_later.TryGetValue(statement, out var rows)) _later[statement] = rows = [];
+        rows.Add(values);
+        Count(values);
+    }
+
     private static (object, object?) KeyOf(Table table, object[] values)
     {
         Invariant.Holds(table.KeyLength <= 2, "what is put or updated has a key of one column or two");
@@ -70,9 +80,11 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
         foreach (var (table, rows) in _inserts) Send(rows, table.Insert);
         foreach (var (table, rows) in _puts) Send([.. rows.Values], table.Put);
         foreach (var (update, rows) in _updates) Send([.. rows.Values], count => update.Table.Update(count, update.Changed));
+        foreach (var (statement, rows) in _later) Send(rows, statement);
         _inserts.Clear();
         _puts.Clear();
         _updates.Clear();
+        _later.Clear();
         _bytes = 0;
     }
 

@@ -12,6 +12,9 @@ namespace CyberMesh.Node.Projection;
 /// </summary>
 internal static class Schema
 {
+    /// <summary>After a long table of short rows that are found by their key: a database that can keeps the rows in the key's index, and nowhere else.</summary>
+    internal const string InKeyOrder = "/* in the order of the key */";
+
     public static readonly ImmutableArray<Migration> Migrations =
     [
         new(1, "the copy of the chain", 1,
@@ -24,27 +27,24 @@ internal static class Schema
                 proposer TEXT NOT NULL, tx_count INT8 NOT NULL, accepted_count INT8 NOT NULL, tx_root TEXT NOT NULL, state_root TEXT NOT NULL)
             """,
             """
-            CREATE TABLE IF NOT EXISTS alerts (height INT8 NOT NULL, position INT8 NOT NULL, digest_key INT8 NOT NULL, digest TEXT NOT NULL, id_key INT8 NOT NULL, id TEXT NOT NULL,
-                type TEXT NOT NULL, source TEXT NOT NULL,
+            CREATE TABLE IF NOT EXISTS alerts (height INT8 NOT NULL, position INT8 NOT NULL, digest TEXT NOT NULL, id TEXT NOT NULL, type TEXT NOT NULL, source TEXT NOT NULL,
                 severity INT8 NOT NULL CHECK (severity BETWEEN 1 AND 10), confidence_bp INT8 NOT NULL CHECK (confidence_bp BETWEEN 0 AND 10000), time_s INT8 NOT NULL,
                 model_version TEXT NOT NULL, producer TEXT NOT NULL, producer_key TEXT NOT NULL, organisation TEXT NOT NULL, payload TEXT NOT NULL,
-                status TEXT NOT NULL, decided_by TEXT NOT NULL, changed_height INT8, PRIMARY KEY (height, position))
+                PRIMARY KEY (height, position))
             """,
-            "CREATE INDEX IF NOT EXISTS alerts_by_digest ON alerts (digest_key)",
-            "CREATE INDEX IF NOT EXISTS alerts_by_id ON alerts (id_key)",
-            "CREATE INDEX IF NOT EXISTS alerts_by_status ON alerts (status, height, position)",
-            "CREATE TABLE IF NOT EXISTS alert_blocks (field TEXT NOT NULL, value TEXT NOT NULL, height INT8 NOT NULL, PRIMARY KEY (field, value, height))",
-            """
-            CREATE TABLE IF NOT EXISTS other_transactions (height INT8 NOT NULL, position INT8 NOT NULL, digest_key INT8 NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL,
-                id_key INT8 NOT NULL, id TEXT NOT NULL, producer_key TEXT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (height, position))
+            $"CREATE TABLE IF NOT EXISTS alert_statuses (height INT8 NOT NULL, position INT8 NOT NULL, status TEXT NOT NULL, decided_by TEXT NOT NULL, PRIMARY KEY (height, position)) {InKeyOrder}",
+            "CREATE INDEX IF NOT EXISTS alert_statuses_by_status ON alert_statuses (status, height, position)",
+            $"CREATE TABLE IF NOT EXISTS alert_blocks (field TEXT NOT NULL, value TEXT NOT NULL, height INT8 NOT NULL, PRIMARY KEY (field, value, height)) {InKeyOrder}",
+            $"""
+            CREATE TABLE IF NOT EXISTS other_transactions (height INT8 NOT NULL, position INT8 NOT NULL, digest TEXT NOT NULL, kind TEXT NOT NULL,
+                id TEXT NOT NULL, producer_key TEXT NOT NULL, result TEXT NOT NULL, PRIMARY KEY (height, position)) {InKeyOrder}
             """,
-            "CREATE INDEX IF NOT EXISTS other_transactions_by_digest ON other_transactions (digest_key)",
-            "CREATE INDEX IF NOT EXISTS other_transactions_by_id ON other_transactions (id_key)",
-            """
-            CREATE TABLE IF NOT EXISTS alert_changes (height INT8 NOT NULL, event INT8 NOT NULL, digest_key INT8 NOT NULL, digest TEXT NOT NULL, status TEXT NOT NULL,
-                decided_by TEXT NOT NULL, PRIMARY KEY (height, event))
+            $"CREATE TABLE IF NOT EXISTS transaction_keys (key INT8 NOT NULL, height INT8 NOT NULL, position INT8 NOT NULL, PRIMARY KEY (key, height, position)) {InKeyOrder}",
+            $"""
+            CREATE TABLE IF NOT EXISTS alert_changes (height INT8 NOT NULL, event INT8 NOT NULL, digest TEXT NOT NULL, status TEXT NOT NULL, decided_by TEXT NOT NULL,
+                alert_height INT8, alert_position INT8, PRIMARY KEY (height, event)) {InKeyOrder}
             """,
-            "CREATE INDEX IF NOT EXISTS alert_changes_by_digest ON alert_changes (digest_key) WHERE status <> 'expired'",
+            "CREATE INDEX IF NOT EXISTS alert_changes_by_alert ON alert_changes (alert_height, alert_position)",
             """
             CREATE TABLE IF NOT EXISTS evidence (digest TEXT PRIMARY KEY, id TEXT NOT NULL, type TEXT NOT NULL, time_s INT8 NOT NULL, producer TEXT NOT NULL,
                 custody_count INT8 NOT NULL, custody_verified BOOL NOT NULL, height INT8 NOT NULL, position INT8 NOT NULL)
@@ -94,13 +94,13 @@ internal static class Schema
                 height INT8 NOT NULL, position INT8 NOT NULL)
             """,
             "CREATE TABLE IF NOT EXISTS log_blocks (height INT8 PRIMARY KEY, first_position INT8 NOT NULL UNIQUE)",
-            "CREATE TABLE IF NOT EXISTS log_nodes (level INT8 NOT NULL, position INT8 NOT NULL, hash BYTEA NOT NULL, PRIMARY KEY (level, position))",
+            $"CREATE TABLE IF NOT EXISTS log_nodes (level INT8 NOT NULL, position INT8 NOT NULL, hash BYTEA NOT NULL, PRIMARY KEY (level, position)) {InKeyOrder}",
             "CREATE TABLE IF NOT EXISTS log_checkpoint (id INT8 PRIMARY KEY, note TEXT NOT NULL)",
         ]),
     ];
 
     /// <summary>
-    /// What the indexes of the long tables hold of a digest. Digests and identifiers are random, so each row touches a page of an index of theirs; 48 bits find a row
+    /// What <c>transaction_keys</c> holds of a digest. Digests and identifiers are random, so each row touches a page of its own once there are many; 48 bits find a transaction
     /// as well as all of the text, and take a third of the pages.
     /// </summary>
     public static long KeyOf(Digest digest) => (long)(digest.Value.A >> 16);

@@ -13,7 +13,7 @@ namespace CyberMesh.Node.Projection;
 public sealed class SqliteDatabase : Database
 {
     /// <summary>A file of another form is written anew from the blocks.</summary>
-    private const long FileVersion = 6;
+    private const long FileVersion = 7;
 
     private readonly string _path;
 
@@ -90,6 +90,8 @@ public sealed class SqliteDatabase : Database
     internal override DbTransaction BeginSnapshot(DbConnection connection) => ((SqliteConnection)connection).BeginTransaction(deferred: true);
 
     internal override void CreateSchema(DbConnection connection) => Execute(connection, null, "PRAGMA user_version = " + FileVersion.ToString(CultureInfo.InvariantCulture));
+
+    internal override string Native(string statement) => statement.Replace(Schema.InKeyOrder, "WITHOUT ROWID", StringComparison.Ordinal);
 
     internal override bool IsConflict(DbException problem) => problem is SqliteException { SqliteErrorCode: 5 or 6 }; // SQLITE_BUSY, SQLITE_LOCKED
 

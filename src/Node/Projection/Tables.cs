@@ -33,6 +33,19 @@ internal sealed record Table(string Name, int KeyLength, params ImmutableArray<s
         : $"WITH change ({Key}, {string.Join(", ", changed)}) AS (VALUES {Placeholders(rows, KeyLength + changed.Length)}) "
         + $"UPDATE {Name} SET {string.Join(", ", changed.Select(c => $"{c} = change.{c}"))} FROM change WHERE {Where(i => $"change.{Columns[i]}")}";
 
+    /// <summary>As many rows at once, whose last two columns are the place of an alert that the database looks up: given are the other columns, its digest among them, and the key of that.</summary>
+    public string InsertFound(int rows)
+    {
+        var (given, digest) = (Columns.Length - 2, Columns.IndexOf("digest"));
+        string Row(int first)
+        {
+            var alert = $"FROM transaction_keys k JOIN alerts a ON a.height = k.height AND a.position = k.position WHERE k.key = ${first + given} AND a.digest = ${first + digest}";
+            return $"({string.Join(", ", Enumerable.Range(first, given).Select(n => "$" + n))}, (SELECT a.height {alert}), (SELECT a.position {alert}))";
+        }
+
+        return $"INSERT INTO {Name} ({string.Join(", ", Columns)}) VALUES {string.Join(", ", Enumerable.Range(0, rows).Select(r => Row((r * (given + 1)) + 1)))} ON CONFLICT DO NOTHING";
+    }
+
     private static string Placeholders(int rows, int width) =>
         string.Join(", ", Enumerable.Range(0, rows).Select(r => "(" + string.Join(", ", Enumerable.Range((r * width) + 1, width).Select(n => "$" + n)) + ")"));
 }
@@ -43,16 +56,22 @@ internal static class Tables
     public static readonly Table Blocks = new("blocks", 1, "height", "hash", "parent", "time_ms", "view", "proposer", "tx_count", "accepted_count", "tx_root", "state_root");
 
     /// <summary>All but accepted alerts, whose row in <see cref="Alerts"/> tells as much.</summary>
-    public static readonly Table OtherTransactions = new("other_transactions", 2, "height", "position", "digest_key", "digest", "kind", "id_key", "id", "producer_key", "result");
+    public static readonly Table OtherTransactions = new("other_transactions", 2, "height", "position", "digest", "kind", "id", "producer_key", "result");
 
     public static readonly Table Alerts = new(
-        "alerts", 2, "digest_key", "digest", "id_key", "id", "type", "source", "severity", "confidence_bp", "time_s", "model_version", "producer", "producer_key", "organisation", "height", "position", "payload",
-        "status", "decided_by", "changed_height");
+        "alerts", 2, "height", "position", "digest", "id", "type", "source", "severity", "confidence_bp", "time_s", "model_version", "producer", "producer_key", "organisation", "payload");
 
-    /// <summary>Which blocks hold an alert with this type, source, producer or organisation: a row for each of a block, where an index of alerts would have one for each alert.</summary>
+    /// <summary>Where transactions stand, by digest and by identifier (<see cref="Schema.KeyOf(string)"/>).</summary>
+    public static readonly Table TransactionKeys = new("transaction_keys", 3, "key", "height", "position");
+
+    /// <summary>Of the alerts that have not expired: what is not here has.</summary>
+    public static readonly Table AlertStatuses = new("alert_statuses", 2, "height", "position", "status", "decided_by");
+
+    /// <summary>Which blocks hold an alert with this type, source, producer or organisation, or (field <c>status</c>) one that has expired: a row for each of a block, where an index of alerts would have one for each alert.</summary>
     public static readonly Table AlertBlocks = new("alert_blocks", 3, "field", "value", "height");
 
-    public static readonly Table AlertChanges = new("alert_changes", 2, "height", "event", "digest_key", "digest", "status", "decided_by");
+    /// <summary>With the place of the alert; empty when it was reported below the first block of the copy.</summary>
+    public static readonly Table AlertChanges = new("alert_changes", 2, "height", "event", "digest", "status", "decided_by", "alert_height", "alert_position");
     public static readonly Table Evidence = new("evidence", 1, "digest", "id", "type", "time_s", "producer", "custody_count", "custody_verified", "height", "position");
     public static readonly Table EvidenceLinks = new("evidence_links", 2, "height", "event", "evidence", "reference", "alert");
 
@@ -75,7 +94,7 @@ internal static class Tables
 
     public static readonly ImmutableArray<Table> All =
     [
-        Blocks, Alerts, AlertBlocks, OtherTransactions, AlertChanges, Evidence, EvidenceLinks, Policies, PolicyChanges, Producers, ReputationChanges, Reputations, Validators, ViewChanges, Orders, Misbehaviour,
+        Blocks, Alerts, AlertStatuses, AlertBlocks, OtherTransactions, TransactionKeys, AlertChanges, Evidence, EvidenceLinks, Policies, PolicyChanges, Producers, ReputationChanges, Reputations, Validators, ViewChanges, Orders, Misbehaviour,
         LogBlocks, LogNodes,
     ];
 
