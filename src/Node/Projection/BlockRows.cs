@@ -87,7 +87,7 @@ internal sealed class BlockRows
             if (!isAccepted || envelope.Kind != AlertKind.Anomaly)
                 batch.Insert(Tables.OtherTransactions, height, (long)i, envelope.Digest.ToString(), envelope.Kind.Name(), envelope.Id, envelope.Producer.ToString(), block.Results[i].Code());
             if (isAccepted) WriteContent(envelope, height, i, batch);
-            _newKeys.Add(envelope, height, i);
+            _newKeys.Add(envelope, height, (long)i);
             transactions.Add(envelope);
         }
 

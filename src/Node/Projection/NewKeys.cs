@@ -12,7 +12,7 @@ namespace CyberMesh.Node.Projection;
 internal sealed class NewKeys
 {
     private readonly List<long> _keys = [];
-    private readonly List<(long Height, long Position)> _places = [];
+    private readonly List<(object Height, object Position)> _places = [];
 
     /// <summary>
     /// An alert whose key is not written yet must be found among <see cref="AlertPlaces"/>. Each has two keys, so with the largest block that can follow
@@ -20,7 +20,8 @@ internal sealed class NewKeys
     /// </summary>
     public bool IsFull => _keys.Count >= AlertPlaces.Max;
 
-    public void Add(AlertEnvelope transaction, long height, long position)
+    /// <param name="height">As it goes into rows.</param>
+    public void Add(AlertEnvelope transaction, object height, object position)
     {
         foreach (var key in (ReadOnlySpan<long>)[Schema.KeyOf(transaction.Digest), Schema.KeyOf(transaction.Id)])
         {

@@ -452,15 +452,20 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
     /// <summary>Blocks from a height on, in order; decoded one by one.</summary>
     public IEnumerable<StoredBlockWithResults> Read(Height from)
     {
-        using var command = Command("SELECT payload, state_root, results, events FROM blocks WHERE height >= $h ORDER BY height", ("$h", (long)Math.Min(from.Value, long.MaxValue)));
-        using var reader = command.ExecuteReader();
-        while (reader.Read())
-        {
-            var results = (byte[])reader[2];
-            var decoded = ImmutableArray.CreateBuilder<RejectionReason>(results.Length / 2);
-            for (var i = 0; i < results.Length; i += 2) decoded.Add(RejectionReasons.FromNumber(BinaryPrimitives.ReadUInt16BigEndian(results.AsSpan(i))));
-            yield return new StoredBlockWithResults(StoredBlock.Decode((byte[])reader[0]), Digest.From((byte[])reader[1]), decoded.MoveToImmutable(), LedgerEvent.Decode((byte[])reader[3]));
-        }
+        using var blocks = new Statement(connection, "SELECT payload, state_root, results, events FROM blocks WHERE height >= ? ORDER BY height");
+        blocks.Bind((long)Math.Min(from.Value, long.MaxValue));
+        while (blocks.Read()) yield return Block(blocks);
+    }
+
+    private static StoredBlockWithResults Block(Statement row)
+    {
+        // Most of what a busy validator reads, and all of it is written to at once.
+        var payload = GC.AllocateUninitializedArray<byte>(row.Bytes(0).Length);
+        row.Bytes(0).CopyTo(payload);
+        var stored = row.Bytes(2);
+        var results = ImmutableArray.CreateBuilder<RejectionReason>(stored.Length / 2);
+        for (; !stored.IsEmpty; stored = stored[2..]) results.Add(RejectionReasons.FromNumber(BinaryPrimitives.ReadUInt16BigEndian(stored)));
+        return new StoredBlockWithResults(StoredBlock.Decode(payload), Digest.From(row.Bytes(1)), results.MoveToImmutable(), LedgerEvent.Decode(row.Bytes(3)));
     }
 
     /// <summary>An answer to a catch-up request: consecutive blocks ending at a certified one; null when there is nothing to give.</summary>
