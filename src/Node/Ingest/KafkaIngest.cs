@@ -79,7 +79,9 @@ public sealed class KafkaIngest
     private readonly ILogger _logger;
 
     private readonly OffsetTracker _offsets = new();
-    private readonly Dictionary<Digest, List<Waiting>> _waiting = [];
+
+    /// <summary>The first record of each message; copies hang on it.</summary>
+    private readonly Dictionary<Digest, Waiting> _waiting = [];
     private readonly Dictionary<PublicKey, Stalled> _stalled = [];
     private readonly Dictionary<TopicPartition, int> _stalledIn = [];
     private readonly HashSet<TopicPartition> _paused = [];
@@ -113,6 +115,9 @@ public sealed class KafkaIngest
     private sealed record Waiting(long Number, long ReadAt, KafkaRecord Record, Verified<AlertEnvelope> Alert)
     {
         public Digest Digest => Alert.Value.Digest;
+
+        /// <summary>The next record of the same message.</summary>
+        public Waiting? Copy { get; set; }
     }
 
     /// <summary>What found no room in the pool, of one producer, in the order it was read.</summary>
@@ -179,7 +184,7 @@ public sealed class KafkaIngest
     /// <summary>It made room in the pool for others and has to be offered again. Called by the loop.</summary>
     public void Evicted(Digest transaction) => _results.Enqueue(() =>
     {
-        if (_waiting.TryGetValue(transaction, out var copies)) Stall(copies[0]);
+        if (_waiting.TryGetValue(transaction, out var waiting)) Stall(waiting);
     });
 
     /// <summary>Reads until stopped, on a thread of its own. A fatal client error rebuilds the client after a pause.</summary>
@@ -452,9 +457,15 @@ public sealed class KafkaIngest
     /// <summary>Copies of one message wait together; only the first is submitted.</summary>
     private void Wait(Waiting waiting, CancellationToken stop)
     {
-        if (!_waiting.TryGetValue(waiting.Digest, out var copies)) _waiting[waiting.Digest] = copies = [];
-        copies.Add(waiting);
-        if (copies.Count == 1) Submit(waiting, stop);
+        if (_waiting.TryAdd(waiting.Digest, waiting))
+        {
+            Submit(waiting, stop);
+            return;
+        }
+
+        var last = _waiting[waiting.Digest];
+        while (last.Copy is { } copy) last = copy;
+        last.Copy = waiting;
     }
 
     private AlertKind KindOf(string topic)
@@ -557,7 +568,7 @@ public sealed class KafkaIngest
     {
         foreach (var receipt in receipts)
         {
-            if (!_waiting.TryGetValue(receipt.Transaction, out var copies))
+            if (!_waiting.TryGetValue(receipt.Transaction, out var copy))
             {
                 if (justDecided) RememberUnread(receipt);
             }
@@ -565,7 +576,7 @@ public sealed class KafkaIngest
             else
             {
                 _waiting.Remove(receipt.Transaction);
-                foreach (var copy in copies) _accepted.Add((receipt.Transaction, copy.Record, justDecided));
+                for (; copy is not null; copy = copy.Copy) _accepted.Add((receipt.Transaction, copy.Record, justDecided));
             }
         }
     }
@@ -579,9 +590,9 @@ public sealed class KafkaIngest
 
     private void DecideRejected(Digest digest, Rejection rejection)
     {
-        if (!_waiting.Remove(digest, out var copies)) return;
+        if (!_waiting.Remove(digest, out var copy)) return;
         var accepted = IsAccepted(digest);
-        foreach (var copy in copies)
+        for (; copy is not null; copy = copy.Copy)
         {
             if (accepted) _accepted.Add((digest, copy.Record, false));
             else Refuse(copy.Record, digest, rejection);

@@ -22,7 +22,6 @@ internal sealed class BlockRows
 {
     private sealed record KnownProducer(string Key, string Name, string Organisation, string Kinds, long Since, long? Revoked);
 
-    private static readonly Func<int, string> InsertAlertChanges = Tables.AlertChanges.InsertFound;
     private static readonly ImmutableArray<string> PolicyStatus = ["status", "until_ms", "decided_by"];
 
     private readonly Database _database;
@@ -31,7 +30,7 @@ internal sealed class BlockRows
     private readonly Dictionary<string, KnownProducer> _producers;
 
     /// <summary>As text, of those whose messages were accepted: as many as the operators have ever enrolled.</summary>
-    private readonly Dictionary<PublicKey, string> _keys = [];
+    private readonly Dictionary<PublicKey, string> _producerKeys = [];
 
     private readonly AlertPlaces _places = new();
     private readonly NewKeys _newKeys = new();
@@ -142,7 +141,7 @@ internal sealed class BlockRows
         {
             case LedgerEvent.AlertChanged e:
                 if (_places.Find(e.Alert) is var (alertHeight, alertPosition)) batch.Insert(Tables.AlertChanges, height, number, e.Alert.ToString(), NameOf(e.Status), e.By, alertHeight, alertPosition);
-                else batch.Later(InsertAlertChanges, height, number, e.Alert.ToString(), NameOf(e.Status), e.By, Schema.KeyOf(e.Alert));
+                else batch.Later(Tables.InsertAlertChangesFound, height, number, e.Alert.ToString(), NameOf(e.Status), e.By, Schema.KeyOf(e.Alert));
                 break;
             case LedgerEvent.ReputationChanged e:
                 batch.Insert(Tables.ReputationChanges, height, number, e.Producer, NameOf(e.Cause), (long)e.Before, (long)e.After, e.Message.ToString(), e.MessageId, e.Note);
@@ -171,7 +170,7 @@ internal sealed class BlockRows
     private void WriteContent(AlertEnvelope envelope, long height, long position, RowBatch batch)
     {
         var digest = envelope.Digest.ToString();
-        if (!_keys.TryGetValue(envelope.Producer, out var key)) _keys[envelope.Producer] = key = envelope.Producer.ToString();
+        if (!_producerKeys.TryGetValue(envelope.Producer, out var key)) _producerKeys[envelope.Producer] = key = envelope.Producer.ToString();
         var producer = _producers.GetValueOrDefault(key);
         var name = producer?.Name ?? key;
         switch (envelope.Content)

@@ -107,14 +107,13 @@ public sealed partial class Projection
 
         if (status is not null) where.Add(walksBlocks ? "s.height IS NULL" : $"s.status = {Parameter(status)}");
         // SQLite joins in the order of cross joins.
-        if (!walksBlocks) return Page("s", "alert_statuses s CROSS JOIN alerts t", "t.height = s.height AND t.position = s.position AND (s.height, s.position) < ($1, $2)");
+        if (!walksBlocks) return Page("alert_statuses s CROSS JOIN alerts t", "t.height = s.height AND t.position = s.position AND (s.height, s.position) < ($1, $2)", "s.height DESC, s.position DESC");
         return walked is [var newest, ..]
-            ? Page(newest, string.Concat(walked.Select(w => $"alert_blocks {w} CROSS JOIN ")) + AlertsWithStatus, $"t.height = {newest}.height AND ({newest}.height < $1 OR t.position < $2)")
+            ? Page(string.Concat(walked.Select(w => $"alert_blocks {w} CROSS JOIN ")) + AlertsWithStatus, $"t.height = {newest}.height AND ({newest}.height < $1 OR t.position < $2)", $"{newest}.height DESC, t.position DESC")
             // One comparison of rows (see Below).
-            : Page("t", AlertsWithStatus, "(t.height, t.position) < ($1, $2)");
+            : Page(AlertsWithStatus, "(t.height, t.position) < ($1, $2)", "t.height DESC, t.position DESC");
 
-        (string, object[]) Page(string newest, string tables, string place) =>
-            ($"SELECT {AlertFields} FROM {tables} WHERE {string.Join(" AND ", [.. where, place])} ORDER BY {newest}.height DESC, {(newest == "s" ? "s" : "t")}.position DESC LIMIT $3", [.. values]);
+        (string, object[]) Page(string tables, string place, string order) => ($"SELECT {AlertFields} FROM {tables} WHERE {string.Join(" AND ", [.. where, place])} ORDER BY {order} LIMIT $3", [.. values]);
     }
 
     /// <summary>Newest first, below a height.</summary>

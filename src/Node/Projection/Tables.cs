@@ -33,19 +33,6 @@ internal sealed record Table(string Name, int KeyLength, params ImmutableArray<s
         : $"WITH change ({Key}, {string.Join(", ", changed)}) AS (VALUES {Placeholders(rows, KeyLength + changed.Length)}) "
         + $"UPDATE {Name} SET {string.Join(", ", changed.Select(c => $"{c} = change.{c}"))} FROM change WHERE {Where(i => $"change.{Columns[i]}")}";
 
-    /// <summary>As many rows at once, whose last two columns are the place of an alert that the database looks up: given are the other columns, its digest among them, and the key of that.</summary>
-    public string InsertFound(int rows)
-    {
-        var (given, digest) = (Columns.Length - 2, Columns.IndexOf("digest"));
-        string Row(int first)
-        {
-            var alert = $"FROM transaction_keys k JOIN alerts a ON a.height = k.height AND a.position = k.position WHERE k.key = ${first + given} AND a.digest = ${first + digest}";
-            return $"({string.Join(", ", Enumerable.Range(first, given).Select(n => "$" + n))}, (SELECT a.height {alert}), (SELECT a.position {alert}))";
-        }
-
-        return $"INSERT INTO {Name} ({string.Join(", ", Columns)}) VALUES {string.Join(", ", Enumerable.Range(0, rows).Select(r => Row((r * (given + 1)) + 1)))} ON CONFLICT DO NOTHING";
-    }
-
     private static string Placeholders(int rows, int width) =>
         string.Join(", ", Enumerable.Range(0, rows).Select(r => "(" + string.Join(", ", Enumerable.Range((r * width) + 1, width).Select(n => "$" + n)) + ")"));
 }
@@ -72,6 +59,19 @@ internal static class Tables
 
     /// <summary>With the place of the alert; empty when it was reported below the first block of the copy.</summary>
     public static readonly Table AlertChanges = new("alert_changes", 2, "height", "event", "digest", "status", "decided_by", "alert_height", "alert_position");
+
+    /// <summary>As many rows of <see cref="AlertChanges"/> for which the database looks up the place of the alert: given are the other columns, and the key of its digest.</summary>
+    public static string InsertAlertChangesFound(int rows)
+    {
+        static string Row(int first)
+        {
+            var alert = $"FROM transaction_keys k JOIN alerts t ON t.height = k.height AND t.position = k.position WHERE k.key = ${first + 5} AND t.digest = ${first + 2}";
+            return $"(${first}, ${first + 1}, ${first + 2}, ${first + 3}, ${first + 4}, (SELECT t.height {alert}), (SELECT t.position {alert}))";
+        }
+
+        return $"INSERT INTO {AlertChanges.Name} ({string.Join(", ", AlertChanges.Columns)}) VALUES {string.Join(", ", Enumerable.Range(0, rows).Select(r => Row((6 * r) + 1)))} ON CONFLICT DO NOTHING";
+    }
+
     public static readonly Table Evidence = new("evidence", 1, "digest", "id", "type", "time_s", "producer", "custody_count", "custody_verified", "height", "position");
     public static readonly Table EvidenceLinks = new("evidence_links", 2, "height", "event", "evidence", "reference", "alert");
 
