@@ -27,14 +27,17 @@ public sealed class OutboxPublisher(
     Func<StateKey, CancellationToken, Task<BlockProof?>> prove, PublishedRecords published, AlertTraces traces, TimeProvider time, Metrics metrics, ILogger logger)
 {
     private const int BatchMax = 128;
+
+    /// <summary>The certificate of a block stands in it, or in one of the next few.</summary>
+    private const int ReadMax = 4;
     private static readonly TimeSpan Pause = TimeSpan.FromMilliseconds(200);
     private readonly SemaphoreSlim _signal = new(0);
 
     /// <summary>When Kafka was last known not to work, or this process began: others need their time from then on.</summary>
     private DateTimeOffset _troubled = time.GetUtcNow();
 
-    /// <summary>The last block that was read.</summary>
-    private StoredBlockWithResults? _last;
+    /// <summary>The last blocks that were read, in order.</summary>
+    private readonly List<StoredBlockWithResults> _read = [];
 
     private long _waiting;
 
@@ -99,17 +102,20 @@ public sealed class OutboxPublisher(
         return done.Count;
     }
 
-    /// <summary>Blocks from a height on. The last one read, for its certificate, is the next one to be published, and not read again.</summary>
+    /// <summary>Blocks from a height on. Those that were read for the certificate of the one before are the next to be published, and not read again.</summary>
     private IEnumerable<StoredBlockWithResults> From(Height height)
     {
-        if (_last is { } last && last.Stored.Block.Block.Height == height)
+        _read.RemoveAll(b => HeightOf(b) < height);
+        if (_read is [var first, ..] && HeightOf(first) != height) _read.Clear();
+        foreach (var block in _read) yield return block;
+        foreach (var block in blocks.Read(_read is [.., var last] ? HeightOf(last).Next : height))
         {
-            yield return last;
-            height = height.Next;
+            if (_read.Count < ReadMax) _read.Add(block);
+            yield return block;
         }
-
-        foreach (var block in blocks.Read(height)) yield return _last = block;
     }
+
+    private static Height HeightOf(StoredBlockWithResults block) => block.Stored.Block.Block.Height;
 
     private async Task SendAsync(string topic, Message<byte[]?, byte[]?> record, Activity? traced, CancellationToken stop)
     {
@@ -122,7 +128,7 @@ public sealed class OutboxPublisher(
     {
         var now = time.GetUtcNow();
         var signer = control();
-        var height = block.Stored.Block.Block.Height;
+        var height = HeightOf(block);
         var proof = BlockReader.Certify(height, From(height));
         var records = new List<(string, Message<byte[]?, byte[]?>)> { (topics.Commits, CommitRecord.Create(block, proof, signer, topics.Commits, now)) };
         for (var i = 0; i < block.Events.Length; i++)

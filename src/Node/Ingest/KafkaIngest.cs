@@ -116,7 +116,7 @@ public sealed class KafkaIngest
     {
         public Digest Digest => Alert.Value.Digest;
 
-        /// <summary>The next record of the same message.</summary>
+        /// <summary>Another record of the same message.</summary>
         public Waiting? Copy { get; set; }
     }
 
@@ -463,9 +463,9 @@ public sealed class KafkaIngest
             return;
         }
 
-        var last = _waiting[waiting.Digest];
-        while (last.Copy is { } copy) last = copy;
-        last.Copy = waiting;
+        // However many there are: only which one is the first matters.
+        var first = _waiting[waiting.Digest];
+        (waiting.Copy, first.Copy) = (first.Copy, waiting);
     }
 
     private AlertKind KindOf(string topic)

@@ -21,9 +21,9 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
     private readonly Dictionary<Table, List<object[]>> _inserts = [];
 
     /// <summary>By key: of several values the last counts, and a statement may name a row once.</summary>
-    private readonly Dictionary<Table, Dictionary<(object, object?), object[]>> _puts = [];
+    private readonly Dictionary<Table, Dictionary<object, object[]>> _puts = [];
 
-    private readonly Dictionary<(Table Table, ImmutableArray<string> Changed), Dictionary<(object, object?), object[]>> _updates = [];
+    private readonly Dictionary<(Table Table, ImmutableArray<string> Changed), Dictionary<object, object[]>> _updates = [];
     private readonly Dictionary<Func<int, string>, List<object[]>> _later = [];
     private long _bytes;
 
@@ -62,10 +62,10 @@ internal sealed class RowBatch(Database database, DbConnection connection, DbTra
         Count(values);
     }
 
-    private static (object, object?) KeyOf(Table table, object[] values)
+    private static object KeyOf(Table table, object[] values)
     {
-        Invariant.Holds(table.KeyLength <= 2, "what is put or updated has a key of one column or two");
-        return (values[0], table.KeyLength == 2 ? values[1] : null);
+        Invariant.Holds(table.KeyLength == 1, "what is put or updated has a key of one column");
+        return values[0];
     }
 
     private void Count(object[] values)
