@@ -333,8 +333,10 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         fixture.Server.Execute(schema, "UPDATE log_nodes SET hash = decode(repeat('00', 32), 'hex') WHERE level = 8 AND position = 0");
         fixture.Server.Execute(schema, "INSERT INTO alert_changes (height, event, digest, status, decided_by) VALUES (1, 99, 'x', 'confirmed', 'nobody')");
         fixture.Server.Execute(schema, "UPDATE producers SET organisation = 'other' WHERE name = 'analyst'");
+        fixture.Server.Execute(schema, $"UPDATE alert_changes SET alert_height = 0 WHERE digest = '{fixture.Expired}' AND status = 'expired'");
         var found = fixture.Check(schema);
-        Assert.Equal(6, found.Count);
+        Assert.Equal(7, found.Count);
+        Assert.Contains(found, f => f.StartsWith("alert_changes height ", StringComparison.Ordinal) && f.Contains(": alert_height is 0, the chain says ", StringComparison.Ordinal));
         Assert.Contains($"alerts height {victim.Height}, position {victim.Index}: severity is 1, the chain says 6", found);
         Assert.Contains($"alerts height {victim.Height}, position {victim.Index}: producer is 'somebody else', the chain says 'alpha-sensor'", found);
         Assert.Contains(found, f => f.StartsWith("policies digest '", StringComparison.Ordinal) && f.EndsWith("': is missing", StringComparison.Ordinal));

@@ -91,7 +91,7 @@ public sealed class CopyCheck(Database database, BlockReader blocks, ProjectionS
 
                 matched++;
                 for (var i = table.KeyLength; i < row.Length; i++)
-                    if (!IsSame(row[i], rows[0][i]) && !IsPlaceBelow(table, i, row))
+                    if (!IsSame(row[i], rows[0][i]) && !(rows[0][i] is DBNull && IsPlaceBelow(table, i, row)))
                         Report(table, row, $"{table.Columns[i]} is {Show(row[i])}, the chain says {Show(rows[0][i])}");
             }
 

@@ -239,6 +239,7 @@ public sealed partial class Projection : IDisposable
         }
 
         blocks.Dispose(); // while somebody reads, the store's log of writes cannot begin again
+        batch.Flush(); // the producers of genesis, before there is a block
         var advances = (long)copied.Value != _height;
         if (advances)
         {
