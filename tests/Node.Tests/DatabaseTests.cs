@@ -297,6 +297,16 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         Assert.Empty(fixture.Check(schema));
     }
 
+    [Fact]
+    public void The_producers_of_genesis_are_there_before_the_first_block()
+    {
+        using var reader = fixture.Reader();
+        using var database = new SqliteDatabase(Path.Combine(fixture.Home, "data", $"{DatabaseFixture.NewSchema()}.db"));
+        using var copy = new Projection.Projection(database, reader, fixture.Source, new CircuitBreaker("database", TimeProvider.System), TimeProvider.System, NullLogger.Instance) { Until = default };
+        Assert.False(copy.Copy());
+        Assert.Equal(fixture.Source.Genesis.Producers.All.Count(), database.Query(r => r.GetString(0), "SELECT key FROM producers").Count);
+    }
+
     /// <summary>Who goes on remembers no place of an alert.</summary>
     [Theory]
     [InlineData(false)]
