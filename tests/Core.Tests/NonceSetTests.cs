@@ -181,25 +181,52 @@ public sealed class NonceSetTests
     public void Chains_stay_short_while_it_grows()
     {
         var held = new List<uint>();
-        var index = new SlotIndex(slot => held[slot]);
+        var index = new SlotIndex();
         var random = new Random(1);
         for (var slot = 0; slot < 100_000; slot++)
         {
             held.Add((uint)random.Next());
-            index.Add(slot);
+            index.Add(slot, held[slot]);
         }
 
-        var longest = 0;
-        for (var slot = 0; slot < held.Count; slot++)
-        {
-            var length = 1;
-            var found = index.Find(held[slot]);
-            for (; found != slot; found = index.Following(found)) length++;
-            longest = Math.Max(longest, length);
-        }
-
-        Assert.InRange(longest, 2, 16);
+        Assert.InRange(index.LongestChain, 2, 16);
         for (var slot = 0; slot < held.Count; slot += 2) index.Remove(slot);
         Assert.Equal(50_000, index.Count);
+        Assert.InRange(index.LongestChain, 2, 16);
+    }
+
+    [Fact]
+    public void All_slots_of_a_hash_are_found_and_no_others()
+    {
+        var index = new SlotIndex();
+        var held = new Dictionary<uint, HashSet<int>>();
+        var random = new Random(2);
+        var hashOf = new Dictionary<int, uint>();
+        Assert.Equal(-1, index.Find(0));
+        for (var step = 0; step < 50_000; step++)
+        {
+            var slot = random.Next(5_000);
+            if (hashOf.Remove(slot, out var old))
+            {
+                index.Remove(slot);
+                held[old].Remove(slot);
+            }
+            else
+            {
+                var hash = (uint)random.Next(3_000);
+                index.Add(slot, hash);
+                hashOf[slot] = hash;
+                if (!held.TryGetValue(hash, out var slots)) held[hash] = slots = [];
+                slots.Add(slot);
+            }
+        }
+
+        Assert.Equal(hashOf.Count, index.Count);
+        for (uint hash = 0; hash < 3_100; hash++)
+        {
+            var found = new List<int>();
+            for (var slot = index.Find(hash); slot >= 0; slot = index.Following(slot)) found.Add(slot);
+            Assert.Equal(held.GetValueOrDefault(hash, []).Order(), found.Order());
+        }
     }
 }

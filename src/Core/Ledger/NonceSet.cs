@@ -16,7 +16,7 @@ namespace CyberMesh.Core.Ledger;
 /// <remarks>
 /// There are millions of them, an hour's traffic, so they stand in memory as they stand in a snapshot: in segments, to which those that expire within
 /// the same minute are appended, and in which nothing changes any more. A full segment is a chunk of every snapshot until its minute is over; its
-/// digest is worked out once and its bytes are never copied. A nonce takes 54 bytes and 16 in the indexes.
+/// digest is worked out once and its bytes are never copied. A nonce takes 54 bytes and 24 in the indexes.
 /// </remarks>
 public sealed class NonceSet
 {
@@ -80,8 +80,8 @@ public sealed class NonceSet
     // The slot of an entry: the number of its segment and its place there.
     private readonly List<Segment?> _segments = [];
     private readonly Stack<int> _freeNumbers = new();
-    private readonly SlotIndex _byNonce;
-    private readonly SlotIndex _byTransaction;
+    private readonly SlotIndex _byNonce = new();
+    private readonly SlotIndex _byTransaction = new();
 
     /// <summary>All in them has expired; still in the indexes, from a place in the first on.</summary>
     private readonly Queue<Segment> _expired = new();
@@ -93,12 +93,6 @@ public sealed class NonceSet
     // As many as the operators have ever enrolled, in the order of their first message.
     private readonly List<PublicKey> _producers = [];
     private readonly Dictionary<PublicKey, int> _producerNumbers = [];
-
-    public NonceSet()
-    {
-        _byNonce = new SlotIndex(slot => HashOf(ProducerOf(EntryAt(slot)), NonceOf(EntryAt(slot))));
-        _byTransaction = new SlotIndex(slot => HashOf(TransactionOf(EntryAt(slot))));
-    }
 
     // Hashes of tuples have a secret seed: producers choose nonces, and can choose among digests. Nothing that is agreed on depends on them.
     private static uint HashOf(int producer, Nonce nonce) => unchecked((uint)(producer, nonce.Value).GetHashCode());
@@ -311,8 +305,8 @@ public sealed class NonceSet
         var slot = (segment.Number << SegmentBits) + segment.Count++;
         // Now and not in a snapshot, which nothing else waits through.
         if (segment.Count == SegmentEntries) segment.DigestOfWritten();
-        if (IsFirst(entry)) _byNonce.Add(slot);
-        _byTransaction.Add(slot);
+        if (IsFirst(entry)) _byNonce.Add(slot, HashOf(ProducerOf(entry), NonceOf(entry)));
+        _byTransaction.Add(slot, HashOf(TransactionOf(entry)));
 
         var expiresAt = window.Start.PlusMs(OffsetOf(entry));
         if (expiresAt < _now) return; // read again with its window
