@@ -109,8 +109,8 @@ public sealed class DatabaseFixture : IAsyncLifetime
         return settings;
     }
 
-    internal Projection.Projection Copy(Database database, BlockReader reader, int? atOnce = null) =>
-        new(database, reader, Source, new CircuitBreaker("database", TimeProvider.System), TimeProvider.System, NullLogger.Instance) { AtOnce = atOnce ?? database.CopiedAtOnce };
+    internal Projection.Projection Copy(Database database, BlockReader reader, int? atOnce = null, int roomBytes = 2 << 20) =>
+        new(database, reader, Source, new CircuitBreaker("database", TimeProvider.System), TimeProvider.System, NullLogger.Instance) { AtOnce = atOnce ?? database.CopiedAtOnce, RoomBytes = roomBytes };
 
     /// <summary>What differs from the chain.</summary>
     internal List<string> Check(string schema)
@@ -295,6 +295,22 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
         for (var height = 1UL; copy.Copy(); height++) Assert.Equal(height, copy.Height.Value);
         Assert.Equal(fixture.Height, copy.Height);
         Assert.Empty(fixture.Check(schema));
+    }
+
+    /// <summary>Bytes of blocks are overwritten when their rows are sent, and not before.</summary>
+    /// <param name="roomBytes">For no block, for some alone, for a few together.</param>
+    [Theory]
+    [InlineData(0)]
+    [InlineData(2_000)]
+    [InlineData(50_000)]
+    public void D4_a_copy_whose_blocks_take_turns_in_their_room_is_the_same(int roomBytes)
+    {
+        using var reader = fixture.Reader();
+        using var database = new SqliteDatabase(Path.Combine(fixture.Home, "data", $"{DatabaseFixture.NewSchema()}.db"));
+        using var copy = fixture.Copy(database, reader, roomBytes: roomBytes);
+        CopyAll(copy);
+        Assert.Equal(fixture.Height, copy.Height);
+        Assert.Empty(fixture.Check(database));
     }
 
     [Fact]

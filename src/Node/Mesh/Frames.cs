@@ -26,7 +26,7 @@ public static class Frames
 /// <param name="frameTimeout">For the rest of a frame, from its length on.</param>
 public sealed class FrameReader(Stream stream, TimeSpan silenceMax, TimeSpan frameTimeout, CancellationToken stop) : IDisposable
 {
-    private const int FirstRoomBytes = 64 * 1024;
+    private const int FirstRoomBytes = 256 * 1024;
 
     private readonly CancellationTokenSource _deadline = CancellationTokenSource.CreateLinkedTokenSource(stop);
     private readonly byte[] _header = new byte[4];
@@ -60,7 +60,7 @@ public sealed class FrameReader(Stream stream, TimeSpan silenceMax, TimeSpan fra
     /// <summary>Room grows as bytes arrive: a peer that only announces a large frame costs nothing.</summary>
     private async ValueTask<byte[]> FillAsync(int length)
     {
-        var frame = new byte[Math.Min(length, FirstRoomBytes)];
+        var frame = GC.AllocateUninitializedArray<byte>(Math.Min(length, FirstRoomBytes));
         var filled = 0;
         while (filled < length)
         {

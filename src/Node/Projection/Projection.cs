@@ -47,6 +47,12 @@ public sealed partial class Projection : IDisposable
     private long _height;
     private long _statusAt;
 
+    private byte[]? _room;
+    private int _roomTaken;
+
+    /// <summary>The rows of what stands in it.</summary>
+    private RowBatch? _batch;
+
     public Projection(Database database, BlockReader blocks, ProjectionSource source, CircuitBreaker circuit, TimeProvider time, ILogger logger)
     {
         _database = database;
@@ -67,6 +73,9 @@ public sealed partial class Projection : IDisposable
 
     /// <summary>About so many transactions are copied in one of the database.</summary>
     internal int AtOnce { get; init; }
+
+    /// <summary>Of blocks whose rows are not sent yet.</summary>
+    internal int RoomBytes { get; init; } = 2 << 20;
 
     /// <summary>Blocks above are left alone.</summary>
     public Height Until { get; init; } = new(long.MaxValue);
@@ -214,6 +223,7 @@ public sealed partial class Projection : IDisposable
 
     private bool Copy(DbConnection connection)
     {
+        (_batch, _roomTaken) = (null, 0);
         using var blocks = Next().GetEnumerator();
         var hasBlocks = blocks.MoveNext();
         var isStatusDue = _statusAt == 0 || _time.GetElapsedTime(_statusAt) > StatusInterval;
@@ -227,7 +237,7 @@ public sealed partial class Projection : IDisposable
             return true;
         }
 
-        var batch = new RowBatch(_database, connection, transaction);
+        var batch = _batch = new RowBatch(_database, connection, transaction);
         var copied = new Height((ulong)_height);
         if (copied.Value == 0) _rows!.Begin(batch);
         for (; hasBlocks; hasBlocks = blocks.MoveNext())
@@ -260,7 +270,7 @@ public sealed partial class Projection : IDisposable
     {
         var count = 0;
         _isBehind = false;
-        foreach (var block in _blocks.Read(Height.Next))
+        foreach (var block in _blocks.Read(Height.Next, Room))
         {
             if (block.Stored.Block.Block.Height > Until) break;
             // Of a block whose bodies have expired no rows can be made; it is a hole like those below a snapshot.
@@ -270,6 +280,24 @@ public sealed partial class Projection : IDisposable
             _isBehind = count >= AtOnce;
             if (_isBehind) break;
         }
+    }
+
+    /// <summary>
+    /// For the bytes of the next block. Those of the blocks before are good until their rows are sent: payloads stay there until then, and nothing else does. Used again and again,
+    /// they cost the collector nothing.
+    /// </summary>
+    private Memory<byte> Room(int bytes)
+    {
+        if (bytes > RoomBytes) return new byte[bytes];
+        _room ??= GC.AllocateUninitializedArray<byte>(RoomBytes);
+        if (_roomTaken + bytes > RoomBytes)
+        {
+            _batch?.Flush();
+            _roomTaken = 0;
+        }
+
+        _roomTaken += bytes;
+        return _room.AsMemory(_roomTaken - bytes, bytes);
     }
 
     /// <summary>What this validator has not published yet: for whoever watches several of them in one database.</summary>

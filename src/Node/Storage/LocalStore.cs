@@ -450,18 +450,20 @@ public sealed class BlockReader(SqliteConnection connection, DiskSpace space) : 
     }
 
     /// <summary>Blocks from a height on, in order; decoded one by one.</summary>
-    public IEnumerable<StoredBlockWithResults> Read(Height from)
+    /// <param name="room">Gives so many bytes for a block, which holds them: the largest part of what a busy validator reads. Without it each has its own.</param>
+    public IEnumerable<StoredBlockWithResults> Read(Height from, Func<int, Memory<byte>>? room = null)
     {
         using var blocks = new Statement(connection, "SELECT payload, state_root, results, events FROM blocks WHERE height >= ? ORDER BY height");
         blocks.Bind((long)Math.Min(from.Value, long.MaxValue));
-        while (blocks.Read()) yield return Block(blocks);
+        // All of it is written to at once.
+        room ??= length => GC.AllocateUninitializedArray<byte>(length);
+        while (blocks.Read()) yield return Block(blocks, room);
     }
 
-    private static StoredBlockWithResults Block(Statement row)
+    private static StoredBlockWithResults Block(Statement row, Func<int, Memory<byte>> room)
     {
-        // Most of what a busy validator reads, and all of it is written to at once.
-        var payload = GC.AllocateUninitializedArray<byte>(row.Bytes(0).Length);
-        row.Bytes(0).CopyTo(payload);
+        var payload = room(row.Bytes(0).Length);
+        row.Bytes(0).CopyTo(payload.Span);
         var stored = row.Bytes(2);
         var results = ImmutableArray.CreateBuilder<RejectionReason>(stored.Length / 2);
         for (; !stored.IsEmpty; stored = stored[2..]) results.Add(RejectionReasons.FromNumber(BinaryPrimitives.ReadUInt16BigEndian(stored)));
