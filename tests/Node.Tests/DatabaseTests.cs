@@ -298,7 +298,7 @@ public sealed class DatabaseTests(DatabaseFixture fixture) : IClassFixture<Datab
     }
 
     /// <summary>Bytes of blocks are overwritten when their rows are sent, and not before.</summary>
-    /// <param name="roomBytes">For no block, for some alone, for a few together.</param>
+    /// <param name="roomBytes">For no block; for small ones, a few at a time; for most of them together.</param>
     [Theory]
     [InlineData(0)]
     [InlineData(2_000)]
